@@ -1,0 +1,35 @@
+"""The attention ops of DeepSeek-style models (MLA decode) as one small C extension: same names as AITER's, one contract.
+
+Importing touches no device, no environment variable but its own switches, and neither torch nor NumPy.
+"""
+
+from aiter_c._C import (
+    Array,
+    DeviceError,
+    MlaPlan,
+    UnsupportedError,
+    build_info,
+    empty,
+    from_host,
+    get_num_threads,
+    mla_plan,
+    set_num_threads,
+)
+from aiter_c.metadata import get_meta_param
+from aiter_c.mla import mla_decode_fwd
+
+__version__ = build_info()["version"]
+
+__all__ = [
+    "Array",
+    "DeviceError",
+    "MlaPlan",
+    "UnsupportedError",
+    "empty",
+    "from_host",
+    "get_meta_param",
+    "get_num_threads",
+    "mla_decode_fwd",
+    "mla_plan",
+    "set_num_threads",
+]

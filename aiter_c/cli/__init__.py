@@ -1,0 +1,1 @@
+"""python -m aiter_c: demo, bench, env."""

@@ -1,0 +1,157 @@
+"""python -m aiter_c bench mla_decode: time against the machine's roofline and against the peers, in one run.
+
+Floor of a call = max(bytes / memory read, FLOP / dot), with every cache row and every query and output row once:
+bytes = b*L*576*itemsize + b*H*(576 + 512)*2, FLOP = 2*b*H*L*(576 + 512). Both ceilings are measured first, on the same
+threads. Every shape runs over several pools in turn that together exceed the caches, in shuffled pages of 16 tokens.
+"""
+
+import sys
+from dataclasses import asdict, dataclass
+
+import ml_dtypes
+import numpy as np
+
+import aiter_c
+from aiter_c.cli import peers
+from aiter_c.cli.report import ceilings_text, measure_ceilings, print_table, progress, roofline_seconds, write_json
+from aiter_c.cli.timing import median_seconds
+
+_PAGE = 16
+_POOL_BYTES = 640 << 20  # of all pools of a shape together
+_MAX_POOLS = 48
+
+
+@dataclass(frozen=True)
+class Shape:
+    """b requests of L keys each, H heads, one query row."""
+
+    batch: int
+    heads: int
+    length: int
+    kv_dtype: str = "bfloat16"
+
+
+_TARGETS = [(1, 16, 8192), (1, 128, 8192), (16, 16, 4096)]
+_OTHERS = [(1, 4, 8192), (4, 32, 2048), (16, 128, 1024), (1, 16, 1024)]
+_GROWTH = [(batch, 16, 4096) for batch in (1, 2, 3, 4, 8, 16)]
+
+
+def _random_bits(rng, count, dtype):
+    """`count` values of unit variance, cheap: a random block repeated; memory is distinct, which is what matters."""
+    block = rng.standard_normal(1 << 20, np.float32).astype(dtype)
+    return np.resize(block, count)
+
+
+class Problem:
+    """The arguments of one call, over `pools` caches of distinct memory."""
+
+    def __init__(self, shape, pools):
+        rng = np.random.default_rng(shape.length + shape.heads)
+        dtype = np.dtype(getattr(ml_dtypes, shape.kv_dtype))
+        b, h, n = shape.batch, shape.heads, shape.length
+        tokens = b * n
+        self.pools = [_random_bits(rng, tokens * 576, dtype).reshape(tokens, 1, 1, 576) for _ in range(pools)]
+        pages = rng.permutation(tokens // _PAGE).astype(np.int32)
+        self.slots = (pages[:, None] * _PAGE + np.arange(_PAGE, dtype=np.int32)).reshape(b, n)
+        self.q = rng.standard_normal((b, h, 576), np.float32).astype(ml_dtypes.bfloat16)
+        self.o = np.empty((b, h, 512), ml_dtypes.bfloat16)
+        self.arguments = (
+            np.arange(b + 1, dtype=np.int32),
+            np.arange(b + 1, dtype=np.int32) * n,
+            self.slots.reshape(-1),
+            np.ones(b, np.int32),
+            1,
+        )
+
+    def calls(self):
+        """One closure per pool."""
+        return [
+            lambda pool=pool: aiter_c.mla_decode_fwd(self.q, pool, self.o, *self.arguments) for pool in self.pools
+        ]
+
+    def plan(self, shape):
+        """The plan that these calls get."""
+        b, h, n = shape.batch, shape.heads, shape.length
+        return aiter_c.mla_plan(b, h, 1, 1, "bfloat16", shape.kv_dtype, max_kv_len=n)
+
+
+def _measure(shape, ceilings):
+    itemsize = np.dtype(getattr(ml_dtypes, shape.kv_dtype)).itemsize
+    b, h, n = shape.batch, shape.heads, shape.length
+    cache_bytes, other_bytes, flop = b * n * 576 * itemsize, b * h * (576 + 512) * 2, 2 * b * h * n * (576 + 512)
+    problem = Problem(shape, int(min(_MAX_POOLS, max(2, _POOL_BYTES // cache_bytes))))
+    plan = problem.plan(shape)
+    seconds = median_seconds(problem.calls())
+    floor = roofline_seconds(ceilings, plan.stage1, cache_bytes, other_bytes, flop)
+    row = asdict(shape) | {
+        "splits": plan.num_kv_splits,
+        "path": "stage 1" if plan.writes_output else "stage 1 + 2",
+        "ms": seconds * 1e3,
+        "GB/s": (cache_bytes + other_bytes) / seconds / 1e9,
+        "GFLOP/s": flop / seconds / 1e9,
+        "% of roofline": 100 * floor / seconds,
+    }
+    return row, problem, seconds
+
+
+def _time_peers(torch, vllm, problem, seconds):
+    """Milliseconds of each peer on the first pools of the same problem, and the ratio to ours."""
+    as_torch = lambda array: torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)  # noqa: E731
+    q, slots = as_torch(problem.q), torch.from_numpy(problem.slots).long()
+    caches = [as_torch(pool).view(-1, 576) for pool in problem.pools[:4]]
+    scale, out = 576**-0.5, {}
+    forms = {"eager": peers.torch_eager, "sdpa": peers.torch_sdpa}
+    for name, form in forms.items():
+        calls = [form(torch, q, cache, slots, scale) for cache in caches]
+        out[f"torch {name} ms"] = median_seconds(calls, min_seconds=0.2, min_calls=3) * 1e3
+        out[f"x torch {name}"] = out[f"torch {name} ms"] / (seconds * 1e3)
+    if vllm is not None:
+        calls = [peers.vllm_decode(torch, vllm, q, cache, slots, scale) for cache in caches]
+        out["vllm ms"] = median_seconds(calls, min_seconds=0.2, min_calls=3) * 1e3
+        out["x vllm"] = out["vllm ms"] / (seconds * 1e3)
+    return out
+
+
+_COLUMNS = {
+    "batch": "d", "heads": "d", "length": "d", "kv_dtype": "", "splits": "d", "path": "", "ms": ".3f", "GB/s": ".1f",
+    "GFLOP/s": ".0f", "% of roofline": ".0f",
+}  # fmt: skip
+_PEER_COLUMNS = {
+    "torch eager ms": ".1f", "x torch eager": ".1f", "torch sdpa ms": ".1f", "x torch sdpa": ".1f", "vllm ms": ".1f",
+    "x vllm": ".1f",
+}  # fmt: skip
+
+
+def run(arguments):
+    """The command."""
+    if arguments.threads:
+        aiter_c.set_num_threads(arguments.threads)
+    torch = None if arguments.quick else peers.torch_or_none()
+    vllm = peers.vllm_operator(torch) if torch else None
+    if torch:
+        torch.set_num_threads(aiter_c.get_num_threads())
+    ceilings = measure_ceilings()
+    print(ceilings_text(ceilings), file=sys.stderr)
+    shapes = [Shape(*dims, kv) for dims in _TARGETS for kv in ("bfloat16", "float8_e4m3fn")]
+    if not arguments.quick:
+        shapes += [Shape(*dims) for dims in _OTHERS]
+    rows = []
+    for shape in progress(shapes, "mla_decode"):
+        row, problem, seconds = _measure(shape, ceilings)
+        if torch and shape.kv_dtype == "bfloat16":
+            row |= _time_peers(torch, vllm, problem, seconds)
+        rows.append(row)
+    print_table(_COLUMNS | {name: spec for name, spec in _PEER_COLUMNS.items() if any(name in r for r in rows)}, rows)
+
+    growth = []
+    if not arguments.quick:
+        for dims in progress(_GROWTH, "growth"):
+            row, _, seconds = _measure(Shape(*dims), ceilings)
+            per_request = seconds / dims[0]
+            row["x of batch 1"] = growth[0]["seconds per request"] / per_request if growth else 1.0
+            growth.append(row | {"seconds per request": per_request})
+        print("\nThroughput as the batch grows, against batch times the speed of one request:")
+        print_table({"batch": "d", "heads": "d", "length": "d", "splits": "d", "ms": ".3f", "x of batch 1": ".2f"}, growth)
+    if arguments.json:
+        write_json(arguments.json, {"ceilings": ceilings, "mla_decode": rows, "growth": growth})
+    return 0

@@ -1,0 +1,62 @@
+"""Tables on a terminal and as JSON, a progress bar, and the machine's ceilings: what the commands share."""
+
+import json
+import sys
+
+from aiter_c import _C
+
+
+def print_table(columns, rows, file=None):
+    """columns: name -> format spec; rows: dicts. Numbers to the right, text to the left, None as a dash."""
+    file = file or sys.stdout
+    cells = [[format(row[name], spec) if row.get(name) is not None else "-" for name, spec in columns.items()] for row in rows]
+    widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(columns)]
+    right = [bool(spec) for spec in columns.values()]
+
+    def line(words):
+        pairs = zip(words, widths, right, strict=True)
+        return "  ".join(word.rjust(width) if to_right else word.ljust(width) for word, width, to_right in pairs).rstrip()
+
+    print(line(columns), file=file)
+    for words in cells:
+        print(line(words), file=file)
+
+
+def write_json(path, value):
+    """Writes `value` to the file, indented."""
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1)
+        file.write("\n")
+
+
+def progress(items, label):
+    """A bar on a terminal, if tqdm is there; nothing elsewhere."""
+    if sys.stderr.isatty():
+        try:
+            from tqdm import tqdm
+        except ModuleNotFoundError:
+            return items
+        return tqdm(items, desc=label, leave=False)
+    return items
+
+
+def measure_ceilings():
+    """Memory read [byte/s], fp32 multiply-add [FLOP/s] and bf16 dot [FLOP/s or 0] on the pool's threads, as measured now."""
+    return _C.cpu_ceilings()
+
+
+def ceilings_text(ceilings):
+    """One line for a person."""
+    bf16 = ceilings["bf16_flop_per_s"]
+    return (
+        f"{_C.cpu_arch()}, {_C.get_num_threads()} threads; ceilings measured now: memory read "
+        f"{ceilings['read_bytes_per_s'] / 1e9:.1f} GB/s, fp32 multiply-add {ceilings['f32_flop_per_s'] / 1e9:.0f} GFLOP/s, "
+        f"bf16 dot {f'{bf16 / 1e9:.0f} GFLOP/s' if bf16 else 'none on this path'}"
+    )
+
+
+def roofline_seconds(ceilings, kernel, cache_bytes, other_bytes, flop):
+    """The least time for a call: every byte once at the memory ceiling, or every operation at the compute ceiling of
+    the kind of arithmetic that `kernel` (a name from the kernel table) uses, whichever is longer."""
+    compute = ceilings["bf16_flop_per_s"] if "_dot_" in kernel else ceilings["f32_flop_per_s"]
+    return max((cache_bytes + other_bytes) / ceilings["read_bytes_per_s"], flop / compute)

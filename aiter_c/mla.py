@@ -1,0 +1,170 @@
+"""MLA decode under AITER's name: the stage 1 / stage 2 shim.
+
+The C extension checks, plans and launches; this file resolves what a caller may leave out, takes scratch from the
+caller's framework, and keeps the early return: with one split stage 1 wrote `o` and the LSE, and stage 2 never runs.
+"""
+
+from aiter_c import _C
+from aiter_c._allocate import empty_float32
+from aiter_c._C import UnsupportedError, mla_decode_plan, mla_decode_stage1, mla_decode_stage2
+from aiter_c.metadata import get_meta_param
+
+__all__ = ["get_meta_param", "mla_decode_fwd"]
+
+_LATENT_RANK = 512
+
+
+def _refuse_unserved(**arguments):
+    for name, value in arguments.items():
+        if value is not None:
+            raise UnsupportedError(f"mla_decode_fwd: {name}: expected None (not served in this version), got a value")
+
+
+def _check_plan_choice(plan, num_kv_splits, deterministic):
+    """What stage 1 cannot see: the arguments that only a plan is made from."""
+    if num_kv_splits not in (None, -1, plan.num_kv_splits):
+        field, planned, got = "num_kv_splits", plan.num_kv_splits, num_kv_splits
+    elif deterministic and not plan.deterministic:
+        field, planned, got = "deterministic", False, True
+    else:
+        return
+    raise ValueError(f"mla_decode_fwd: plan.{field}: expected a plan made for {got}, got one made for {planned}")
+
+
+def _num_rows(q):
+    """T. Frameworks have `shape`; whatever only speaks DLPack is asked through it."""
+    shape = getattr(q, "shape", None) or _C.tensor_shape("mla_decode_fwd", "q", q)
+    return shape[0]
+
+
+def mla_decode_fwd(
+    q,
+    kv_buffer,
+    o,
+    qo_indptr,
+    kv_indptr,
+    kv_indices,
+    kv_last_page_lens,
+    max_seqlen_q,
+    page_size=1,
+    nhead_kv=1,
+    sm_scale=None,
+    logit_cap=0.0,
+    num_kv_splits=None,
+    num_kv_splits_indptr=None,
+    work_meta_data=None,
+    work_indptr=None,
+    work_info_set=None,
+    reduce_indptr=None,
+    reduce_final_map=None,
+    reduce_partial_map=None,
+    q_scale=None,
+    kv_scale=None,
+    intra_batch_mode=False,
+    return_logits=False,
+    return_lse=False,
+    g_kv_indptr=None,
+    cp_world_size=1,
+    cp_rank=0,
+    causal=True,
+    *,
+    deterministic=False,
+    kv_format=None,
+    stream=None,
+    plan=None,
+    q_dtype=None,
+    kv_dtype=None,
+):
+    """Decode with multi-head latent attention over a paged latent cache; writes `o` in place.
+
+    B requests, T query rows, H heads (1 to 128), D = 576 (latent 512 + rope 64) or 512 (no rope). For query row r of
+    request b, which has nq rows and L keys:
+
+        s[j] = sm_scale * q_scale * kv_scale * <q[r, h], kv[j]>        j <= L - nq + (r - qo_indptr[b]) if causal
+        o[r, h] = kv_scale * sum_j softmax(s)[j] * kv[j, :512]
+        lse[r, h] = ln(sum_j exp(s[j]))                                natural log, of the scaled scores
+
+    A row that sees no key gets o = 0 and lse = -inf. Rows that no request owns, and rows of a request from max_seqlen_q
+    on, keep their `o` and get lse = -inf.
+
+    q                     [T, H, D] bfloat16, float16, float32 or fp8; rows and heads may be strided.
+    kv_buffer             [num_page, page_size, 1, D] bfloat16, float16 or fp8, pages and rows may be strided; or uint8
+                          records of 656 bytes, see kv_format. Any mix of q and cache dtypes.
+    o                     [T, H, 512] bfloat16 or float16; may be strided. Written.
+    qo_indptr, kv_indptr  int32 [B+1]; kv_indptr counts pages, may be longer and may begin above 0.
+    kv_indices            int32 [n]: pages. An entry below 0 or past the pool masks its keys; they are not read.
+    kv_last_page_lens     int32 [B]: rows in the last page of each request. Not looked at when page_size is 1.
+    max_seqlen_q          int, at least 1: query rows of the longest request.
+    sm_scale              float; None: 1 / sqrt(D).
+    logit_cap             must be <= 0: there is no soft cap.
+    num_kv_splits         int: runs a KV list is cut into; None or -1: automatic.
+    num_kv_splits_indptr  int32 [B+1]: ragged split counts, each at most num_kv_splits, which must be given.
+    q_scale, kv_scale     None, float, or a float32 tensor of one element, on the CPU or the device; each counts only for
+                          an fp8 operand of its own.
+    return_lse            bool: also return the LSE.
+    causal                bool: bottom-right causal mask among the query rows of a request, or none.
+    deterministic         bool: the bits of a row do not depend on the batch around it.
+    kv_format             None (from dtype and shape), "plain", "fp8_ds_mla" (uint8 [num_page, page_size, 656], token by
+                          token: 512 e4m3fn, 4 float32 scales, 64 bfloat16) or "3buffer" (uint8 [num_page, page_size *
+                          656], the same region by region).
+    stream                int: the stream's handle; None: the framework's current one. The CPU has none.
+    plan                  MlaPlan of mla_plan: used as it is, a call it was not made for is refused.
+    q_dtype, kv_dtype     the fp8 dtype of a q or kv_buffer that comes as uint8.
+
+    nhead_kv must be 1. intra_batch_mode and return_logits have no effect here; work_meta_data, work_indptr,
+    work_info_set, reduce_* (persistent mode) and g_kv_indptr (context parallel) are refused; without g_kv_indptr
+    cp_world_size and cp_rank have no effect.
+
+    Returns (logits, lse). logits: with S > 1 splits the float32 partials [T, S, H, 512], with one split `o` itself.
+    lse: float32 [T, H], or None unless return_lse.
+
+    Raises TypeError (not a tensor, wrong dtype), ValueError (shape, stride, range, device, shared memory), BufferError
+    (read-only output, a producer that refuses) and UnsupportedError (no kernel); then no argument was written.
+    """
+    if (
+        work_meta_data is not None
+        or work_indptr is not None
+        or work_info_set is not None
+        or reduce_indptr is not None
+        or reduce_final_map is not None
+        or reduce_partial_map is not None
+        or g_kv_indptr is not None
+    ):
+        _refuse_unserved(
+            work_meta_data=work_meta_data,
+            work_indptr=work_indptr,
+            work_info_set=work_info_set,
+            reduce_indptr=reduce_indptr,
+            reduce_final_map=reduce_final_map,
+            reduce_partial_map=reduce_partial_map,
+            g_kv_indptr=g_kv_indptr,
+        )
+    if num_kv_splits_indptr is not None and num_kv_splits in (None, -1) and plan is None:
+        raise ValueError(
+            "mla_decode_fwd: num_kv_splits_indptr: expected num_kv_splits with it (it sizes the scratch), "
+            f"got {num_kv_splits}"
+        )
+    if plan is None:
+        plan = mla_decode_plan(
+            q, kv_buffer, qo_indptr, kv_indices, max_seqlen_q, page_size, nhead_kv, num_kv_splits,
+            return_lse=return_lse, deterministic=deterministic, kv_format=kv_format, q_dtype=q_dtype, kv_dtype=kv_dtype,
+        )  # fmt: skip
+    else:
+        _check_plan_choice(plan, num_kv_splits, deterministic)
+
+    rows, heads = _num_rows(q), plan.num_heads
+    logits = attn_lse = None
+    lse = empty_float32(q, (rows, heads)) if return_lse else None
+    if not plan.writes_output:
+        logits = empty_float32(q, (rows, plan.num_kv_splits, heads, _LATENT_RANK))
+        attn_lse = empty_float32(q, (rows, plan.num_kv_splits, heads, 1))
+
+    mla_decode_stage1(
+        q, kv_buffer, o, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, max_seqlen_q, page_size, nhead_kv,
+        sm_scale, logit_cap, num_kv_splits_indptr, logits, attn_lse, lse, q_scale, kv_scale, causal,
+        plan=plan, kv_format=kv_format, q_dtype=q_dtype, kv_dtype=kv_dtype, stream=stream,
+    )  # fmt: skip
+    if plan.writes_output:
+        return o, lse
+    mla_decode_stage2(logits, attn_lse, o, lse, qo_indptr, plan=plan, stream=stream)
+    return logits, lse

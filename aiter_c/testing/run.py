@@ -1,0 +1,101 @@
+"""Runs a case through the op and holds everything that the call promises against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .case import DTYPES_FP8, MlaCase
+from .compare import check_close
+from .inputs import MlaInputs, build_inputs
+from .reference import Reference
+from .scratch import Scratch, poisoned_scratch
+from .tolerance import LSE, OUTPUT, OUTPUT_ROUNDED_P
+
+
+@dataclass
+class MlaResult:
+    """o [T, H, 512] and lse [T, H] (or None) of one call, with the inputs, the scratch and what was expected."""
+
+    inputs: MlaInputs
+    expected: Reference
+    o: np.ndarray
+    lse: np.ndarray | None
+    logits: np.ndarray
+    scratch: Scratch
+
+
+def run_case(case: MlaCase, op: Callable | None = None, *, rounds_p: bool = False, **extra: object) -> MlaResult:
+    """Builds, calls, checks. Raises AssertionError with a one-line repro.
+
+    op: mla_decode_fwd unless given; extra: more keyword arguments for it. rounds_p: the kernel may round the
+    probabilities of an fp8 x fp8 product to e4m3 (no CPU kernel does).
+    """
+    if op is None:
+        from aiter_c.mla import mla_decode_fwd as op
+    inputs = build_inputs(case)
+    inputs.freeze()
+    with poisoned_scratch() as scratch:
+        logits, lse = op(**inputs.arguments() | extra)
+    inputs.check_untouched()
+    scratch.check_margins(case.repro)
+    rounds_p = rounds_p and case.q_is_fp8 and case.kv_dtype in DTYPES_FP8
+    expected = inputs.reference(rounds_p=rounds_p)
+    o = inputs.array("o")
+    check_output(case, o, expected, rounds_p=rounds_p)
+    check_lse(case, lse, expected)
+    check_logits_shape(case, logits, o)
+    return MlaResult(inputs, expected, o, lse, logits, scratch)
+
+
+def check_output(case: MlaCase, o: np.ndarray, expected: Reference, *, rounds_p: bool = False) -> None:
+    """o of every served row; rows that no request owns, or past max_seqlen_q, still hold the NaN they started with."""
+    written = expected.written
+    kept = np.isnan(o[~written].astype(np.float32))
+    assert kept.all(), f"o: a row that no request owns was written\n  {case.repro}"
+    empty = written[:, None] & np.isneginf(expected.lse)
+    wrong = (o[empty].astype(np.float32) != 0).any(axis=1)
+    if wrong.any():
+        row, head = np.argwhere(empty)[np.flatnonzero(wrong)[0]]
+        raise AssertionError(f"o: [{row}, {head}] sees no key: expected 0, got {o[row, head, :4]}...\n  {case.repro}")
+    check_close(
+        f"o (rows {_text_of_rows(written)})",
+        o[written],
+        expected.o[written],
+        OUTPUT_ROUNDED_P if rounds_p else OUTPUT,
+        case.repro,
+        allowance=expected.rounding[written] if rounds_p else 0.0,
+    )
+
+
+def check_lse(case: MlaCase, lse: np.ndarray | None, expected: Reference) -> None:
+    """fp32 [T, H], contiguous, every row; None when not asked."""
+    if not case.return_lse:
+        assert lse is None, f"lse: expected None, got {type(lse)}\n  {case.repro}"
+        return
+    assert lse is not None, f"lse: expected a tensor, got None\n  {case.repro}"
+    assert lse.dtype == np.float32 and lse.flags["C_CONTIGUOUS"], f"lse: got {lse.dtype} {lse.strides}\n  {case.repro}"
+    check_close("lse", lse, expected.lse, LSE, case.repro)
+
+
+def check_logits_shape(case: MlaCase, logits: np.ndarray, o: np.ndarray) -> None:
+    """SPEC 2.2.4: `o` itself after the early return, else float32 [T, S, H, 512]; S as asked where a count was given."""
+    if logits is o:
+        count = max(case.splits, default=1) if isinstance(case.splits, tuple) else case.splits
+        assert count in (None, -1, 0, 1), f"logits: expected partials of {count} splits, got o\n  {case.repro}"
+        return
+    assert logits.dtype == np.float32, f"logits: expected float32, got {logits.dtype}\n  {case.repro}"
+    shape = (case.num_rows, logits.shape[1], case.heads, 512)
+    assert logits.shape == shape and logits.shape[1] > 1, f"logits: expected {shape}, got {logits.shape}\n  {case.repro}"
+    asked = max((1, *case.splits)) if isinstance(case.splits, tuple) else case.splits
+    assert asked in (None, -1, logits.shape[1]), f"logits: expected {asked} splits, got {logits.shape}\n  {case.repro}"
+
+
+def _text_of_rows(written: np.ndarray) -> str:
+    """Which rows of o the coordinates of a message count, when not all of them."""
+    if written.all():
+        return "all"
+    shown = np.flatnonzero(written)
+    return f"{shown[:6].tolist()}{'...' if len(shown) > 6 else ''}"

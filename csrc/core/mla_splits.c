@@ -1,0 +1,39 @@
+/* How many runs a KV list is cut into: AITER's heuristic, number for number, so that scratch that callers size by
+ * get_meta_param fits. It balances full waves of work (`filled`) against the cost of merging (84.1 KV rows a split). */
+#include "mla_plan.h"
+
+#define MAX_AUTO_SPLITS 16
+#define ROWS_PER_SPLIT_COST 84.1
+
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* KV rows per split at least, for fp8: AITER has a table of ten (heads * q-len) products, these steps fill its gaps. */
+static int64_t fp8_split_rows(int64_t tile) { return tile < 16 ? 64 : tile < 48 ? 128 : tile < 128 ? 64 : 32; }
+
+int32_t ac_mla_choose_splits(int32_t num_kv_splits, int64_t batch, int64_t total_kv, int32_t num_heads,
+                             int32_t max_seqlen_q, int is_fp8, int32_t groups, int ignore_total_kv,
+                             int32_t compute_units) {
+    int64_t splits = num_kv_splits, units = compute_units > 0 ? compute_units : 1;
+    if (batch <= 0) return num_kv_splits > 0 ? num_kv_splits : 1;
+    double rows = (double)total_kv / (double)batch;
+    if (num_kv_splits == AC_MLA_AUTO_SPLITS) {
+        double best = -1;
+        splits = 1;
+        for (int i = 1; i <= MAX_AUTO_SPLITS; i++) {
+            int64_t work = batch * (groups > 1 ? groups : 1) * i;
+            double filled = (double)work / (double)(ceil_div(work, units) * units);
+            double score = ignore_total_kv ? filled : filled * rows / (rows + ROWS_PER_SPLIT_COST * i);
+            if (score > best) best = score, splits = i;
+        }
+    }
+    if (is_fp8 && !ignore_total_kv) {
+        int64_t n = fp8_split_rows((int64_t)num_heads * max_seqlen_q), most = ceil_div(total_kv, batch * n);
+        if (splits > most) splits = most;
+        if (splits > 1) {
+            double apart = rows - max_seqlen_q;
+            most = (int64_t)((apart < 0 ? -apart : apart) / (double)n) + 1;
+            if (splits > most) splits = most;
+        }
+    }
+    return splits < 1 ? 1 : (int32_t)splits;
+}

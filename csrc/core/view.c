@@ -1,0 +1,62 @@
+#include "view.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+const char *ac_device_text(ac_device_t device, char *text, int size) {
+    switch (device.type) {
+    case AC_DEVICE_CPU: snprintf(text, (size_t)size, "cpu"); break;
+    case AC_DEVICE_CUDA: snprintf(text, (size_t)size, "cuda:%d", device.index); break;
+    case AC_DEVICE_HIP: snprintf(text, (size_t)size, "hip:%d", device.index); break;
+    case AC_DEVICE_CUDA_HOST: snprintf(text, (size_t)size, "cuda_host"); break;
+    case AC_DEVICE_HIP_HOST: snprintf(text, (size_t)size, "hip_host"); break;
+    default: snprintf(text, (size_t)size, "DLPack device (%d, %d)", device.type, device.index);
+    }
+    return text;
+}
+
+const char *ac_shape_text(const ac_view_t *view, char *text, int size) {
+    int used = snprintf(text, (size_t)size, "[");
+    for (int i = 0; i < view->ndim && used < size; i++)
+        used += snprintf(text + used, (size_t)(size - used), "%s%" PRId64, i ? ", " : "", view->shape[i]);
+    if (used < size) snprintf(text + used, (size_t)(size - used), "]");
+    return text;
+}
+
+int64_t ac_view_numel(const ac_view_t *view) {
+    int64_t n = 1;
+    for (int i = 0; i < view->ndim; i++) n *= view->shape[i];
+    return n;
+}
+
+bool ac_view_is_contiguous(const ac_view_t *view) {
+    int64_t expected = 1;
+    if (ac_view_numel(view) == 0) return true;
+    for (int i = view->ndim - 1; i >= 0; i--) {
+        if (view->shape[i] != 1 && view->stride[i] != expected) return false;
+        expected *= view->shape[i];
+    }
+    return true;
+}
+
+void ac_view_extent(const ac_view_t *view, uintptr_t *out_low, uintptr_t *out_high) {
+    int64_t low = 0, high = 0, bytes = ac_dtype_bytes(view->dtype);
+    *out_low = *out_high = (uintptr_t)view->data;
+    if (ac_view_numel(view) == 0) return;
+    for (int i = 0; i < view->ndim; i++) {
+        if (view->shape[i] == 1) continue;
+        int64_t reach = (view->shape[i] - 1) * view->stride[i];
+        if (reach < 0) low += reach;
+        else high += reach;
+    }
+    *out_low += (uintptr_t)(low * bytes);
+    *out_high += (uintptr_t)((high + 1) * bytes);
+}
+
+bool ac_view_overlaps(const ac_view_t *a, const ac_view_t *b) {
+    uintptr_t a_low, a_high, b_low, b_high;
+    if (a->device.type != b->device.type || a->device.index != b->device.index) return false;
+    ac_view_extent(a, &a_low, &a_high);
+    ac_view_extent(b, &b_low, &b_high);
+    return a_low < b_high && b_low < a_high && a_low != a_high && b_low != b_high;
+}

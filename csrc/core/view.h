@@ -1,0 +1,46 @@
+/* A tensor as the ops see it: address, dtype, device, shape, strides. A view borrows; the module room keeps
+ * whatever owns the memory alive until the call returns. Sizes and strides are 64-bit everywhere. */
+#ifndef AC_CORE_VIEW_H
+#define AC_CORE_VIEW_H
+
+#include "dtype.h"
+
+#define AC_MAX_NDIM 8
+
+typedef enum ac_device_type_t { /* DLPack's numbers */
+    AC_DEVICE_CPU = 1,
+    AC_DEVICE_CUDA = 2,
+    AC_DEVICE_CUDA_HOST = 3,
+    AC_DEVICE_HIP = 10,
+    AC_DEVICE_HIP_HOST = 11,
+} ac_device_type_t;
+
+typedef struct ac_device_t {
+    int type;  /* ac_device_type_t, or another number of DLPack's that no runtime serves */
+    int index; /* 0 for the CPU */
+} ac_device_t;
+
+typedef struct ac_view_t {
+    char *data;                  /* element [0, ..., 0]; may be NULL when the tensor has no elements */
+    ac_dtype_t dtype;            /* after q_dtype=/kv_dtype=; AC_DTYPE_NONE: outside the table */
+    ac_device_t device;
+    int ndim;
+    bool read_only;
+    int64_t shape[AC_MAX_NDIM];
+    int64_t stride[AC_MAX_NDIM]; /* elements; of no meaning where the size is 0 or 1 */
+} ac_view_t;
+
+/* "cpu", "cuda:0", "hip:1"; returns text. */
+const char *ac_device_text(ac_device_t device, char *text, int size);
+/* "[4, 16, 576]"; returns text. */
+const char *ac_shape_text(const ac_view_t *view, char *text, int size);
+
+int64_t ac_view_numel(const ac_view_t *view);
+/* True when the elements lie in row-major order without gaps (strides of size-1 dims ignored). */
+bool ac_view_is_contiguous(const ac_view_t *view);
+/* Bytes [*out_low, *out_high) that the elements span; empty views give low == high. */
+void ac_view_extent(const ac_view_t *view, uintptr_t *out_low, uintptr_t *out_high);
+/* True when the extents of two views of one device meet. */
+bool ac_view_overlaps(const ac_view_t *a, const ac_view_t *b);
+
+#endif

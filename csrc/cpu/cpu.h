@@ -1,0 +1,30 @@
+/* The CPU device: which instruction set it uses, its threads, its kernels. */
+#ifndef AC_CPU_CPU_H
+#define AC_CPU_CPU_H
+
+#include <stdint.h>
+
+#include "../core/error.h"
+#include "../core/kernel_table.h"
+
+/* A CPU kernel runs one work item; `local` is kernel->local_bytes of scratch of the running thread, 64-byte aligned,
+ * contents undefined. */
+typedef void (*ac_cpu_kernel_t)(const void *params, int64_t item, void *local);
+
+/* The code of a row of the kernel table; NULL where this build or this processor lacks it. */
+ac_cpu_kernel_t ac_cpu_kernel(ac_kernel_id_t id);
+
+/* The best architecture of this processor, or the one that `forced` names ("avx512bf16", "avx2", "portable";
+ * NULL or "": none). Called once, before any other call. *out_reason says why it was chosen. */
+int ac_cpu_choose_arch(const char *forced, const char **out_reason, ac_error_t *error);
+ac_arch_t ac_cpu_arch(void);
+
+/* The pool: the calling thread and num_threads - 1 workers, started at the first use, restarted after a fork. */
+int ac_cpu_num_threads(void);
+int ac_cpu_set_num_threads(int num_threads, ac_error_t *error); /* 0: as many as the process may run on */
+/* Runs items 0 .. grid-1, each once, on all threads; returns when all are done. Calls from several threads queue. */
+int ac_cpu_run(ac_cpu_kernel_t kernel, int local_bytes, const void *params, int64_t grid, ac_error_t *error);
+/* Bytes of scratch per thread: the largest local_bytes of the table. */
+int64_t ac_cpu_local_bytes(void);
+
+#endif

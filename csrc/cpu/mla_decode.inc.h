@@ -1,0 +1,249 @@
+/* MLA decode of one work item: scores, online softmax and output of a tile of rows over one run of KV, which is read
+ * once. Compiled once per engine and instruction set; mla_f32.inc.h and mla_dot.inc.h include it behind
+ *
+ *   ENGINE(name)     name with the engine's suffix
+ *   AC_PAIR          elements in a word: 1 (fp32), or 2 (bf16 that are multiplied and summed in one step)
+ *   AC_BLOCK         keys that are resident at a time
+ *   v_mac(a, b, c)   c + the product of the words a and b
+ *   ENGINE(local_t)  the scratch: query, keys, scores, acc, top, sum, rescale, row (and what the engine adds)
+ *   ENGINE(load_query), ENGINE(load_block), ENGINE(values), ENGINE(store_p), ENGINE(order_columns)   see there
+ *
+ * Rows lie in the lanes: a query word of all rows times one broadcast word of a key gives the scores of all rows, so
+ * that no sum crosses lanes and the softmax is vertical. For the output, columns lie in the lanes. A "word" is 32 bits
+ * and a "unit" is the AC_PAIR keys whose words are summed in one step. */
+
+#define ROWS AC_LOCAL_ROWS
+#define WORDS (AC_LOCAL_KEY / AC_PAIR)     /* of a key; the stride also where the rope part is absent */
+#define COLUMNS (AC_PV_VECS * AC_LANES)    /* of the output's register tile */
+#define PARTS 16                           /* of the walk along a key; both key widths are multiples */
+
+/* What the walk over the KV needs of the params, looked up once per item. */
+typedef struct ENGINE(walk) {
+    float score_scale;            /* with log2(e): scores are in base 2 */
+    int words;                    /* of a key */
+    int latent_bytes, rope_bytes; /* of a row in the cache */
+} ENGINE(walk_t);
+
+static ENGINE(walk_t) ENGINE(make_walk)(const ac_mla_decode_params_t *p) {
+    ENGINE(walk_t) walk;
+    int dim = AC_MLA_DV + p->kv.rope_dim;
+    double scale = p->sm_scale * 1.4426950408889634; /* log2(e) */
+    scale *= ac_cpu_query_scale(p) * (double)ac_cpu_value_scale(p);
+    walk.score_scale = (float)scale;
+    walk.words = dim / AC_PAIR;
+    walk.latent_bytes = AC_MLA_DV * ac_cpu_element_bytes(p->kv.latent_dtype);
+    walk.rope_bytes = p->kv.rope_dim * ac_cpu_element_bytes(p->kv.rope_dtype);
+    return walk;
+}
+
+/* Asks for a row of the next block: into the L2, since a block is larger than the L1. */
+static inline void ENGINE(prefetch)(const ENGINE(walk_t) *walk, const ac_cpu_kv_row_t *row) {
+    for (int i = 0; i < walk->latent_bytes; i += 64) __builtin_prefetch(row->latent + i, 0, 2);
+    for (int i = 0; i < walk->rope_bytes; i += 64) __builtin_prefetch(row->rope + i, 0, 2);
+}
+
+/* The tile's queries as words in the order of the scores: [vector of rows][word][lane]. Lanes behind the last row
+ * are zero. */
+static void ENGINE(load_queries)(const ac_mla_decode_params_t *p, const ac_cpu_mla_item_t *item, int words,
+                                 ENGINE(local_t) *local) {
+    memset(local->query, 0, sizeof local->query);
+    for (int r = 0; r < item->num_rows; r++) {
+        int64_t pair = item->first_pair + r, row = item->query_begin + pair / p->num_heads;
+        const char *q = p->q + row * p->q_row_stride + pair % p->num_heads * p->q_head_stride;
+        ENGINE(load_query)(p->q_dtype, q, words * AC_PAIR, local->row);
+        float *lane = local->query + r / AC_LANES * WORDS * AC_LANES + r % AC_LANES;
+        for (int w = 0; w < words; w++) lane[w * AC_LANES] = local->row[w];
+    }
+}
+
+/* Scores of `vectors` vectors of rows with AC_QK_TOKENS keys. Meanwhile asks for `num_ahead` rows of the next block,
+ * spread over the walk so that they neither fill the miss buffers nor wait for one another. */
+static inline __attribute__((always_inline)) void ENGINE(score_tile)(const ENGINE(walk_t) *walk, const float *query,
+                                                                     const float *key, const ac_cpu_kv_row_t *ahead,
+                                                                     int num_ahead, float *score, const int vectors) {
+    v_t sum[AC_QK_VECS][AC_QK_TOKENS];
+    const int steps = walk->words / PARTS;
+#pragma GCC unroll 16
+    for (int t = 0; t < AC_QK_TOKENS; t++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) sum[v][t] = v_zero();
+    for (int part = 0; part < PARTS; part++) {
+        if (part < num_ahead) ENGINE(prefetch)(walk, &ahead[part]);
+        for (int step = 0; step < steps; step++, query += AC_LANES, key++) {
+            v_t q[AC_QK_VECS];
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++) q[v] = v_load(query + v * WORDS * AC_LANES);
+#pragma GCC unroll 16
+            for (int t = 0; t < AC_QK_TOKENS; t++) {
+                v_t k = v_broadcast(key + t * WORDS);
+#pragma GCC unroll 4
+                for (int v = 0; v < vectors; v++) sum[v][t] = v_mac(q[v], k, sum[v][t]);
+            }
+        }
+    }
+    v_t scale = v_set1(walk->score_scale);
+#pragma GCC unroll 16
+    for (int t = 0; t < AC_QK_TOKENS; t++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) v_store(score + t * ROWS + v * AC_LANES, v_mul(sum[v][t], scale));
+}
+
+/* Scores of the vectors [first, last) of rows with the block's keys. The last register tile may cover keys behind the
+ * block's end: leftovers in the scratch, whose scores nothing reads. */
+static void ENGINE(score)(const ENGINE(walk_t) *walk, ENGINE(local_t) *local, int first, int last, int num_tokens,
+                          const ac_cpu_kv_block_t *next) {
+    for (int t = 0; t < num_tokens; t += AC_QK_TOKENS) {
+        const float *key = local->keys + t * WORDS;
+        int num_ahead = next->num_tokens - t < AC_QK_TOKENS ? next->num_tokens - t : AC_QK_TOKENS;
+        for (int v = first; v < last;) {
+            const float *query = local->query + v * WORDS * AC_LANES;
+            float *score = local->scores + t * ROWS + v * AC_LANES;
+            if (v + AC_QK_VECS <= last) {
+                ENGINE(score_tile)(walk, query, key, next->rows + t, num_ahead, score, AC_QK_VECS);
+                v += AC_QK_VECS;
+            } else {
+                ENGINE(score_tile)(walk, query, key, next->rows + t, num_ahead, score, 1);
+                v++;
+            }
+            num_ahead = 0;
+        }
+    }
+    /* A next block that is longer than this one. */
+    for (int t = (num_tokens + AC_QK_TOKENS - 1) / AC_QK_TOKENS * AC_QK_TOKENS; t < next->num_tokens; t++)
+        ENGINE(prefetch)(walk, &next->rows[t]);
+}
+
+/* Online softmax of the vectors [first, last) of rows: scores become probabilities relative to the running maximum,
+ * in words. A NaN score is left out of the maximum but makes its row's sum NaN. While a row has seen nothing but
+ * -inf, its base is finite, so that its probabilities are 0 and not NaN. */
+static void ENGINE(softmax)(ENGINE(local_t) *local, int first, int last, int num_tokens) {
+    for (int v = first; v < last; v++) {
+        float *score = local->scores + v * AC_LANES, *p = score;
+        v_t before = v_load(local->top + v * AC_LANES), top = before;
+        for (int t = 0; t < num_tokens; t++) top = v_max(v_load(score + t * ROWS), top);
+        v_t base = v_max(top, v_set1(-FLT_MAX));
+        v_t rescale = v_exp2(v_sub(before, base));
+        v_t sum = v_mul(v_load(local->sum + v * AC_LANES), rescale);
+        for (int t = 0; t < num_tokens; t += AC_PAIR, p += ROWS) { /* p never overtakes what is still to be read */
+            v_t pair[2] = {v_exp2(v_sub(v_load(score + t * ROWS), base)), v_zero()};
+            if (AC_PAIR == 2 && t + 1 < num_tokens) pair[1] = v_exp2(v_sub(v_load(score + (t + 1) * ROWS), base));
+            sum = v_add(sum, v_add(pair[0], pair[1]));
+            ENGINE(store_p)(p, pair);
+        }
+        v_store(local->top + v * AC_LANES, top);
+        v_store(local->sum + v * AC_LANES, sum);
+        v_store(local->rescale + v * AC_LANES, rescale);
+    }
+}
+
+/* acc = acc * rescale + P V for `rows` rows and COLUMNS columns. */
+static inline __attribute__((always_inline)) void ENGINE(output_tile)(const float *p, const float *value,
+                                                                      int value_stride, int units,
+                                                                      const float *rescale, float *acc,
+                                                                      const int rows) {
+    v_t sum[AC_PV_ROWS][AC_PV_VECS];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int c = 0; c < AC_PV_VECS; c++)
+            sum[r][c] = v_mul(v_load(acc + r * AC_MLA_DV + c * AC_LANES), v_broadcast(rescale + r));
+    for (int u = 0; u < units; u++, p += ROWS, value += value_stride) {
+        v_t columns[AC_PV_VECS];
+#pragma GCC unroll 4
+        for (int c = 0; c < AC_PV_VECS; c++) columns[c] = v_load(value + c * AC_LANES);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            v_t weight = v_broadcast(p + r);
+#pragma GCC unroll 4
+            for (int c = 0; c < AC_PV_VECS; c++) sum[r][c] = v_mac(weight, columns[c], sum[r][c]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int c = 0; c < AC_PV_VECS; c++) v_store(acc + r * AC_MLA_DV + c * AC_LANES, sum[r][c]);
+}
+
+/* Columns outside, rows inside: a slice of the values stays in the L1 while all rows pass over it. Rows before
+ * first_row do not see the block and are not touched: its values may be NaN. */
+static void ENGINE(output)(ENGINE(local_t) *local, int first_row, int num_rows, int units) {
+    for (int column = 0; column < AC_MLA_DV; column += COLUMNS) {
+        int stride, row = first_row;
+        const float *value = ENGINE(values)(local, column, &stride);
+        for (; row + AC_PV_ROWS <= num_rows; row += AC_PV_ROWS)
+            ENGINE(output_tile)(local->scores + row, value, stride, units, local->rescale + row,
+                                local->acc + row * AC_MLA_DV + column, AC_PV_ROWS);
+        float *acc = local->acc + row * AC_MLA_DV + column;
+        const float *p = local->scores + row, *rescale = local->rescale + row;
+        switch (num_rows - row) {
+        case 3: ENGINE(output_tile)(p, value, stride, units, rescale, acc, 3); break;
+        case 2: ENGINE(output_tile)(p, value, stride, units, rescale, acc, 2); break;
+        case 1: ENGINE(output_tile)(p, value, stride, units, rescale, acc, 1); break;
+        default: break;
+        }
+    }
+}
+
+/* Normalised rows and their LSE, final or as partials. */
+static void ENGINE(finish)(const ac_mla_decode_params_t *p, const ac_cpu_mla_item_t *item, ENGINE(local_t) *local) {
+    float value_scale = ac_cpu_value_scale(p);
+    for (int r = 0; r < item->num_rows; r++) {
+        int64_t pair = item->first_pair + r, head = pair % p->num_heads;
+        int64_t row = item->query_begin + pair / p->num_heads;
+        float *acc = local->acc + r * AC_MLA_DV, sum = local->sum[r];
+        int empty = sum == 0; /* no key, or all of them -inf; the sum of any other row is >= 1 or NaN */
+        float lse = empty ? -INFINITY : (float)((local->top[r] + log2(sum)) * 0.6931471805599453); /* ln(2) */
+        v_t scale = v_set1(empty ? 0 : value_scale / sum);
+        if (empty) memset(acc, 0, AC_MLA_DV * sizeof *acc); /* it may hold 0 * inf */
+        else ENGINE(order_columns)(acc);
+        if (p->writes_output) {
+            ac_cpu_store_row(p->o + row * p->o_row_stride + head * p->o_head_stride, p->o_dtype, acc, scale);
+            if (p->lse) p->lse[row * p->num_heads + head] = lse;
+            continue;
+        }
+        int64_t partial = (row * p->splits.num_splits + item->split) * p->num_heads + head;
+        p->partial_lse[partial] = lse;
+        if (empty) continue;
+        for (int i = 0; i < AC_MLA_DV; i += AC_LANES)
+            v_store(p->partial_o + partial * AC_MLA_DV + i, v_mul(v_load(acc + i), scale));
+    }
+}
+
+static void ENGINE(run_item)(const void *params, int64_t index, void *scratch) {
+    const ac_mla_decode_params_t *p = params;
+    ENGINE(local_t) *local = scratch;
+    ENGINE(walk_t) walk = ENGINE(make_walk)(p);
+    ac_cpu_kv_block_t blocks[2], *block = &blocks[0], *next = &blocks[1];
+    ac_cpu_mla_item_t item;
+    if (!ac_cpu_mla_item(p, index, &item)) return;
+
+    int64_t cursor = item.begin;
+    int last = (item.num_rows + AC_LANES - 1) / AC_LANES;
+    ac_cpu_mla_next_block(p, &item, AC_BLOCK, &cursor, block);
+    for (int t = 0; t < block->num_tokens; t++) ENGINE(prefetch)(&walk, &block->rows[t]);
+    for (int r = 0; r < ROWS; r++) local->top[r] = -INFINITY, local->sum[r] = 0;
+    if (block->num_tokens > 0) {
+        memset(local->acc, 0, (size_t)item.num_rows * AC_MLA_DV * sizeof *local->acc);
+        ENGINE(load_queries)(p, &item, walk.words, local);
+    }
+    while (block->num_tokens > 0) {
+        int first = block->first_row / AC_LANES, tokens = block->num_tokens;
+        ac_cpu_mla_next_block(p, &item, AC_BLOCK, &cursor, next);
+        ENGINE(load_block)(&p->kv, block, local);
+        ENGINE(score)(&walk, local, first, last, tokens, next);
+        /* Rows in the lanes before first_row see nothing of this block. */
+        for (int t = 0; t < tokens; t++)
+            for (int r = first * AC_LANES; r < block->first_row; r++) local->scores[t * ROWS + r] = -INFINITY;
+        ENGINE(softmax)(local, first, last, tokens);
+        ENGINE(output)(local, block->first_row, item.num_rows, (tokens + AC_PAIR - 1) / AC_PAIR);
+        ac_cpu_kv_block_t *done = block;
+        block = next;
+        next = done;
+    }
+    ENGINE(finish)(p, &item, local);
+}
+
+#undef ROWS
+#undef WORDS
+#undef COLUMNS
+#undef PARTS

@@ -1,0 +1,79 @@
+/* AVX2 + FMA + F16C: 8 lanes, 16 registers. See simd_math.h for the vocabulary. */
+#ifndef AC_CPU_SIMD_AVX2_H
+#define AC_CPU_SIMD_AVX2_H
+
+#include <immintrin.h>
+
+#define AC_LANES 8
+#define AC_QK_VECS 2
+#define AC_QK_TOKENS 6
+#define AC_PV_ROWS 4
+#define AC_PV_VECS 2
+
+typedef __m256 v_t;
+
+static inline v_t v_load(const float *p) { return _mm256_loadu_ps(p); }
+static inline void v_store(float *p, v_t x) { _mm256_storeu_ps(p, x); }
+static inline v_t v_set1(float x) { return _mm256_set1_ps(x); }
+static inline v_t v_broadcast(const float *p) { return _mm256_broadcast_ss(p); }
+static inline v_t v_zero(void) { return _mm256_setzero_ps(); }
+static inline v_t v_add(v_t a, v_t b) { return _mm256_add_ps(a, b); }
+static inline v_t v_sub(v_t a, v_t b) { return _mm256_sub_ps(a, b); }
+static inline v_t v_mul(v_t a, v_t b) { return _mm256_mul_ps(a, b); }
+static inline v_t v_fma(v_t a, v_t b, v_t c) { return _mm256_fmadd_ps(a, b, c); }
+static inline v_t v_max(v_t a, v_t b) { return _mm256_max_ps(a, b); }
+
+static inline v_t v_shifted_pow2(v_t t) {
+    __m256i n = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(n, _mm256_set1_epi32(127 << 23)));
+}
+
+static inline v_t v_keep_from(v_t x, float low, v_t value) {
+    return _mm256_and_ps(value, _mm256_cmp_ps(x, v_set1(low), _CMP_NLT_UQ));
+}
+
+static inline v_t v_load_bf16(const char *p) {
+    __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+}
+
+static inline v_t v_load_f16(const char *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+
+/* fp8 through fp16, which has the wider exponent: moved into its place, every code (subnormals too) is the value over
+ * a power of two. NaN codes become fp16 NaN. */
+static inline v_t v_load_fp8_fn(const char *p) {
+    __m128i code = _mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)p));
+    __m128i rest = _mm_and_si128(code, _mm_set1_epi16(0x7f));
+    __m128i nan = _mm_and_si128(_mm_cmpeq_epi16(rest, _mm_set1_epi16(0x7f)), _mm_set1_epi16(0x7e00));
+    __m128i sign = _mm_slli_epi16(_mm_andnot_si128(_mm_set1_epi16(0x7f), code), 8);
+    __m128i half = _mm_or_si128(_mm_or_si128(sign, nan), _mm_slli_epi16(rest, 7));
+    return v_mul(_mm256_cvtph_ps(half), v_set1(256.0f));
+}
+
+static inline v_t v_load_fp8_fnuz(const char *p) {
+    __m128i code = _mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)p));
+    __m128i rest = _mm_and_si128(code, _mm_set1_epi16(0x7f));
+    __m128i nan = _mm_and_si128(_mm_cmpeq_epi16(code, _mm_set1_epi16(0x80)), _mm_set1_epi16(0x7e00));
+    __m128i sign = _mm_slli_epi16(_mm_andnot_si128(_mm_set1_epi16(0x7f), code), 8);
+    __m128i half = _mm_or_si128(_mm_or_si128(sign, nan), _mm_slli_epi16(rest, 7));
+    return v_mul(_mm256_cvtph_ps(half), v_set1(128.0f));
+}
+
+static inline void v_store_bf16(char *p, v_t x) {
+    __m256i bits = _mm256_castps_si256(x), one = _mm256_set1_epi32(1);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), one);
+    __m256i even = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+    __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    __m256i wide = _mm256_srli_epi32(_mm256_blendv_epi8(even, quiet, is_nan), 16);
+    _mm_storeu_si128((__m128i *)p,
+                     _mm_packus_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1)));
+}
+
+static inline void v_store_f16(char *p, v_t x) {
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+#include "simd_math.h"
+
+#endif

@@ -1,0 +1,204 @@
+#include "argparse.h"
+
+#include <string.h>
+
+#include "errors.h"
+
+/* The lines of signatures.h as data: {name, default text}; "*" is the keyword-only mark. */
+typedef struct {
+    const char *name, *value;
+} parameter_t;
+
+#define ARG(name, value) {#name, #value},
+#define STAR {"*", ""},
+#define PARAMETERS(function) \
+    static const parameter_t parameters_##function[] = {AC_ARGS_##function(ARG, STAR) {NULL, NULL}};
+AC_FUNCTIONS(PARAMETERS)
+#undef PARAMETERS
+#undef STAR
+#undef ARG
+
+static const struct {
+    const char *function;
+    const parameter_t *parameters;
+} functions[AC_FUNCTION_COUNT] = {
+#define FUNCTION(name) [AC_FN_##name] = {#name, parameters_##name},
+    AC_FUNCTIONS(FUNCTION)
+#undef FUNCTION
+};
+
+int ac_signatures_init(ac_state_t *state) {
+    for (int i = 0; i < AC_FUNCTION_COUNT; i++) {
+        ac_signature_t *signature = &state->signatures[i];
+        bool keyword_only = false;
+        signature->function = functions[i].function;
+        for (const parameter_t *parameter = functions[i].parameters; parameter->name; parameter++) {
+            if (parameter->name[0] == '*') {
+                keyword_only = true;
+                continue;
+            }
+            int n = signature->count;
+            signature->names[n] = PyUnicode_InternFromString(parameter->name);
+            if (!signature->names[n]) return -1;
+            signature->texts[n] = parameter->name;
+            signature->required[n] = parameter->value[0] == 0;
+            signature->count++;
+            if (keyword_only) continue;
+            signature->positional++;
+            signature->required_positional += signature->required[n];
+        }
+    }
+    return 0;
+}
+
+void ac_signatures_clear(ac_state_t *state) {
+    for (int i = 0; i < AC_FUNCTION_COUNT; i++)
+        for (int n = 0; n < AC_MAX_ARGS; n++) Py_CLEAR(state->signatures[i].names[n]);
+}
+
+/* The place of a keyword, or -1. Names at a call site are interned, so one pass over pointers nearly always finds it;
+ * keywords are mostly passed in order, so the search starts behind the previous one. -2: an exception is set. */
+static int find_keyword(const ac_signature_t *signature, PyObject *keyword, int start) {
+    for (int i = 0; i < signature->count; i++) {
+        int at = start + i < signature->count ? start + i : start + i - signature->count;
+        if (signature->names[at] == keyword) return at;
+    }
+    if (!PyUnicode_Check(keyword)) {
+        PyErr_SetString(PyExc_TypeError, "keywords must be strings");
+        return -2;
+    }
+    for (int i = 0; i < signature->count; i++) {
+        int order = PyUnicode_Compare(signature->names[i], keyword);
+        if (order == -1 && PyErr_Occurred()) return -2;
+        if (order == 0) return i;
+    }
+    return -1;
+}
+
+/* Too many arguments, in the words of CPython's getargs.c. */
+static int fail_count(const ac_signature_t *signature, Py_ssize_t nargs, Py_ssize_t nkeywords) {
+    int count = signature->count, positional = signature->positional;
+    if (nargs + nkeywords > count)
+        PyErr_Format(PyExc_TypeError, "%.200s() takes at most %d %sargument%s (%zd given)", signature->function, count,
+                     nargs == 0 ? "keyword " : "", count == 1 ? "" : "s", nargs + nkeywords);
+    else if (positional == 0)
+        PyErr_Format(PyExc_TypeError, "%.200s() takes no positional arguments", signature->function);
+    else
+        PyErr_Format(PyExc_TypeError, "%.200s() takes %s %d positional argument%s (%zd given)", signature->function,
+                     signature->required_positional < positional ? "at most" : "exactly", positional,
+                     positional == 1 ? "" : "s", nargs);
+    return -1;
+}
+
+int ac_bind(const ac_state_t *state, ac_function_t function, PyObject *const *args, Py_ssize_t nargs,
+            PyObject *kwnames, PyObject **out_values) {
+    const ac_signature_t *signature = &state->signatures[function];
+    Py_ssize_t nkeywords = kwnames ? PyTuple_Size(kwnames) : 0;
+    PyObject *unexpected = NULL, *twice = NULL;
+    int twice_at = 0, next = (int)nargs;
+
+    if (nargs + nkeywords > signature->count || nargs > signature->positional)
+        return fail_count(signature, nargs, nkeywords);
+    memcpy(out_values, args, (size_t)nargs * sizeof *out_values);
+    memset(out_values + nargs, 0, (size_t)(signature->count - nargs) * sizeof *out_values);
+
+    for (Py_ssize_t i = 0; i < nkeywords; i++) {
+        PyObject *keyword = PyTuple_GetItem(kwnames, i);
+        int at = find_keyword(signature, keyword, next);
+        if (at == -2) return -1;
+        if (at == -1) {
+            unexpected = keyword;
+        } else if (out_values[at]) {
+            twice = keyword;
+            twice_at = at;
+        } else {
+            out_values[at] = args[nargs + i];
+            next = at + 1;
+        }
+    }
+    /* CPython names a missing argument before a wrong keyword. */
+    for (int i = (int)nargs; i < signature->count; i++) {
+        if (out_values[i] || !signature->required[i]) continue;
+        PyErr_Format(PyExc_TypeError, "%.200s() missing required argument '%U' (pos %d)", signature->function,
+                     signature->names[i], i + 1);
+        return -1;
+    }
+    if (twice && twice_at < nargs)
+        PyErr_Format(PyExc_TypeError, "argument for %.200s() given by name ('%U') and position (%d)",
+                     signature->function, twice, twice_at + 1);
+    else if (twice)
+        PyErr_Format(PyExc_TypeError, "%.200s() got multiple values for argument '%U'", signature->function, twice);
+    else if (unexpected)
+        PyErr_Format(PyExc_TypeError, "%.200s() got an unexpected keyword argument '%U'", signature->function,
+                     unexpected);
+    return twice || unexpected ? -1 : 0;
+}
+
+int ac_expected(const char *op, const char *name, const char *expected, PyObject *object) {
+    PyObject *type_name = object == Py_None ? PyUnicode_FromString("None") : PyType_GetName(Py_TYPE(object));
+    if (!type_name) return -1;
+    PyErr_Format(PyExc_TypeError, "%s: %s: expected %s, got %U", op, name, expected, type_name);
+    Py_DECREF(type_name);
+    return -1;
+}
+
+int ac_to_int64(const char *op, const char *name, PyObject *object, int64_t *out_value) {
+    PyObject *index = NULL;
+    int overflow = 0, result = -1;
+    if (!object) return 0;
+    if (!PyLong_Check(object)) {
+        if (!PyIndex_Check(object)) return ac_expected(op, name, "int", object);
+        index = PyNumber_Index(object);
+        if (!index) return -1;
+        object = index;
+    }
+    long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
+    if (overflow) {
+        PyErr_Format(PyExc_ValueError, "%s: %s: expected a 64-bit integer, got %S", op, name, object);
+    } else if (value != -1 || !PyErr_Occurred()) {
+        *out_value = value;
+        result = 0;
+    }
+    Py_XDECREF(index);
+    return result;
+}
+
+int ac_to_int32(const char *op, const char *name, PyObject *object, int32_t *out_value) {
+    int64_t value = *out_value;
+    if (ac_to_int64(op, name, object, &value) < 0) return -1;
+    if (value < INT32_MIN || value > INT32_MAX) {
+        PyErr_Format(PyExc_ValueError, "%s: %s: expected %d .. %d, got %lld", op, name, INT32_MIN, INT32_MAX,
+                     (long long)value);
+        return -1;
+    }
+    *out_value = (int32_t)value;
+    return 0;
+}
+
+int ac_to_double(const char *op, const char *name, PyObject *object, double *out_value) {
+    if (!object) return 0;
+    /* Whatever has __float__ or __index__ is a number here (NumPy scalars); text is not, float("1") or no. */
+    if (!PyFloat_Check(object) && (!PyNumber_Check(object) || PyComplex_Check(object)))
+        return ac_expected(op, name, "float", object);
+    double value = PyFloat_AsDouble(object);
+    if (value == -1.0 && PyErr_Occurred()) return -1;
+    *out_value = value;
+    return 0;
+}
+
+int ac_to_bool(const char *op, const char *name, PyObject *object, int *out_value) {
+    if (!object) return 0;
+    if (object != Py_True && object != Py_False && !PyIndex_Check(object)) {
+        /* numpy.bool has no __index__; anything else (None, text, lists) has a truth, but not as an argument. */
+        PyObject *type_name = PyType_GetName(Py_TYPE(object));
+        if (!type_name) return -1;
+        bool is_bool = PyUnicode_CompareWithASCIIString(type_name, "bool") == 0 ||
+                       PyUnicode_CompareWithASCIIString(type_name, "bool_") == 0;
+        Py_DECREF(type_name);
+        if (!is_bool) return ac_expected(op, name, "bool", object);
+    }
+    int truth = PyObject_IsTrue(object);
+    if (truth < 0) return -1;
+    *out_value = truth;
+    return 0;
+}

@@ -1,0 +1,314 @@
+#include "array.h"
+
+#include <string.h>
+
+#include "../device/device.h"
+#include "argparse.h"
+#include "array_dlpack.h"
+#include "docs.h"
+#include "dtype_arg.h"
+#include "errors.h"
+#include "numpy_api.h"
+#include "tensor.h"
+
+typedef struct {
+    PyObject_HEAD
+    ac_view_t view;
+    const ac_runtime_t *runtime; /* frees view.data */
+} array_t;
+
+void ac_array_view(PyObject *array, ac_view_t *out_view) { *out_view = ((array_t *)array)->view; }
+
+/* The runtime of a device that exists, else an exception. */
+static const ac_runtime_t *runtime_of(const ac_state_t *state, const char *op, ac_device_t device) {
+    const char *reason = NULL;
+    char text[48];
+    const ac_runtime_t *runtime = ac_runtime_for(device.type, &reason);
+    ac_device_text(device, text, sizeof text);
+    if (!runtime) {
+        PyErr_Format(state->unsupported_error, "%s: device: no runtime serves %s: %s", op, text, reason);
+        return NULL;
+    }
+    int count = runtime->device_count();
+    if (device.index >= count) {
+        PyErr_Format(PyExc_ValueError, "%s: device: expected one of %d %s devices, got %s", op, count, runtime->name,
+                     text);
+        return NULL;
+    }
+    return runtime;
+}
+
+/* An uninitialised Array. `shape` is checked here: sizes >= 0, less than 2**63 bytes together. */
+static PyObject *new_array(const ac_state_t *state, const char *op, ac_dtype_t dtype, ac_device_t device, int ndim,
+                           const int64_t *shape) {
+    ac_error_t error = {0};
+    int64_t bytes = ac_dtype_bytes(dtype), stride = 1;
+    bool empty = false, overflow = false;
+    const ac_runtime_t *runtime = runtime_of(state, op, device);
+    if (!runtime) return NULL;
+    for (int i = 0; i < ndim; i++) {
+        if (shape[i] < 0) {
+            PyErr_Format(PyExc_ValueError, "%s: shape: expected sizes >= 0, got %lld in dimension %d", op,
+                         (long long)shape[i], i);
+            return NULL;
+        }
+        empty |= shape[i] == 0;
+        overflow |= __builtin_mul_overflow(bytes, shape[i] ? shape[i] : 1, &bytes);
+    }
+    if (overflow) {
+        PyErr_Format(PyExc_ValueError, "%s: shape: expected less than 2**63 bytes in all", op);
+        return NULL;
+    }
+    array_t *array = PyObject_GC_New(array_t, state->array_type);
+    if (!array) return NULL;
+    array->runtime = runtime;
+    array->view = (ac_view_t){.dtype = dtype, .device = device, .ndim = ndim};
+    for (int i = ndim - 1; i >= 0; i--) {
+        array->view.shape[i] = shape[i];
+        array->view.stride[i] = stride;
+        stride *= shape[i] ? shape[i] : 1;
+    }
+    if (!empty && runtime->alloc(device.index, (size_t)bytes, (void **)&array->view.data, &error) < 0) {
+        array->view.data = NULL;
+        ac_raise(state, &error);
+        Py_DECREF(array);
+        return NULL;
+    }
+    PyObject_GC_Track(array);
+    return (PyObject *)array;
+}
+
+static int array_traverse(PyObject *self, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+static void array_dealloc(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    array_t *array = (array_t *)self;
+    PyObject_GC_UnTrack(self);
+    if (array->view.data) array->runtime->free(array->view.device.index, array->view.data);
+    PyObject_GC_Del(self);
+    Py_DECREF((PyObject *)type);
+}
+
+PyObject *ac_sizes(const int64_t *values, int ndim) {
+    PyObject *tuple = PyTuple_New(ndim);
+    for (int i = 0; tuple && i < ndim; i++) {
+        PyObject *value = PyLong_FromLongLong(values[i]);
+        if (!value || PyTuple_SetItem(tuple, i, value) < 0) Py_CLEAR(tuple);
+    }
+    return tuple;
+}
+
+static PyObject *device_name(ac_device_t device) {
+    char text[48];
+    return PyUnicode_FromString(ac_device_text(device, text, sizeof text));
+}
+
+static PyObject *get_shape(PyObject *self, void *Py_UNUSED(closure)) {
+    const ac_view_t *view = &((array_t *)self)->view;
+    return ac_sizes(view->shape, view->ndim);
+}
+
+static PyObject *get_strides(PyObject *self, void *Py_UNUSED(closure)) {
+    const ac_view_t *view = &((array_t *)self)->view;
+    return ac_sizes(view->stride, view->ndim);
+}
+
+static PyObject *get_dtype(PyObject *self, void *Py_UNUSED(closure)) {
+    return PyUnicode_FromString(ac_dtype_name(((array_t *)self)->view.dtype));
+}
+
+static PyObject *get_device(PyObject *self, void *Py_UNUSED(closure)) {
+    return device_name(((array_t *)self)->view.device);
+}
+
+static PyObject *get_ndim(PyObject *self, void *Py_UNUSED(closure)) {
+    return PyLong_FromLong(((array_t *)self)->view.ndim);
+}
+
+static PyObject *get_nbytes(PyObject *self, void *Py_UNUSED(closure)) {
+    const ac_view_t *view = &((array_t *)self)->view;
+    return PyLong_FromLongLong(ac_view_numel(view) * ac_dtype_bytes(view->dtype));
+}
+
+static PyObject *array_repr(PyObject *self) {
+    const ac_view_t *view = &((array_t *)self)->view;
+    char device[48];
+    PyObject *shape = ac_sizes(view->shape, view->ndim);
+    if (!shape) return NULL;
+    PyObject *text = PyUnicode_FromFormat("aiter_c.Array(shape=%R, dtype='%s', device='%s')", shape,
+                                          ac_dtype_name(view->dtype),
+                                          ac_device_text(view->device, device, sizeof device));
+    Py_DECREF(shape);
+    return text;
+}
+
+static Py_ssize_t array_length(PyObject *self) {
+    const ac_view_t *view = &((array_t *)self)->view;
+    if (view->ndim > 0) return (Py_ssize_t)view->shape[0];
+    PyErr_SetString(PyExc_TypeError, "len() of a 0-d Array");
+    return -1;
+}
+
+static PyObject *array_numpy(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    const ac_view_t *view = &((array_t *)self)->view;
+    char device[48];
+    if (view->device.type == AC_DEVICE_CPU) return ac_numpy_from_view(view, self);
+    PyErr_Format(PyExc_ValueError, "Array.numpy: expected an array on the cpu, got one on %s",
+                 ac_device_text(view->device, device, sizeof device));
+    return NULL;
+}
+
+/* The elements of `view` from dimension `dim` on in row-major order; returns the end of what was written. */
+static char *gather(char *to, const char *from, const ac_view_t *view, int dim, size_t bytes) {
+    bool last = dim == view->ndim - 1;
+    if (dim == view->ndim || (last && (view->shape[dim] <= 1 || view->stride[dim] == 1))) {
+        size_t run = bytes * (size_t)(last ? view->shape[dim] : 1);
+        memcpy(to, from, run);
+        return to + run;
+    }
+    for (int64_t i = 0; i < view->shape[dim]; i++)
+        to = gather(to, from + i * view->stride[dim] * (int64_t)bytes, view, dim + 1, bytes);
+    return to;
+}
+
+/* A contiguous copy of host memory in a new Array on the host. */
+static PyObject *copy_of(const ac_state_t *state, const char *op, const ac_view_t *view) {
+    PyObject *copy = new_array(state, op, view->dtype, (ac_device_t){AC_DEVICE_CPU, 0}, view->ndim, view->shape);
+    if (!copy || ac_view_numel(view) == 0) return copy;
+    Py_BEGIN_ALLOW_THREADS
+    gather(((array_t *)copy)->view.data, view->data, view, 0, (size_t)ac_dtype_bytes(view->dtype));
+    Py_END_ALLOW_THREADS
+    return copy;
+}
+
+static PyObject *array_dlpack(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    const ac_view_t *view = &((array_t *)self)->view;
+    ac_state_t *state = ac_state_of(self);
+    ac_export_t request;
+    if (ac_export_parse(state, args, nargs, kwnames, view, &request) < 0) return NULL;
+    if (!request.copy) return ac_export(self, view, &request);
+    if (view->device.type != AC_DEVICE_CPU) {
+        PyErr_SetString(PyExc_BufferError, "Array.__dlpack__: copy: a copy is made of arrays on the cpu only");
+        return NULL;
+    }
+    PyObject *copy = copy_of(state, "Array.__dlpack__", view);
+    PyObject *capsule = copy ? ac_export(copy, &((array_t *)copy)->view, &request) : NULL;
+    Py_XDECREF(copy);
+    return capsule;
+}
+
+static PyObject *array_dlpack_device(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    const ac_device_t device = ((array_t *)self)->view.device;
+    return Py_BuildValue("(ii)", device.type, device.index);
+}
+
+/* An int or a sequence of ints. */
+static int parse_shape(const char *op, PyObject *object, int64_t *out_shape, int *out_ndim) {
+    if (PyIndex_Check(object)) {
+        *out_ndim = 1;
+        return ac_to_int64(op, "shape", object, out_shape);
+    }
+    if (!PySequence_Check(object) || PyUnicode_Check(object))
+        return ac_expected(op, "shape", "int or a sequence of int", object);
+    Py_ssize_t ndim = PySequence_Size(object);
+    if (ndim < 0) return -1;
+    if (ndim > AC_MAX_NDIM) {
+        PyErr_Format(PyExc_ValueError, "%s: shape: expected at most %d dimensions, got %zd", op, AC_MAX_NDIM, ndim);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < ndim; i++) {
+        PyObject *size = PySequence_GetItem(object, i);
+        int failed = !size || ac_to_int64(op, "shape", size, &out_shape[i]) < 0;
+        Py_XDECREF(size);
+        if (failed) return -1;
+    }
+    *out_ndim = (int)ndim;
+    return 0;
+}
+
+PyObject *py_empty(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    ac_state_t *state = ac_state(module);
+    PyObject *values[3];
+    int64_t shape[AC_MAX_NDIM];
+    int ndim;
+    ac_dtype_t dtype;
+    ac_device_t device;
+    if (ac_bind(state, AC_FN_empty, args, nargs, kwnames, values) < 0) return NULL;
+    if (parse_shape("empty", values[0], shape, &ndim) < 0) return NULL;
+    if (ac_to_dtype("empty", "dtype", values[1], &dtype) < 0) return NULL;
+    if (ac_to_device("empty", "device", values[2], &device) < 0) return NULL;
+    return new_array(state, "empty", dtype, device, ndim, shape);
+}
+
+/* Copies the host Array onto `device`. */
+static PyObject *upload(const ac_state_t *state, PyObject *host, ac_device_t device) {
+    const ac_view_t *view = &((array_t *)host)->view;
+    ac_error_t error = {0};
+    size_t bytes = (size_t)(ac_view_numel(view) * ac_dtype_bytes(view->dtype));
+    PyObject *copy = new_array(state, "from_host", view->dtype, device, view->ndim, view->shape);
+    if (!copy || !bytes) return copy;
+    array_t *to = (array_t *)copy;
+    if (to->runtime->copy(device.index, to->view.data, view->data, bytes, 0, &error) < 0) {
+        ac_raise(state, &error);
+        Py_CLEAR(copy);
+    }
+    return copy;
+}
+
+PyObject *py_from_host(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    ac_state_t *state = ac_state(module);
+    PyObject *values[2], *array = NULL;
+    ac_tensor_t source;
+    ac_device_t device;
+    char text[48];
+    if (ac_bind(state, AC_FN_from_host, args, nargs, kwnames, values) < 0) return NULL;
+    if (ac_to_device("from_host", "device", values[1], &device) < 0) return NULL;
+    if (ac_tensor_import(state, "from_host", "array", values[0], AC_TENSOR_INPUT, &source) < 0) return NULL;
+    int type = source.view.device.type;
+    if (type != AC_DEVICE_CPU && type != AC_DEVICE_CUDA_HOST && type != AC_DEVICE_HIP_HOST) {
+        PyErr_Format(PyExc_ValueError, "from_host: array: expected a tensor on the cpu, got one on %s",
+                     ac_device_text(source.view.device, text, sizeof text));
+    } else {
+        array = copy_of(state, "from_host", &source.view);
+        if (array && device.type != AC_DEVICE_CPU) {
+            PyObject *host = array;
+            array = upload(state, host, device);
+            Py_DECREF(host);
+        }
+    }
+    ac_tensor_release(&source, 1);
+    return array;
+}
+
+static PyGetSetDef array_fields[] = {
+    {"shape", get_shape, NULL, "Sizes, as a tuple of int.", NULL},
+    {"strides", get_strides, NULL, "Strides in elements, as a tuple of int.", NULL},
+    {"dtype", get_dtype, NULL, "The name of the element type, such as 'bfloat16'.", NULL},
+    {"device", get_device, NULL, "The device, such as 'cpu'.", NULL},
+    {"ndim", get_ndim, NULL, "The number of dimensions.", NULL},
+    {"nbytes", get_nbytes, NULL, "Bytes of all elements together.", NULL},
+    {0},
+};
+
+static PyMethodDef array_methods[] = {
+    {"numpy", array_numpy, METH_NOARGS, AC_DOC_numpy},
+    {"__dlpack__", (PyCFunction)(void (*)(void))array_dlpack, METH_FASTCALL | METH_KEYWORDS, AC_DOC___dlpack__},
+    {"__dlpack_device__", array_dlpack_device, METH_NOARGS, AC_DOC___dlpack_device__},
+    {0},
+};
+
+static PyType_Slot array_slots[] = {
+    {Py_tp_doc, (void *)AC_DOC_Array}, {Py_tp_dealloc, array_dealloc}, {Py_tp_traverse, array_traverse},
+    {Py_tp_repr, array_repr},          {Py_mp_length, array_length},   {Py_tp_getset, array_fields},
+    {Py_tp_methods, array_methods},    {0, NULL},
+};
+
+PyType_Spec ac_array_spec = {
+    .name = "aiter_c.Array",
+    .basicsize = sizeof(array_t),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = array_slots,
+};

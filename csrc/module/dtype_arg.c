@@ -1,0 +1,109 @@
+#include "dtype_arg.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../core/kernel_table.h"
+#include "argparse.h"
+
+/* A new reference to the text by which a dtype object goes, or NULL: it has none, or an exception is set. */
+static PyObject *dtype_text(PyObject *object) {
+    if (PyUnicode_Check(object)) return Py_NewRef(object);
+    if (PyType_Check(object)) return PyType_GetName((PyTypeObject *)object); /* numpy.float32, ml_dtypes.bfloat16 */
+    PyObject *name = PyObject_GetAttrString(object, "name"); /* a NumPy dtype has one, a torch dtype has not */
+    if (name || !PyErr_ExceptionMatches(PyExc_AttributeError)) return name;
+    PyErr_Clear();
+    return PyObject_Str(object); /* "torch.bfloat16" */
+}
+
+/* A NumPy dtype in the other byte order has the same name. */
+static int is_native(PyObject *object, bool *out_native) {
+    PyObject *native = PyObject_GetAttrString(object, "isnative");
+    *out_native = true;
+    if (!native) {
+        if (!PyErr_ExceptionMatches(PyExc_AttributeError)) return -1;
+        PyErr_Clear();
+        return 0;
+    }
+    int truth = PyObject_IsTrue(native);
+    Py_DECREF(native);
+    *out_native = truth != 0;
+    return truth < 0 ? -1 : 0;
+}
+
+int ac_to_dtype(const char *op, const char *name, PyObject *object, ac_dtype_t *out_dtype) {
+    bool native = true;
+    int result = -1;
+    PyObject *text = dtype_text(object);
+    if (!text) return -1;
+    *out_dtype = AC_DTYPE_NONE;
+    if (PyUnicode_Check(text)) {
+        const char *utf8 = PyUnicode_AsUTF8AndSize(text, NULL);
+        if (!utf8) goto done;
+        if (!PyUnicode_Check(object) && !PyType_Check(object)) {
+            if (is_native(object, &native) < 0) goto done;
+            if (strncmp(utf8, "torch.", 6) == 0) utf8 += 6;
+        }
+        if (native) *out_dtype = ac_dtype_from_name(utf8);
+    }
+    if (*out_dtype == AC_DTYPE_NONE)
+        PyErr_Format(PyExc_TypeError,
+                     "%s: %s: expected a dtype (a name such as 'bfloat16', or one of NumPy, ml_dtypes or torch), "
+                     "got %R",
+                     op, name, object);
+    else
+        result = 0;
+done:
+    Py_DECREF(text);
+    return result;
+}
+
+int ac_to_kv_format(const char *op, const char *name, PyObject *object, int *out_format) {
+    *out_format = -1;
+    if (ac_is_none(object)) return 0;
+    if (!PyUnicode_Check(object)) return ac_expected(op, name, "str or None", object);
+    const char *utf8 = PyUnicode_AsUTF8AndSize(object, NULL);
+    if (!utf8) return -1;
+    ac_kv_format_t format = ac_kv_format_from_name(utf8);
+    if (format == AC_KV_FORMAT_COUNT) {
+        char names[128] = "";
+        for (int i = 0, used = 0; i < AC_KV_FORMAT_COUNT && used < (int)sizeof names; i++)
+            used += snprintf(names + used, sizeof names - (size_t)used, "%s'%s'", i ? ", " : "",
+                             ac_kv_format_name((ac_kv_format_t)i));
+        PyErr_Format(PyExc_ValueError, "%s: %s: expected one of %s, got %R", op, name, names, object);
+        return -1;
+    }
+    *out_format = (int)format;
+    return 0;
+}
+
+int ac_to_device(const char *op, const char *name, PyObject *object, ac_device_t *out_device) {
+    static const struct {
+        const char *name;
+        int type;
+    } devices[] = {{"cpu", AC_DEVICE_CPU}, {"cuda", AC_DEVICE_CUDA}, {"hip", AC_DEVICE_HIP}};
+    int result = -1;
+    *out_device = (ac_device_t){AC_DEVICE_CPU, 0};
+    if (!object) return 0;
+    PyObject *text = PyObject_Str(object);
+    const char *utf8 = text ? PyUnicode_AsUTF8AndSize(text, NULL) : NULL;
+    if (!utf8) goto done;
+    size_t length = strcspn(utf8, ":");
+    for (size_t i = 0; i < sizeof devices / sizeof devices[0]; i++) {
+        if (strlen(devices[i].name) != length || strncmp(devices[i].name, utf8, length) != 0) continue;
+        char *end = NULL;
+        const char *digits = utf8 + length + 1;
+        bool numbered = utf8[length] == ':' && *digits >= '0' && *digits <= '9';
+        long index = numbered ? strtol(digits, &end, 10) : 0;
+        if (utf8[length] == ':' && (!numbered || *end || index > INT16_MAX)) break;
+        *out_device = (ac_device_t){devices[i].type, devices[i].type == AC_DEVICE_CPU ? 0 : (int)index};
+        result = 0;
+        goto done;
+    }
+    PyErr_Format(PyExc_ValueError, "%s: %s: expected a device such as 'cpu', 'cuda:0' or 'hip:1', got %R", op, name,
+                 object);
+done:
+    Py_XDECREF(text);
+    return result;
+}

@@ -1,0 +1,100 @@
+#include "environment.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../core/fault.h"
+#include "../cpu/cpu.h"
+#include "errors.h"
+
+enum {
+    CPU,
+    NUM_THREADS,
+    DLPACK_EXCHANGE,
+#ifdef AC_FAULTS
+    FAULT,
+#endif
+    SWITCH_COUNT
+};
+
+/* The process reads its environment once: a copy, since a later setenv may free what getenv returned. */
+static struct {
+    const char *const name, *const meaning;
+    char value[64];
+    bool set;
+} switches[SWITCH_COUNT] = {
+    [CPU] = {"AITER_C_CPU", "CPU path: avx512bf16, avx2 or portable; unset: the best this processor has", "", false},
+    [NUM_THREADS] = {"AITER_C_NUM_THREADS", "CPU threads; unset: as many as the process may run on", "", false},
+    [DLPACK_EXCHANGE] = {"AITER_C_DLPACK_EXCHANGE", "0: tensors come in without DLPack's C exchange API", "", false},
+#ifdef AC_FAULTS
+    [FAULT] = {"AITER_C_FAULT", "the planted bug that is active (faults build only)", "", false},
+#endif
+};
+static const char *cpu_reason;
+
+const char *ac_cpu_reason(void) { return cpu_reason ? cpu_reason : ""; }
+
+static int read_switches(void) {
+    for (int i = 0; i < SWITCH_COUNT; i++) {
+        const char *value = getenv(switches[i].name);
+        switches[i].set = value && *value;
+        if (!switches[i].set) continue;
+        if (strlen(value) >= sizeof switches[i].value) {
+            PyErr_Format(PyExc_ValueError, "%s: expected less than %d characters, got %.80s...", switches[i].name,
+                         (int)sizeof switches[i].value, value);
+            return -1;
+        }
+        strcpy(switches[i].value, value);
+    }
+    return 0;
+}
+
+static int apply_num_threads(ac_state_t *state) {
+    ac_error_t error = {0};
+    const char *text = switches[NUM_THREADS].value;
+    char *end;
+    if (!switches[NUM_THREADS].set) return 0;
+    long count = strtol(text, &end, 10);
+    if (*end || count < 1 || count > INT16_MAX) {
+        PyErr_Format(PyExc_ValueError, "%s: expected 1 .. %d, got '%s'", switches[NUM_THREADS].name, INT16_MAX, text);
+        return -1;
+    }
+    if (ac_cpu_set_num_threads((int)count, &error) == 0) return 0;
+    ac_raise(state, &error);
+    return -1;
+}
+
+int ac_environment_init(ac_state_t *state) {
+    ac_error_t error = {0};
+    const char *reason = NULL;
+    if (!cpu_reason) {
+        if (read_switches() < 0) return -1;
+        if (ac_cpu_choose_arch(switches[CPU].set ? switches[CPU].value : NULL, &reason, &error) < 0) {
+            PyErr_Format(PyExc_ValueError, "AITER_C_CPU: %s", error.text);
+            return -1;
+        }
+        if (apply_num_threads(state) < 0) return -1;
+#ifdef AC_FAULTS
+        ac_active_fault = switches[FAULT].set ? switches[FAULT].value : NULL;
+#endif
+        cpu_reason = reason ? reason : "";
+    }
+    const char *exchange = switches[DLPACK_EXCHANGE].value;
+    if (switches[DLPACK_EXCHANGE].set && strcmp(exchange, "0") != 0 && strcmp(exchange, "1") != 0) {
+        PyErr_Format(PyExc_ValueError, "%s: expected 0 or 1, got '%s'", switches[DLPACK_EXCHANGE].name, exchange);
+        return -1;
+    }
+    state->use_exchange = strcmp(exchange, "0") != 0;
+    return 0;
+}
+
+PyObject *py_environment(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    PyObject *result = PyDict_New();
+    for (int i = 0; result && i < SWITCH_COUNT; i++) {
+        PyObject *row = Py_BuildValue("(zs)", switches[i].set ? switches[i].value : NULL, switches[i].meaning);
+        if (!row || PyDict_SetItemString(result, switches[i].name, row) < 0) Py_CLEAR(result);
+        Py_XDECREF(row);
+    }
+    return result;
+}

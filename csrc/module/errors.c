@@ -1,0 +1,82 @@
+#include "errors.h"
+
+#include <string.h>
+
+PyDoc_STRVAR(unsupported_doc, "A well-formed request that no kernel of this build serves on this device.");
+PyDoc_STRVAR(device_doc, "A call into a device runtime failed.\n\n"
+                         "code: the runtime's number; name: its name of that number; call: what was called.");
+
+int ac_errors_init(ac_state_t *state, PyObject *module) {
+    int result = -1;
+    PyObject *fields = Py_BuildValue("{s:O,s:O,s:O}", "code", Py_None, "name", Py_None, "call", Py_None);
+    if (!fields) goto done;
+    state->unsupported_error =
+        PyErr_NewExceptionWithDoc("aiter_c.UnsupportedError", unsupported_doc, PyExc_NotImplementedError, NULL);
+    if (!state->unsupported_error) goto done;
+    state->device_error = PyErr_NewExceptionWithDoc("aiter_c.DeviceError", device_doc, PyExc_RuntimeError, fields);
+    if (!state->device_error) goto done;
+    if (PyModule_AddObjectRef(module, "UnsupportedError", state->unsupported_error) < 0) goto done;
+    result = PyModule_AddObjectRef(module, "DeviceError", state->device_error);
+done:
+    Py_XDECREF(fields);
+    return result;
+}
+
+static void raise_device_error(const ac_state_t *state, const ac_error_t *error) {
+    PyObject *code = PyLong_FromLong(error->code);
+    PyObject *name = PyUnicode_FromString(error->code_name);
+    PyObject *call = PyUnicode_FromString(error->call);
+    PyObject *exception = NULL;
+    if (!code || !name || !call) goto done;
+    exception = PyObject_CallFunction(state->device_error, "s", error->text);
+    if (!exception) goto done;
+    if (PyObject_SetAttrString(exception, "code", code) < 0 || PyObject_SetAttrString(exception, "name", name) < 0 ||
+        PyObject_SetAttrString(exception, "call", call) < 0)
+        goto done;
+    PyErr_SetObject(state->device_error, exception);
+done:
+    Py_XDECREF(code);
+    Py_XDECREF(name);
+    Py_XDECREF(call);
+    Py_XDECREF(exception);
+}
+
+PyObject *ac_raise(const ac_state_t *state, const ac_error_t *error) {
+    switch (error->kind) {
+    case AC_ERROR_TYPE: PyErr_SetString(PyExc_TypeError, error->text); break;
+    case AC_ERROR_VALUE: PyErr_SetString(PyExc_ValueError, error->text); break;
+    case AC_ERROR_BUFFER: PyErr_SetString(PyExc_BufferError, error->text); break;
+    case AC_ERROR_UNSUPPORTED: PyErr_SetString(state->unsupported_error, error->text); break;
+    case AC_ERROR_DEVICE: raise_device_error(state, error); break;
+    case AC_ERROR_MEMORY: PyErr_SetString(PyExc_MemoryError, error->text); break;
+    case AC_ERROR_NONE: PyErr_SetString(PyExc_SystemError, "aiter_c: a failed call left no error"); break;
+    }
+    return NULL;
+}
+
+/* "text: <first line of the exception>": torch appends a C++ stack, which stays in the cause. */
+static void set_with_reason(PyObject *type, const char *op, const char *name, const char *text, PyObject *cause) {
+    PyObject *reason = PyObject_Str(cause), *first = NULL;
+    const char *utf8 = reason ? PyUnicode_AsUTF8AndSize(reason, NULL) : NULL;
+    if (utf8) first = PyUnicode_DecodeUTF8(utf8, (Py_ssize_t)strcspn(utf8, "\n"), "replace");
+    if (first) PyErr_Format(type, "%s: %s: %s: %U", op, name, text, first);
+    Py_XDECREF(reason);
+    Py_XDECREF(first);
+}
+
+int ac_raise_from_live(PyObject *type, const char *op, const char *name, const char *text) {
+    PyObject *old_type, *cause, *traceback, *new_type, *exception, *new_traceback;
+    if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) return -1;
+    PyErr_Fetch(&old_type, &cause, &traceback);
+    PyErr_NormalizeException(&old_type, &cause, &traceback);
+    if (traceback) PyException_SetTraceback(cause, traceback);
+    set_with_reason(type, op, name, text, cause);
+    PyErr_Fetch(&new_type, &exception, &new_traceback);
+    PyErr_NormalizeException(&new_type, &exception, &new_traceback);
+    PyException_SetCause(exception, Py_NewRef(cause)); /* steals */
+    PyException_SetContext(exception, cause);          /* steals */
+    PyErr_Restore(new_type, exception, new_traceback);
+    Py_XDECREF(old_type);
+    Py_XDECREF(traceback);
+    return -1;
+}

@@ -1,0 +1,30 @@
+/* Which way the tensors of a type come in, looked up once per type, and the C exchange API of types that have one. */
+#ifndef AC_MODULE_EXCHANGE_H
+#define AC_MODULE_EXCHANGE_H
+
+#include "../core/view.h"
+#include "state.h"
+
+/* The entry of a type, cached in the state; the pointer is good until the next lookup. `path` is AC_PATH_NONE for a
+ * type that is no tensor. NULL: an exception is set. */
+ac_type_entry_t *ac_type_entry(ac_state_t *state, PyTypeObject *type);
+
+/* The first tensor of a type is compared with its `.shape`: exporters were seen that returned garbage. The shape is
+ * read before the export, so that no Python runs between the export and the copy of what it borrowed. */
+typedef struct ac_expected_shape_t {
+    bool known; /* false: the object has no shape, nothing to compare with */
+    Py_ssize_t ndim;
+    int64_t sizes[AC_MAX_NDIM];
+} ac_expected_shape_t;
+
+int ac_expected_shape(const ac_state_t *state, PyObject *object, ac_expected_shape_t *out_expected);
+bool ac_shape_is_expected(const ac_expected_shape_t *expected, const DLTensor *tensor);
+/* Remembers the outcome: a type that is not trusted takes its next path from here on. */
+int ac_exchange_settle(ac_state_t *state, PyTypeObject *type, bool trusted);
+
+int ac_exchange_traverse(ac_state_t *state, visitproc visit, void *arg);
+void ac_exchange_clear(ac_state_t *state);
+
+const char *ac_path_name(ac_path_t path);
+
+#endif

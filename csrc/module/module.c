@@ -1,0 +1,127 @@
+/* aiter_c._C: the method table, and what an instance of the module makes and frees. */
+#include "argparse.h"
+#include "array.h"
+#include "docs.h"
+#include "environment.h"
+#include "errors.h"
+#include "exchange.h"
+#include "plan.h"
+#include "py_info.h"
+#include "py_mla.h"
+
+#define WITH_ARGUMENTS(name) \
+    {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL | METH_KEYWORDS, AC_DOC_##name}
+#define WITHOUT_ARGUMENTS(name) {#name, py_##name, METH_NOARGS, AC_DOC_##name}
+
+static PyMethodDef methods[] = {
+    WITH_ARGUMENTS(mla_decode_plan),
+    WITH_ARGUMENTS(mla_decode_stage1),
+    WITH_ARGUMENTS(mla_decode_stage2),
+    WITH_ARGUMENTS(mla_plan),
+    WITH_ARGUMENTS(choose_kv_splits),
+    WITH_ARGUMENTS(empty),
+    WITH_ARGUMENTS(from_host),
+    WITH_ARGUMENTS(set_num_threads),
+    WITHOUT_ARGUMENTS(get_num_threads),
+    WITHOUT_ARGUMENTS(cpu_arch),
+    WITHOUT_ARGUMENTS(build_info),
+    WITHOUT_ARGUMENTS(runtime_info),
+    WITHOUT_ARGUMENTS(environment),
+    WITHOUT_ARGUMENTS(kernel_table),
+    WITHOUT_ARGUMENTS(cpu_ceilings),
+    WITH_ARGUMENTS(dlpack_path),
+    WITH_ARGUMENTS(tensor_shape),
+    {0},
+};
+
+/* NumPy's C API lives in the main interpreter only; under the limited API of 3.11 no slot says so. */
+static int refuse_subinterpreter(void) {
+    int64_t id = PyInterpreterState_GetID(PyInterpreterState_Get());
+    if (id == 0) return 0;
+    if (id > 0) PyErr_SetString(PyExc_ImportError, "aiter_c._C cannot be loaded in a subinterpreter");
+    return -1;
+}
+
+static int intern(PyObject **out_name, const char *text) {
+    *out_name = PyUnicode_InternFromString(text);
+    return *out_name ? 0 : -1;
+}
+
+static int add_type(PyObject *module, PyType_Spec *spec, const char *name, PyTypeObject **out_type) {
+    *out_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    return *out_type ? PyModule_AddObjectRef(module, name, (PyObject *)*out_type) : -1;
+}
+
+static int module_exec(PyObject *module) {
+    ac_state_t *state = ac_state(module);
+    if (refuse_subinterpreter() < 0) return -1;
+    if (ac_signatures_init(state) < 0) return -1;
+    if (intern(&state->str_dlpack, "__dlpack__") < 0) return -1;
+    if (intern(&state->str_dlpack_device, "__dlpack_device__") < 0) return -1;
+    if (intern(&state->str_max_version, "max_version") < 0) return -1;
+    if (intern(&state->str_stream, "stream") < 0) return -1;
+    if (intern(&state->str_shape, "shape") < 0) return -1;
+    state->max_version = Py_BuildValue("(ii)", DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION);
+    if (!state->max_version) return -1;
+    if (ac_errors_init(state, module) < 0) return -1;
+    if (add_type(module, &ac_array_spec, "Array", &state->array_type) < 0) return -1;
+    if (add_type(module, &ac_plan_spec, "MlaPlan", &state->plan_type) < 0) return -1;
+    return ac_environment_init(state);
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg) {
+    ac_state_t *state = ac_state(module);
+    if (!state) return 0;
+    Py_VISIT(state->unsupported_error);
+    Py_VISIT(state->device_error);
+    Py_VISIT(state->array_type);
+    Py_VISIT(state->plan_type);
+    Py_VISIT(state->max_version);
+    return ac_exchange_traverse(state, visit, arg);
+}
+
+static int module_clear(PyObject *module) {
+    ac_state_t *state = ac_state(module);
+    if (!state) return 0;
+    ac_exchange_clear(state);
+    ac_signatures_clear(state);
+    Py_CLEAR(state->unsupported_error);
+    Py_CLEAR(state->device_error);
+    Py_CLEAR(state->array_type);
+    Py_CLEAR(state->plan_type);
+    Py_CLEAR(state->str_dlpack);
+    Py_CLEAR(state->str_dlpack_device);
+    Py_CLEAR(state->str_max_version);
+    Py_CLEAR(state->str_stream);
+    Py_CLEAR(state->str_shape);
+    Py_CLEAR(state->max_version);
+    return 0;
+}
+
+static void module_free(void *module) { module_clear(module); }
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, module_exec},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+#ifdef Py_mod_gil
+    {Py_mod_gil, Py_MOD_GIL_USED}, /* the type cache has no lock */
+#endif
+    {0, NULL},
+};
+
+static PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "aiter_c._C",
+    .m_doc = AC_DOC_module,
+    .m_size = sizeof(ac_state_t),
+    .m_methods = methods,
+    .m_slots = slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC PyInit__C(void);
+PyMODINIT_FUNC PyInit__C(void) { return PyModuleDef_Init(&definition); }

@@ -1,0 +1,145 @@
+#include "numpy_api.h"
+
+#include <stdio.h> /* NumPy's headers mean FILE, and Python.h brings it under the full API only */
+
+#define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
+#define NPY_TARGET_VERSION NPY_2_0_API_VERSION
+#include <numpy/arrayobject.h>
+
+/* NumPy's numbers of the dtypes that ml_dtypes registered: process-wide, as the numbers are. */
+#define USER_TYPES 16
+static struct {
+    int number;
+    ac_dtype_t dtype;
+} user_types[USER_TYPES];
+static int user_type_count;
+
+static int import_c_api(void) { return PyArray_API ? 0 : PyArray_ImportNumPyAPI(); }
+
+int ac_numpy_is_array_type(PyTypeObject *type, bool *out_is_array) {
+    *out_is_array = false;
+    if (!PyArray_API) {
+        PyObject *name = PyUnicode_FromString("numpy");
+        PyObject *numpy = name ? PyImport_GetModule(name) : NULL;
+        Py_XDECREF(name);
+        if (!numpy) return PyErr_Occurred() ? -1 : 0;
+        Py_DECREF(numpy);
+        if (import_c_api() < 0) return -1;
+    }
+    *out_is_array = PyType_IsSubtype(type, &PyArray_Type);
+    return 0;
+}
+
+/* By the name of the scalar type ("bfloat16"): the numbers of user dtypes differ from process to process. */
+static int user_dtype(const PyArray_Descr *descr, ac_dtype_t *out_dtype) {
+    for (int i = 0; i < user_type_count; i++) {
+        if (user_types[i].number != descr->type_num) continue;
+        *out_dtype = user_types[i].dtype;
+        return 0;
+    }
+    PyObject *name = PyType_GetName(descr->typeobj);
+    const char *text = name ? PyUnicode_AsUTF8AndSize(name, NULL) : NULL;
+    if (!text) {
+        Py_XDECREF(name);
+        return -1;
+    }
+    ac_dtype_t dtype = ac_dtype_from_name(text);
+    Py_DECREF(name);
+    if (dtype < AC_DTYPE_COUNT && PyDataType_ELSIZE(descr) != ac_dtype_bytes(dtype)) dtype = AC_DTYPE_NONE;
+    if (user_type_count < USER_TYPES) {
+        user_types[user_type_count].number = descr->type_num;
+        user_types[user_type_count++].dtype = dtype;
+    }
+    *out_dtype = dtype;
+    return 0;
+}
+
+/* By kind and size, so that long and long long are one. */
+static int array_dtype(const PyArray_Descr *descr, ac_dtype_t *out_dtype) {
+    int bits = (int)PyDataType_ELSIZE(descr) * 8;
+    *out_dtype = AC_DTYPE_NONE;
+    switch (descr->kind) {
+    case 'f':
+        if (PyTypeNum_ISUSERDEF(descr->type_num)) break;
+        *out_dtype = ac_dtype_from_dlpack(2, bits, 1);
+        return 0;
+    case 'i': *out_dtype = ac_dtype_from_dlpack(0, bits, 1); return 0;
+    case 'u': *out_dtype = ac_dtype_from_dlpack(1, bits, 1); return 0;
+    case 'b': *out_dtype = AC_BOOL; return 0;
+    case 'c': *out_dtype = ac_dtype_from_dlpack(5, bits, 1); return 0;
+    default: break;
+    }
+    return PyTypeNum_ISUSERDEF(descr->type_num) ? user_dtype(descr, out_dtype) : 0;
+}
+
+int ac_numpy_view(const char *op, const char *name, PyObject *object, ac_view_t *out_view) {
+    PyArrayObject *array = (PyArrayObject *)object;
+    const PyArray_Descr *descr = PyArray_DESCR(array);
+    int ndim = PyArray_NDIM(array);
+    ac_dtype_t dtype;
+    if (array_dtype(descr, &dtype) < 0) return -1;
+    if (dtype == AC_DTYPE_NONE || !PyArray_ISNOTSWAPPED(array)) {
+        PyErr_Format(PyExc_TypeError, "%s: %s: expected a native dtype of aiter_c, got NumPy dtype %S", op, name,
+                     descr);
+        return -1;
+    }
+    if (ndim > AC_MAX_NDIM) {
+        PyErr_Format(PyExc_ValueError, "%s: %s: expected at most %d dimensions, got %d", op, name, AC_MAX_NDIM, ndim);
+        return -1;
+    }
+    if (!PyArray_ISALIGNED(array)) {
+        PyErr_Format(PyExc_ValueError, "%s: %s: expected an aligned array, got an unaligned one of %s", op, name,
+                     ac_dtype_name(dtype));
+        return -1;
+    }
+    int64_t bytes = ac_dtype_bytes(dtype);
+    const npy_intp *shape = PyArray_DIMS(array), *strides = PyArray_STRIDES(array);
+    out_view->data = PyArray_BYTES(array);
+    out_view->dtype = dtype;
+    out_view->device = (ac_device_t){AC_DEVICE_CPU, 0};
+    out_view->ndim = ndim;
+    out_view->read_only = !PyArray_ISWRITEABLE(array);
+    for (int i = 0; i < ndim; i++) {
+        out_view->shape[i] = shape[i];
+        out_view->stride[i] = strides[i] / bytes;
+        if (strides[i] % bytes != 0 && shape[i] > 1) {
+            PyErr_Format(PyExc_ValueError, "%s: %s: expected strides in multiples of %d bytes, got %zd in dimension %d",
+                         op, name, (int)bytes, (Py_ssize_t)strides[i], i);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* A new reference to the NumPy dtype of ours. */
+static PyArray_Descr *descr_of(ac_dtype_t dtype) {
+    int code, bits;
+    ac_dtype_to_dlpack(dtype, &code, &bits);
+    bool numpy_has_it = code <= 2 || code == 5 || code == 6;
+    PyObject *library = PyImport_ImportModule(numpy_has_it ? "numpy" : "ml_dtypes");
+    PyObject *scalar_type = library ? PyObject_GetAttrString(library, ac_dtype_name(dtype)) : NULL;
+    PyArray_Descr *descr = NULL;
+    if (scalar_type && !PyArray_DescrConverter(scalar_type, &descr)) descr = NULL;
+    Py_XDECREF(library);
+    Py_XDECREF(scalar_type);
+    return descr;
+}
+
+PyObject *ac_numpy_from_view(const ac_view_t *view, PyObject *base) {
+    npy_intp shape[AC_MAX_NDIM], strides[AC_MAX_NDIM];
+    if (import_c_api() < 0) return NULL;
+    PyArray_Descr *descr = descr_of(view->dtype);
+    if (!descr) return NULL;
+    for (int i = 0; i < view->ndim; i++) {
+        shape[i] = view->shape[i];
+        strides[i] = view->stride[i] * ac_dtype_bytes(view->dtype);
+    }
+    PyObject *array = PyArray_NewFromDescr(&PyArray_Type, descr, view->ndim, shape, strides, view->data,
+                                           view->read_only ? 0 : NPY_ARRAY_WRITEABLE, NULL); /* steals descr */
+    if (!array) return NULL;
+    if (PyArray_SetBaseObject((PyArrayObject *)array, Py_NewRef(base)) < 0) { /* steals the reference */
+        Py_DECREF(array);
+        return NULL;
+    }
+    return array;
+}

@@ -1,0 +1,18 @@
+/* NumPy through its C API, imported when the first array comes: arrays as views and back, ml_dtypes included.
+ * The table of function pointers is NumPy's own process-wide one; the only mutable globals of this room are here. */
+#ifndef AC_MODULE_NUMPY_API_H
+#define AC_MODULE_NUMPY_API_H
+
+#include "../core/view.h"
+#include "state.h"
+
+/* False while NumPy is not imported: then nothing can be an array. Imports the C API, never NumPy itself. */
+int ac_numpy_is_array_type(PyTypeObject *type, bool *out_is_array);
+
+/* The view of an array (an instance of a type of AC_PATH_NUMPY); borrows from it. */
+int ac_numpy_view(const char *op, const char *name, PyObject *array, ac_view_t *out_view);
+
+/* An array over the memory of `view` that keeps `base` alive; imports NumPy, and ml_dtypes where the dtype needs it. */
+PyObject *ac_numpy_from_view(const ac_view_t *view, PyObject *base);
+
+#endif

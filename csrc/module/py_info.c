@@ -1,0 +1,185 @@
+#include "py_info.h"
+
+#include "../core/kernel_table.h"
+#include "../cpu/ceiling.h"
+#include "../cpu/cpu.h"
+#include "../device/device.h"
+#include "argparse.h"
+#include "array.h"
+#include "environment.h"
+#include "errors.h"
+#include "exchange.h"
+#include "tensor.h"
+
+#ifndef AC_VERSION
+#define AC_VERSION "unknown"
+#endif
+#ifndef AC_SOURCE_HASH
+#define AC_SOURCE_HASH "unknown"
+#endif
+#ifndef AC_BUILD_VARIANT
+#define AC_BUILD_VARIANT "release"
+#endif
+
+#if defined(__clang__)
+#define COMPILER "clang " __clang_version__
+#elif defined(__GNUC__)
+#define COMPILER "gcc " __VERSION__
+#else
+#define COMPILER "unknown"
+#endif
+
+#if defined(__x86_64__)
+#define TARGET "x86_64"
+#elif defined(__aarch64__)
+#define TARGET "aarch64"
+#else
+#define TARGET "unknown"
+#endif
+
+PyObject *py_set_num_threads(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    ac_state_t *state = ac_state(module);
+    PyObject *values[1];
+    ac_error_t error = {0};
+    int32_t count = 0;
+    if (ac_bind(state, AC_FN_set_num_threads, args, nargs, kwnames, values) < 0) return NULL;
+    if (ac_to_int32("set_num_threads", "n", values[0], &count) < 0) return NULL;
+    if (count < 0) {
+        PyErr_Format(PyExc_ValueError, "set_num_threads: n: expected at least 0 (0: all), got %d", (int)count);
+        return NULL;
+    }
+    if (ac_cpu_set_num_threads(count, &error) < 0) return ac_raise(state, &error);
+    Py_RETURN_NONE;
+}
+
+PyObject *py_get_num_threads(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    return PyLong_FromLong(ac_cpu_num_threads());
+}
+
+PyObject *py_cpu_arch(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    return PyUnicode_FromString(ac_arch_name(ac_cpu_arch()));
+}
+
+PyObject *py_build_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    PyObject *limited = Py_None, *result;
+#ifdef Py_LIMITED_API
+    limited = PyUnicode_FromFormat("%d.%d", (Py_LIMITED_API + 0) >> 24, (Py_LIMITED_API + 0) >> 16 & 0xff);
+    if (!limited) return NULL;
+#else
+    Py_INCREF(limited);
+#endif
+    result = Py_BuildValue("{s:s,s:s,s:s,s:s,s:s,s:N,s:s,s:s}", "version", AC_VERSION, "source_hash", AC_SOURCE_HASH,
+                           "variant", AC_BUILD_VARIANT, "compiler", COMPILER, "target", TARGET, "limited_api", limited,
+                           "python_headers", PY_VERSION, "dlpack",
+                           Py_STRINGIFY(DLPACK_MAJOR_VERSION) "." Py_STRINGIFY(DLPACK_MINOR_VERSION));
+    return result;
+}
+
+PyObject *py_runtime_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    static const struct {
+        const char *name;
+        int type;
+    } devices[] = {{"cpu", AC_DEVICE_CPU}, {"hip", AC_DEVICE_HIP}, {"cuda", AC_DEVICE_CUDA}};
+    PyObject *rows = PyDict_New();
+    for (size_t i = 0; rows && i < sizeof devices / sizeof devices[0]; i++) {
+        const char *reason = NULL;
+        const ac_runtime_t *runtime = ac_runtime_for(devices[i].type, &reason);
+        PyObject *row = Py_BuildValue("{s:O,s:i,s:z}", "available", runtime ? Py_True : Py_False, "devices",
+                                      runtime ? runtime->device_count() : 0, "reason", runtime ? NULL : reason);
+        if (!row || PyDict_SetItemString(rows, devices[i].name, row) < 0) Py_CLEAR(rows);
+        Py_XDECREF(row);
+    }
+    if (!rows) return NULL;
+    return Py_BuildValue("{s:s,s:s,s:i,s:N}", "cpu_arch", ac_arch_name(ac_cpu_arch()), "cpu_reason", ac_cpu_reason(),
+                         "num_threads", ac_cpu_num_threads(), "runtimes", rows);
+}
+
+static PyObject *dtype_names(ac_dtype_set_t set) {
+    PyObject *list = PyList_New(0), *tuple;
+    for (int i = 0; list && i < AC_DTYPE_COUNT; i++) {
+        if (!ac_dtype_in((ac_dtype_t)i, set)) continue;
+        PyObject *name = PyUnicode_FromString(ac_dtype_name((ac_dtype_t)i));
+        if (!name || PyList_Append(list, name) < 0) Py_CLEAR(list);
+        Py_XDECREF(name);
+    }
+    tuple = list ? PyList_AsTuple(list) : NULL;
+    Py_XDECREF(list);
+    return tuple;
+}
+
+static PyObject *format_names(unsigned formats) {
+    PyObject *list = PyList_New(0), *tuple;
+    for (int i = 0; list && i < AC_KV_FORMAT_COUNT; i++) {
+        if (!(formats >> i & 1)) continue;
+        PyObject *name = PyUnicode_FromString(ac_kv_format_name((ac_kv_format_t)i));
+        if (!name || PyList_Append(list, name) < 0) Py_CLEAR(list);
+        Py_XDECREF(name);
+    }
+    tuple = list ? PyList_AsTuple(list) : NULL;
+    Py_XDECREF(list);
+    return tuple;
+}
+
+/* Columns in the order of ac_kernel_t; Py_BuildValue's N takes NULL as failure. */
+static PyObject *kernel_row(const ac_kernel_t *kernel) {
+    const char *operation = kernel->op == AC_OP_MLA_DECODE ? "mla_decode" : "mla_merge";
+    bool available = ac_cpu_kernel(kernel->id) && kernel->arch <= ac_cpu_arch();
+    return Py_BuildValue("{s:s,s:s,s:s,s:N,s:N,s:N,s:N,s:i,s:i,s:s,s:i,s:N,s:N,s:N,s:i,s:N}", "name", kernel->name,
+                         "op", operation, "arch", ac_arch_name(kernel->arch), "q_dtypes",
+                         dtype_names(kernel->q_dtypes), "kv_dtypes", dtype_names(kernel->kv_dtypes), "o_dtypes",
+                         dtype_names(kernel->o_dtypes), "kv_formats", format_names(kernel->kv_formats), "max_heads",
+                         kernel->max_heads, "max_seqlen_q", kernel->max_seqlen_q, "page_rule", "any", "tile_rows",
+                         kernel->tile_rows, "writes_output", PyBool_FromLong(kernel->writes_output),
+                         "writes_partials", PyBool_FromLong(kernel->writes_partials), "writes_lse",
+                         PyBool_FromLong(kernel->writes_lse), "local_bytes", kernel->local_bytes, "available",
+                         PyBool_FromLong(available));
+}
+
+PyObject *py_kernel_table(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    PyObject *table = PyList_New(0);
+    for (int i = 0; table && i < AC_KERNEL_COUNT; i++) {
+        PyObject *row = kernel_row(ac_kernel((ac_kernel_id_t)i));
+        if (!row || PyList_Append(table, row) < 0) Py_CLEAR(table);
+        Py_XDECREF(row);
+    }
+    return table;
+}
+
+PyObject *py_dlpack_path(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    ac_state_t *state = ac_state(module);
+    PyObject *values[1];
+    if (ac_bind(state, AC_FN_dlpack_path, args, nargs, kwnames, values) < 0) return NULL;
+    PyTypeObject *type = PyType_Check(values[0]) ? (PyTypeObject *)values[0] : Py_TYPE(values[0]);
+    ac_type_entry_t *entry = ac_type_entry(state, type);
+    return entry ? PyUnicode_FromString(ac_path_name(entry->path)) : NULL;
+}
+
+PyObject *py_tensor_shape(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    ac_state_t *state = ac_state(module);
+    PyObject *values[3], *shape;
+    ac_tensor_t tensor;
+    if (ac_bind(state, AC_FN_tensor_shape, args, nargs, kwnames, values) < 0) return NULL;
+    for (int i = 0; i < 2; i++)
+        if (!PyUnicode_Check(values[i])) {
+            ac_expected("tensor_shape", i ? "name" : "op", "str", values[i]);
+            return NULL;
+        }
+    const char *op = PyUnicode_AsUTF8AndSize(values[0], NULL);
+    const char *name = op ? PyUnicode_AsUTF8AndSize(values[1], NULL) : NULL;
+    if (!name || ac_tensor_import(state, op, name, values[2], AC_TENSOR_INPUT, &tensor) < 0) return NULL;
+    shape = ac_sizes(tensor.view.shape, tensor.view.ndim);
+    ac_tensor_release(&tensor, 1);
+    return shape;
+}
+
+PyObject *py_cpu_ceilings(PyObject *module, PyObject *Py_UNUSED(ignored)) {
+    ac_cpu_ceilings_t ceilings;
+    ac_error_t error = {0};
+    int status;
+    Py_BEGIN_ALLOW_THREADS
+    status = ac_cpu_measure_ceilings(&ceilings, &error);
+    Py_END_ALLOW_THREADS
+    if (status < 0) return ac_raise(ac_state(module), &error);
+    return Py_BuildValue("{s:d,s:d,s:d}", "read_bytes_per_s", ceilings.read_bytes_per_s, "f32_flop_per_s",
+                         ceilings.f32_flop_per_s, "bf16_flop_per_s", ceilings.bf16_flop_per_s);
+}

@@ -1,0 +1,58 @@
+/* What one instance of the module owns. Only this room includes Python.h, and every file of it includes it through
+ * here, so that the limited API is the same everywhere. */
+#ifndef AC_MODULE_STATE_H
+#define AC_MODULE_STATE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../core/dtype.h"
+#include "dlpack_abi.h"
+#include "signatures.h"
+
+#define AC_TYPE_CACHE 16
+
+/* How tensors of a Python type come in. */
+typedef enum ac_path_t {
+    AC_PATH_NONE,     /* not a tensor type */
+    AC_PATH_OWN,      /* aiter_c.Array */
+    AC_PATH_EXCHANGE, /* DLPack's C exchange API */
+    AC_PATH_NUMPY,    /* NumPy's C API */
+    AC_PATH_DLPACK,   /* the __dlpack__ method */
+} ac_path_t;
+
+/* One type whose path was looked up. The reference is strong: a freed type's address may come back as another's. */
+typedef struct ac_type_entry_t {
+    PyTypeObject *type;
+    ac_path_t path;
+    bool checked;                 /* AC_PATH_EXCHANGE: one tensor was compared with its .shape */
+    const DLPackExchangeAPI *api; /* AC_PATH_EXCHANGE, else NULL */
+} ac_type_entry_t;
+
+/* The parameters of one function, made from its line in signatures.h. */
+typedef struct ac_signature_t {
+    const char *function;
+    int count, positional, required_positional;
+    bool required[AC_MAX_ARGS];
+    PyObject *names[AC_MAX_ARGS];   /* interned */
+    const char *texts[AC_MAX_ARGS]; /* the same, for messages */
+} ac_signature_t;
+
+typedef struct ac_state_t {
+    PyObject *unsupported_error, *device_error;
+    PyTypeObject *array_type, *plan_type;
+    ac_signature_t signatures[AC_FUNCTION_COUNT];
+    ac_type_entry_t types[AC_TYPE_CACHE];
+    int type_count, next_victim;
+    ac_type_entry_t no_tensor_type; /* what the lookup of any other type gives */
+    PyObject *str_dlpack, *str_dlpack_device, *str_max_version, *str_stream, *str_shape, *max_version;
+    bool use_exchange; /* AITER_C_DLPACK_EXCHANGE */
+} ac_state_t;
+
+/* The state, from the module or from an object of one of its types (none of them can be subclassed). */
+static inline ac_state_t *ac_state(PyObject *module) { return PyModule_GetState(module); }
+static inline ac_state_t *ac_state_of(PyObject *self) { return PyType_GetModuleState(Py_TYPE(self)); }
+
+#endif

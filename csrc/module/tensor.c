@@ -1,0 +1,255 @@
+#include "tensor.h"
+
+#include "argparse.h"
+#include "array.h"
+#include "errors.h"
+#include "exchange.h"
+#include "numpy_api.h"
+
+#define FLOAT8                                                                                                   \
+    (AC_FP8 | AC_SET(AC_FLOAT8_E5M2) | AC_SET(AC_FLOAT8_E5M2FNUZ) | AC_SET(AC_FLOAT8_E8M0FNU))
+
+static const char refused[] = "the producer refused DLPack export";
+
+/* What every path must give, so that no later arithmetic on sizes and addresses can overflow: sizes >= 0, an extent
+ * that fits the address space, memory where there are elements, elements at multiples of their size. */
+static int check_geometry(const char *op, const char *name, const ac_view_t *view) {
+    int64_t bytes = ac_dtype_bytes(view->dtype), numel = 1, extent = bytes;
+    bool empty = false, overflow = false;
+    for (int i = 0; i < view->ndim; i++) {
+        int64_t size = view->shape[i], stride = view->stride[i], reach;
+        if (size < 0) {
+            PyErr_Format(PyExc_ValueError, "%s: %s: expected sizes >= 0, got %lld in dimension %d", op, name,
+                         (long long)size, i);
+            return -1;
+        }
+        empty |= size == 0;
+        overflow |= __builtin_mul_overflow(numel, size ? size : 1, &numel);
+        if (size <= 1) continue;
+        overflow |= stride <= -INT64_MAX || __builtin_mul_overflow(size - 1, stride < 0 ? -stride : stride, &reach) ||
+                    __builtin_mul_overflow(reach, bytes, &reach) || __builtin_add_overflow(extent, reach, &extent);
+    }
+    if (overflow || __builtin_mul_overflow(numel, bytes, &numel)) {
+        char shape[128];
+        PyErr_Format(PyExc_ValueError, "%s: %s: expected a tensor within 2**63 bytes, got shape %s", op, name,
+                     ac_shape_text(view, shape, sizeof shape));
+        return -1;
+    }
+    if (empty) return 0;
+    if (!view->data) {
+        PyErr_Format(PyExc_ValueError, "%s: %s: expected a tensor with memory, got a null pointer", op, name);
+        return -1;
+    }
+    if ((uintptr_t)view->data % (uintptr_t)bytes) {
+        PyErr_Format(PyExc_ValueError, "%s: %s: expected data aligned to %d bytes (%s), got address %p", op, name,
+                     (int)bytes, ac_dtype_name(view->dtype), (void *)view->data);
+        return -1;
+    }
+    return 0;
+}
+
+/* Copies: a DLTensor may live in the producer's own object, which need not survive the next call into it. */
+static int view_from_dlpack(const char *op, const char *name, const DLTensor *tensor, ac_view_t *out_view) {
+    const DLDataType type = tensor->dtype;
+    int ndim = tensor->ndim;
+    if (ndim < 0 || ndim > AC_MAX_NDIM) {
+        PyErr_Format(PyExc_ValueError, "%s: %s: expected at most %d dimensions, got %d", op, name, AC_MAX_NDIM, ndim);
+        return -1;
+    }
+    out_view->dtype = ac_dtype_from_dlpack(type.code, type.bits, type.lanes);
+    if (out_view->dtype == AC_DTYPE_NONE) {
+        PyErr_Format(PyExc_TypeError,
+                     "%s: %s: expected a dtype of aiter_c, got DLPack type (code %d, bits %d, lanes %d)", op, name,
+                     type.code, type.bits, type.lanes);
+        return -1;
+    }
+    out_view->data = tensor->data ? (char *)tensor->data + tensor->byte_offset : NULL;
+    out_view->device = (ac_device_t){tensor->device.device_type, tensor->device.device_id};
+    if (out_view->device.type == AC_DEVICE_CPU) out_view->device.index = 0;
+    out_view->ndim = ndim;
+    out_view->read_only = false;
+    int64_t compact = 1;
+    for (int i = ndim - 1; i >= 0; i--) {
+        out_view->shape[i] = tensor->shape[i];
+        out_view->stride[i] = tensor->strides ? tensor->strides[i] : compact;
+        if (__builtin_mul_overflow(compact, tensor->shape[i], &compact)) compact = 0; /* check_geometry refuses it */
+    }
+    return 0;
+}
+
+/* Takes over `managed`: it is released here when it cannot be used. */
+static int import_versioned(const char *op, const char *name, DLManagedTensorVersioned *managed,
+                            ac_tensor_t *out_tensor) {
+    out_tensor->versioned = managed;
+    if (managed->version.major != DLPACK_MAJOR_VERSION) {
+        PyErr_Format(PyExc_BufferError, "%s: %s: expected DLPack version %d, got %u.%u", op, name,
+                     DLPACK_MAJOR_VERSION, managed->version.major, managed->version.minor);
+        return -1;
+    }
+    if (view_from_dlpack(op, name, &managed->dl_tensor, &out_tensor->view) < 0) return -1;
+    out_tensor->view.read_only = managed->flags & DLPACK_FLAG_BITMASK_READ_ONLY;
+    return 0;
+}
+
+/* Inputs take the borrowed form, which allocates nothing; outputs the managed one, which alone tells read-only.
+ * *out_done is false when the first tensor of the type showed that its exporter cannot be trusted. */
+static int import_exchange(ac_state_t *state, const char *op, const char *name, PyObject *object, unsigned flags,
+                           const ac_type_entry_t *entry, ac_tensor_t *out_tensor, bool *out_done) {
+    const DLPackExchangeAPI *api = entry->api;
+    ac_expected_shape_t expected;
+    DLManagedTensorVersioned *managed = NULL;
+    DLTensor borrowed = {0};
+    const DLTensor *tensor = &borrowed;
+    bool first = !entry->checked;
+    *out_done = true;
+    out_tensor->api = api;
+    if (first && ac_expected_shape(state, object, &expected) < 0) return -1;
+    if (api->dltensor_from_py_object_no_sync && !(flags & AC_TENSOR_OUTPUT)) {
+        if (api->dltensor_from_py_object_no_sync(object, &borrowed) != 0)
+            return ac_raise_from_live(PyExc_BufferError, op, name, refused);
+    } else {
+        if (api->managed_tensor_from_py_object_no_sync(object, &managed) != 0)
+            return ac_raise_from_live(PyExc_BufferError, op, name, refused);
+        out_tensor->versioned = managed;
+        tensor = &managed->dl_tensor;
+        first &= managed->version.major == DLPACK_MAJOR_VERSION; /* else it is refused below, with no field read */
+    }
+    if (first) {
+        *out_done = ac_shape_is_expected(&expected, tensor);
+        if (ac_exchange_settle(state, Py_TYPE(object), *out_done) < 0) return -1;
+        if (!*out_done) return 0;
+    }
+    if (managed) return import_versioned(op, name, managed, out_tensor);
+    return view_from_dlpack(op, name, &borrowed, &out_tensor->view);
+}
+
+/* __dlpack__(max_version=(1, 3)[, stream=-1]). -1, no synchronisation: the op runs on the stream on which the caller
+ * says the tensor is ready, and an event recorded elsewhere would break graph capture. Host memory has no stream. */
+static PyObject *call_dlpack(const ac_state_t *state, PyObject *object) {
+    PyObject *method = NULL, *where = NULL, *keywords = NULL, *empty = NULL, *capsule = NULL, *minus_one = NULL;
+    int type = AC_DEVICE_CPU, index = 0;
+    method = PyObject_GetAttr(object, state->str_dlpack);
+    where = method ? PyObject_CallMethodObjArgs(object, state->str_dlpack_device, NULL) : NULL;
+    if (!where) goto done;
+    empty = PyTuple_New(0);
+    keywords = PyDict_New();
+    if (!empty || !keywords || !PyTuple_Check(where)) {
+        if (empty && keywords) PyErr_SetString(PyExc_TypeError, "__dlpack_device__() returned no tuple");
+        goto done;
+    }
+    if (!PyArg_ParseTuple(where, "ii", &type, &index)) goto done;
+    if (PyDict_SetItem(keywords, state->str_max_version, state->max_version) < 0) goto done;
+    if (type != AC_DEVICE_CPU && type != AC_DEVICE_CUDA_HOST && type != AC_DEVICE_HIP_HOST) {
+        minus_one = PyLong_FromLong(-1);
+        if (!minus_one || PyDict_SetItem(keywords, state->str_stream, minus_one) < 0) goto done;
+    }
+    capsule = PyObject_Call(method, empty, keywords);
+    /* An exporter older than DLPack 1.0 does not know max_version. Only its TypeError means that. */
+    if (!capsule && PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Clear();
+        PyDict_DelItem(keywords, state->str_max_version);
+        capsule = PyObject_Call(method, empty, minus_one ? keywords : NULL);
+    }
+done:
+    Py_XDECREF(method);
+    Py_XDECREF(where);
+    Py_XDECREF(keywords);
+    Py_XDECREF(empty);
+    Py_XDECREF(minus_one);
+    return capsule;
+}
+
+/* The managed tensor is ours from the renaming on: the capsule's destructor then leaves it alone. */
+static int import_dlpack(const ac_state_t *state, const char *op, const char *name, PyObject *object,
+                         ac_tensor_t *out_tensor) {
+    int result = -1;
+    PyObject *capsule = call_dlpack(state, object);
+    if (!capsule) return ac_raise_from_live(PyExc_BufferError, op, name, refused);
+    if (PyCapsule_IsValid(capsule, "dltensor_versioned")) {
+        DLManagedTensorVersioned *managed = PyCapsule_GetPointer(capsule, "dltensor_versioned");
+        if (PyCapsule_SetName(capsule, "used_dltensor_versioned") < 0) goto done;
+        result = import_versioned(op, name, managed, out_tensor);
+    } else if (PyCapsule_IsValid(capsule, "dltensor")) {
+        out_tensor->legacy = PyCapsule_GetPointer(capsule, "dltensor");
+        if (PyCapsule_SetName(capsule, "used_dltensor") < 0) {
+            out_tensor->legacy = NULL;
+            goto done;
+        }
+        result = view_from_dlpack(op, name, &out_tensor->legacy->dl_tensor, &out_tensor->view);
+    } else {
+        PyErr_Format(PyExc_BufferError, "%s: %s: expected a fresh DLPack capsule from __dlpack__, got %R", op, name,
+                     capsule);
+    }
+done:
+    Py_DECREF(capsule);
+    return result;
+}
+
+static int import_by_path(ac_state_t *state, const char *op, const char *name, PyObject *object, unsigned flags,
+                          ac_tensor_t *out_tensor) {
+    bool done = true;
+    ac_type_entry_t *entry = ac_type_entry(state, Py_TYPE(object));
+    ac_path_t path;
+    if (!entry) return -1;
+    path = entry->path;
+    if (path == AC_PATH_EXCHANGE) {
+        int result = import_exchange(state, op, name, object, flags, entry, out_tensor, &done);
+        if (result < 0 || done) return result;
+        ac_tensor_release(out_tensor, 1);
+        out_tensor->api = NULL;
+        entry = ac_type_entry(state, Py_TYPE(object)); /* the type's next path, as it was settled */
+        if (!entry) return -1;
+        path = entry->path == AC_PATH_EXCHANGE ? AC_PATH_DLPACK : entry->path;
+    }
+    switch (path) {
+    case AC_PATH_OWN: ac_array_view(object, &out_tensor->view); return 0;
+    case AC_PATH_NUMPY: return ac_numpy_view(op, name, object, &out_tensor->view);
+    case AC_PATH_DLPACK: return import_dlpack(state, op, name, object, out_tensor);
+    default: return ac_expected(op, name, "a tensor (DLPack or NumPy)", object);
+    }
+}
+
+int ac_tensor_import(ac_state_t *state, const char *op, const char *name, PyObject *object, unsigned flags,
+                     ac_tensor_t *out_tensor) {
+    out_tensor->api = NULL;
+    out_tensor->versioned = NULL;
+    out_tensor->legacy = NULL;
+    if (import_by_path(state, op, name, object, flags, out_tensor) < 0) goto fail;
+    if (check_geometry(op, name, &out_tensor->view) < 0) goto fail;
+    if ((flags & AC_TENSOR_OUTPUT) && out_tensor->view.read_only) {
+        PyErr_Format(PyExc_BufferError, "%s: %s: expected a writable tensor, got a read-only one", op, name);
+        goto fail;
+    }
+    return 0;
+fail:
+    ac_tensor_release(out_tensor, 1);
+    return -1;
+}
+
+void ac_tensor_release(ac_tensor_t *tensors, int count) {
+    PyObject *type, *value, *traceback;
+    bool owners = false;
+    for (int i = 0; i < count; i++) owners |= tensors[i].versioned || tensors[i].legacy;
+    if (!owners) return;
+    PyErr_Fetch(&type, &value, &traceback); /* a deleter may run Python */
+    for (int i = 0; i < count; i++) {
+        DLManagedTensorVersioned *versioned = tensors[i].versioned;
+        DLManagedTensor *legacy = tensors[i].legacy;
+        tensors[i].versioned = NULL;
+        tensors[i].legacy = NULL;
+        if (versioned && versioned->deleter) versioned->deleter(versioned);
+        if (legacy && legacy->deleter) legacy->deleter(legacy);
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
+int ac_tensor_retype(const char *op, const char *name, const char *keyword, ac_dtype_t dtype, ac_view_t *view) {
+    if (dtype == view->dtype) return 0;
+    if (view->dtype != AC_UINT8 || !ac_dtype_in(dtype, FLOAT8)) {
+        PyErr_Format(PyExc_TypeError, "%s: %s: expected uint8 data to read as %s=%s, got %s", op, name, keyword,
+                     ac_dtype_name(dtype), ac_dtype_name(view->dtype));
+        return -1;
+    }
+    view->dtype = dtype;
+    return 0;
+}

@@ -1,0 +1,31 @@
+/* A Python object as an ac_view_t, with what keeps the memory in place until the call returns. */
+#ifndef AC_MODULE_TENSOR_H
+#define AC_MODULE_TENSOR_H
+
+#include "../core/view.h"
+#include "state.h"
+
+typedef enum ac_tensor_flags_t {
+    AC_TENSOR_INPUT = 0,
+    AC_TENSOR_OUTPUT = 1 << 0,   /* is written: a read-only tensor is refused */
+    AC_TENSOR_OPTIONAL = 1 << 1, /* may be None */
+} ac_tensor_flags_t;
+
+/* At most one owner is set. Without one the view borrows from the object, which the caller's arguments keep alive. */
+typedef struct ac_tensor_t {
+    ac_view_t view;
+    const DLPackExchangeAPI *api; /* of the object's type, or NULL: tells the stream in use */
+    DLManagedTensorVersioned *versioned;
+    DLManagedTensor *legacy;
+} ac_tensor_t;
+
+/* Fills *out_tensor; errors read "op: name: ...". After a failure there is nothing to release. */
+int ac_tensor_import(ac_state_t *state, const char *op, const char *name, PyObject *object, unsigned flags,
+                     ac_tensor_t *out_tensor);
+/* Calls the deleter of every owner; a live exception survives it. */
+void ac_tensor_release(ac_tensor_t *tensors, int count);
+
+/* q_dtype=, kv_dtype=: reads a uint8 tensor as an 8-bit float. `keyword` names the argument in the text. */
+int ac_tensor_retype(const char *op, const char *name, const char *keyword, ac_dtype_t dtype, ac_view_t *view);
+
+#endif

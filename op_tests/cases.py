@@ -1,0 +1,204 @@
+"""The lists of cases that tests and benches share. Everything is deterministic: the same commit gives the same ids.
+
+SMOKE   one of everything, seconds: other architectures, sanitizers and planted faults run it.
+CORNER  the corners by name: every head count, every dtype mix, every border of pages, lists and splits.
+SWEEP   random mixes of all features, from a fixed seed; fills the suite up to TOTAL cases.
+PERF    the shapes of the bench.
+"""
+
+from __future__ import annotations
+
+import random
+from itertools import product
+
+from aiter_c.testing import MlaCase
+from aiter_c.testing.case import DTYPES_FP8, KV_DTYPES, O_DTYPES, Q_DTYPES
+
+TOTAL = 5_400  # SMOKE + CORNER + SWEEP
+PAGE_SIZES = (1, 2, 5, 16, 53, 64, 69, 256)
+LIST_LENGTHS = (1, 63, 512, 2048, 2063)
+RECORDS = {"kv_dtype": "float8_e4m3fn"}
+
+
+def _smoke() -> list[MlaCase]:
+    base = {"q_lens": (1, 4, 2), "kv_lens": (70, 5, 130)}
+    cases = [MlaCase(heads=h, **base, splits=s) for h, s in product((1, 3, 8, 16, 20, 64, 128), (1, 3))]
+    cases += [MlaCase(heads=12, **base, q_dtype=q, kv_dtype=k, splits=2) for q, k in product(Q_DTYPES, KV_DTYPES)]
+    cases += [
+        MlaCase(heads=5, **base, page_size=p, kv_format=f, **RECORDS, splits=s, kv_strided=True)
+        for p, f, s in product((1, 7, 64), ("3buffer", "fp8_ds_mla"), (1, 2))
+    ]
+    return cases + [
+        MlaCase(heads=4, **base, page_size=64, masked="extremes", splits=None),
+        MlaCase(heads=4, **base, page_size=16, rope=0, causal=False, q_strided=True, o_strided=True, kv_strided=True),
+        MlaCase(heads=16, **base, splits=(0, 9, 2), stale_tails=True, indptr_offset=3, extra_indices=9),
+        MlaCase(heads=2, q_lens=(5, 0, 1), kv_lens=(3, 9, 0), splits=40, unowned_rows=(2, 1), o_dtype="float16"),
+        MlaCase(heads=2, q_lens=(5, 2), kv_lens=(13, 9), max_seqlen_q=3, masked="all"),
+        MlaCase(heads=16, q_lens=(2,), kv_lens=(1500,), deterministic=True, splits=None),
+        MlaCase(heads=16, q_lens=(), kv_lens=()),
+    ]
+
+
+def _heads() -> list[MlaCase]:
+    """Issue: heads 1..128 natively, alone and with query rows that make tiles straddle."""
+    plain = [MlaCase(heads=h, kv_lens=(67,), splits=1 + h % 2, seed=h) for h in range(1, 129)]
+    mixed = [
+        MlaCase(heads=h, q_lens=(3, 1), kv_lens=(33, 80), splits=1 + h % 3, kv_dtype=KV_DTYPES[h % 4], q_dtype=Q_DTYPES[h % 5])
+        for h in range(1, 129)
+    ]
+    return plain + mixed
+
+
+def _query_lengths() -> list[MlaCase]:
+    return [
+        MlaCase(heads=h, q_lens=(n, 1, n), kv_lens=(n + 40, 9, n // 2), causal=c, splits=s)
+        for n, h, c, s in product(range(1, 17), (4, 16), (True, False), (1, 3))
+    ]
+
+
+def _dtypes() -> list[MlaCase]:
+    """Every mix of q, cache and o, as themselves and as bytes; every record format under both q dtypes."""
+    scales = {"q_scale": 0.5, "kv_scale": 0.37}
+    cases = [
+        MlaCase(heads=9, q_lens=(2, 1), kv_lens=(90, 40), q_dtype=q, kv_dtype=k, o_dtype=o, splits=s, **scales)
+        for q, k, o, s in product(Q_DTYPES, KV_DTYPES, O_DTYPES, (1, 2))
+    ]
+    cases += [
+        MlaCase(heads=6, kv_lens=(77,), page_size=16, q_dtype=q, kv_dtype=k, as_bytes=True, scales_as=w, **scales)
+        for q, k, w in product(DTYPES_FP8, DTYPES_FP8, ("float", "scalar", "one"))
+    ]
+    cases += [
+        MlaCase(heads=6, kv_lens=(77, 30), q_lens=(1, 2), rope=0, q_dtype=q, kv_dtype=k, page_size=p)
+        for q, k, p in product(Q_DTYPES, KV_DTYPES, (1, 16))
+    ]
+    cases += [
+        MlaCase(heads=h, q_lens=(2, 1), kv_lens=(150, 3), page_size=p, kv_format=f, q_dtype=q, o_dtype=o, splits=s, **RECORDS)
+        for h, p, f, q, o, s in product(
+            (2, 16), PAGE_SIZES, ("3buffer", "fp8_ds_mla"), ("bfloat16", "float16"), O_DTYPES, (1, 4)
+        )
+    ]
+    return cases
+
+
+def _pages_and_lists() -> list[MlaCase]:
+    """Lengths one below, at and one above the borders of pages; HAZARDS' list lengths; splits around the tokens."""
+    cases = []
+    for p, d, masked in product(PAGE_SIZES, (-1, 0, 1), ("none", "extremes", "head", "tail", "all")):
+        lens = (max(p + d, 0), 2 * p + d, 1)
+        cases.append(MlaCase(heads=3, q_lens=(1, 2, 1), kv_lens=lens, page_size=p, masked=masked, splits=1 + p % 3))
+    cases += [
+        MlaCase(heads=h, kv_lens=(n,), splits=s, masked=m, kv_dtype=k)
+        for n, h, s, m, k in product(
+            LIST_LENGTHS, (2, 16), (1, 4, None), ("none", "sparse"), ("bfloat16", "float8_e4m3fn")
+        )
+    ]
+    cases += [
+        MlaCase(heads=4, q_lens=(1, 3), kv_lens=(n, 20), splits=s)
+        for n, s in product((0, 1, 2, 15, 16, 17, 31, 33), (1, 2, 5, 16, 33, 64, None, -1, (7, 2), (0, 3), (40, 1)))
+    ]
+    return cases
+
+
+def _corners() -> list[MlaCase]:
+    """What is left of the issue's list, each alone and in pairs."""
+    cases = [
+        MlaCase(heads=h, q_lens=n, kv_lens=k, causal=c, splits=s, masked=m)
+        for h, (n, k), c, s, m in product(
+            (3, 16),
+            (((1,), (0,)), ((4,), (2,)), ((16, 1), (1, 0)), ((0, 2), (5, 5)), ((), ())),
+            (True, False),
+            (1, 3, None),
+            ("none", "all"),
+        )
+    ]
+    cases += [
+        MlaCase(heads=10, q_lens=(2, 1), kv_lens=(50, 33), page_size=p, q_strided=q, o_strided=o, kv_strided=k, splits=s)
+        for p, q, o, k, s in product((1, 16), (True, False), (True, False), (True, False), (1, 2))
+    ]
+    cases += [
+        MlaCase(heads=16, q_lens=(1, 2), kv_lens=(100, 37), score_std=std, sm_scale=scale, q_dtype=q, splits=s)
+        for std, scale, q, s in product((0.05, 0.5, 2.0, 4.0), (None, 0.1352, 1.0), ("bfloat16", "float32"), (1, 3))
+    ]
+    cases += [
+        MlaCase(heads=8, q_lens=(3, 6), kv_lens=(44, 9), max_seqlen_q=m, unowned_rows=u, return_lse=lse, splits=s)
+        for m, u, lse, s in product((1, 2, 5, 6, 50), ((0, 0), (2, 3)), (True, False), (1, 3))
+    ]
+    cases += [
+        MlaCase(heads=16, q_lens=(1, 2), kv_lens=(n, 30), deterministic=True, splits=s, page_size=p)
+        for n, s, p in product((5, 511, 512, 513, 1100), (None, 1, 3), (1, 64))
+    ]
+    return cases + [
+        MlaCase(heads=4, q_lens=(2, 2), kv_lens=(20, 40), page_size=p, indptr_offset=a, extra_indices=e, stale_tails=t)
+        for p, a, e, t in product((1, 5), (0, 1, 100), (0, 1, 1000), (True, False))
+    ]
+
+
+def _draw(rng: random.Random, seed: int) -> MlaCase:
+    """One random mix. Sizes are kept such that the fp64 reference needs milliseconds."""
+    heads = rng.choice((rng.randint(1, 128), rng.choice((1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128))))
+    budget = 200_000  # heads * query rows * keys
+    q_lens, kv_lens = [], []
+    for _ in range(rng.choice((1, 1, 2, 3, 5, 8))):
+        q_len = rng.choice((1, 1, 1, rng.randint(0, 16)))
+        most = min(300, budget // max(1, heads * max(1, q_len)))
+        kv_len = rng.choice((0, 1, rng.randint(0, max(most, 1)), rng.randint(0, max(most, 1)), max(most, 1)))
+        budget -= heads * q_len * kv_len
+        q_lens.append(q_len)
+        kv_lens.append(kv_len)
+    kv_format = rng.choice(("plain",) * 5 + ("3buffer", "fp8_ds_mla"))
+    plain = kv_format == "plain"
+    splits = rng.choice((1, 1, None, -1, 2, 3, rng.randint(4, 40), tuple(rng.randint(0, 6) for _ in q_lens)))
+    most_q = max((1, *q_lens))
+    return MlaCase(
+        heads=heads,
+        q_lens=tuple(q_lens),
+        kv_lens=tuple(kv_lens),
+        page_size=rng.choice((1, 1, 16, 64, *PAGE_SIZES, rng.randint(2, 100))),
+        q_dtype=rng.choice(Q_DTYPES if plain else ("bfloat16", "float16")),
+        kv_dtype=rng.choice(KV_DTYPES) if plain else "float8_e4m3fn",
+        o_dtype=rng.choice(O_DTYPES),
+        kv_format=kv_format,
+        rope=rng.choice((64, 64, 64, 0)) if plain else 64,
+        splits=splits,
+        causal=rng.random() < 0.7,
+        return_lse=rng.random() < 0.8,
+        q_scale=rng.choice((None, 1.0, 0.25, 1.7, 0.031)),
+        kv_scale=rng.choice((None, 1.0, 0.5, 2.3, 0.07)),
+        scales_as=rng.choice(("float", "scalar", "one")),
+        sm_scale=rng.choice((None, None, 0.1, 1.0)),
+        score_std=rng.choice((0.05, 0.3, 1.0, 2.0, 4.0)),
+        max_seqlen_q=rng.choice((None, None, None, most_q + 3, max(1, most_q - 1))),
+        q_strided=rng.random() < 0.25,
+        o_strided=rng.random() < 0.25,
+        kv_strided=rng.random() < 0.25,
+        as_bytes=rng.random() < 0.2,
+        extra_indices=rng.choice((0, 0, 1, 50)),
+        indptr_offset=rng.choice((0, 0, 1, 9)),
+        stale_tails=rng.random() < 0.3,
+        unowned_rows=rng.choice(((0, 0), (0, 0), (1, 0), (0, 2))),
+        masked=rng.choice(("none", "none", "none", "minus_one", "capacity", "extremes", "sparse", "head", "tail", "all")),
+        deterministic=rng.random() < 0.1,
+        seed=seed,
+    )  # fmt: skip
+
+
+def _unique(cases: list[MlaCase]) -> list[MlaCase]:
+    return list(dict.fromkeys(cases))
+
+
+def _sweep(count: int) -> list[MlaCase]:
+    rng = random.Random(20261121)
+    return [_draw(rng, seed) for seed in range(count)]
+
+
+SMOKE = _unique(_smoke())
+CORNER = _unique(_heads() + _query_lengths() + _dtypes() + _pages_and_lists() + _corners())
+_NAMED = _unique(SMOKE + CORNER)
+SWEEP = _sweep(TOTAL - len(_NAMED))
+ALL = _NAMED + SWEEP
+
+#: (batch, heads, KV length) of the issue's section 4, over bf16 and fp8 caches.
+PERF = [
+    MlaCase(heads=h, q_lens=(1,) * b, kv_lens=(n,) * b, page_size=64, q_dtype="bfloat16", kv_dtype=k, splits=None)
+    for (b, h, n), k in product(((1, 16, 8192), (1, 128, 8192), (16, 16, 4096)), ("bfloat16", "float8_e4m3fn"))
+]

@@ -1,0 +1,101 @@
+"""Builds aiter_c._C, one C extension on the stable ABI of CPython 3.11.
+
+AITER_C_BUILD chooses a variant: release (default), debug, asan, coverage, emulated (the AVX-512 kernels through SIMDe, on
+any x86 CPU) or faults (upstream bugs planted, see csrc/core/fault.h). AITER_C_WERROR=1 turns warnings into errors.
+"""
+
+import os
+import platform
+import runpy
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("csrc/*/*.c"))
+HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("csrc/*/*.h"), *ROOT.glob("csrc/*/*.inc")])
+
+# Loaded by path: importing the package would need the extension that is being built.
+SOURCE_HASH = runpy.run_path(str(ROOT / "aiter_c/cli/source_hash.py"))["source_hash"](ROOT)
+
+LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
+X86 = platform.machine().lower() in ("x86_64", "amd64") and not os.environ.get("AITER_C_CROSS")
+
+COMMON = ["-std=c17", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+VARIANTS = {  # compiler flags, linker flags
+    "release": (["-O3", "-g0"], []),
+    "debug": (["-O0", "-g3", "-UNDEBUG"], []),
+    "asan": (["-O1", "-g", "-fno-omit-frame-pointer", "-UNDEBUG", *SANITIZE], SANITIZE),
+    "coverage": (["-O0", "-g", "--coverage"], ["--coverage"]),
+    "emulated": (["-O2", "-g0", "-DAC_EMULATE_AVX512"], []),
+    "faults": (["-O2", "-g0", "-DAC_FAULTS"], []),
+}
+VARIANT = os.environ.get("AITER_C_BUILD") or "release"
+if VARIANT not in VARIANTS:
+    raise SystemExit(f"AITER_C_BUILD: expected one of {', '.join(VARIANTS)}, got {VARIANT!r}")
+
+AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vbmi", "-mavx512bf16"]
+ARCH_FLAGS = {  # the only files that may use more than the baseline; chosen at run time
+    "csrc/cpu/kernels_avx2.c": AVX2,
+    "csrc/cpu/kernels_avx512bf16.c": AVX2 if VARIANT == "emulated" else AVX512,
+}
+
+
+class BuildExt(build_ext):
+    """Compiles in parallel, each file with the flags of its instruction set."""
+
+    def build_extension(self, ext: Extension) -> None:
+        variant_flags, link_flags = VARIANTS[VARIANT]
+        flags = COMMON + variant_flags + (["-Werror"] if os.environ.get("AITER_C_WERROR") == "1" else [])
+        texts = {
+            "AC_VERSION": self.distribution.get_version(),
+            "AC_SOURCE_HASH": SOURCE_HASH,
+            "AC_BUILD_VARIANT": VARIANT,
+        }
+        macros = ext.define_macros + [(name, f'"{text}"') for name, text in texts.items()]
+
+        for source in ext.sources:  # beforehand: two threads must not race to make a folder
+            (Path(self.build_temp) / source).parent.mkdir(parents=True, exist_ok=True)
+
+        def compile_one(source: str) -> str:
+            arch_flags = ARCH_FLAGS.get(source, []) if X86 else []
+            (built,) = self.compiler.compile(
+                [source],
+                output_dir=self.build_temp,
+                macros=macros,
+                include_dirs=ext.include_dirs,
+                extra_postargs=flags + arch_flags,
+            )
+            return built
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(compile_one, ext.sources))
+        target = self.get_ext_fullpath(ext.name)
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        self.compiler.link_shared_object(objects, target, libraries=["m", "pthread"], extra_postargs=link_flags)
+
+
+define_macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")]
+if LIMITED_API:
+    define_macros.append(("Py_LIMITED_API", "0x030B0000"))
+
+setup(
+    ext_modules=[
+        Extension(
+            "aiter_c._C",
+            sources=SOURCES,
+            depends=HEADERS,
+            include_dirs=[numpy.get_include()],
+            define_macros=define_macros,
+            py_limited_api=LIMITED_API,
+        )
+    ],
+    cmdclass={"build_ext": BuildExt},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED_API else {},
+)
