@@ -6,7 +6,7 @@ caller's framework, and keeps the early return: with one split stage 1 wrote `o`
 
 from aiter_c import _C
 from aiter_c._allocate import empty_float32
-from aiter_c._C import UnsupportedError, mla_decode_plan, mla_decode_stage1, mla_decode_stage2
+from aiter_c._C import MlaPlan, UnsupportedError, mla_decode_plan, mla_decode_stage1, mla_decode_stage2
 from aiter_c.metadata import get_meta_param
 
 __all__ = ["get_meta_param", "mla_decode_fwd"]
@@ -22,6 +22,8 @@ def _refuse_unserved(**arguments):
 
 def _check_plan_choice(plan, num_kv_splits, deterministic):
     """What stage 1 cannot see: the arguments that only a plan is made from."""
+    if not isinstance(plan, MlaPlan):
+        raise TypeError(f"mla_decode_fwd: plan: expected aiter_c.MlaPlan, got {type(plan).__name__}")
     if num_kv_splits not in (None, -1, plan.num_kv_splits):
         field, planned, got = "num_kv_splits", plan.num_kv_splits, num_kv_splits
     elif deterministic and not plan.deterministic:
@@ -32,9 +34,11 @@ def _check_plan_choice(plan, num_kv_splits, deterministic):
 
 
 def _num_rows(q):
-    """T. Frameworks have `shape`; whatever only speaks DLPack is asked through it."""
-    shape = getattr(q, "shape", None) or _C.tensor_shape("mla_decode_fwd", "q", q)
-    return shape[0]
+    """T. Frameworks have `shape`; whatever only speaks DLPack is asked through it. Stage 1 refuses a q without rank 3."""
+    shape = getattr(q, "shape", None)
+    if not isinstance(shape, tuple):
+        shape = _C.tensor_shape("mla_decode_fwd", "q", q)
+    return shape[0] if shape else 0
 
 
 def mla_decode_fwd(

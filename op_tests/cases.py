@@ -28,7 +28,8 @@ def _smoke() -> list[MlaCase]:
         MlaCase(heads=5, **base, page_size=p, kv_format=f, **RECORDS, splits=s, kv_strided=True)
         for p, f, s in product((1, 7, 64), ("3buffer", "fp8_ds_mla"), (1, 2))
     ]
-    return cases + [
+    return [
+        *cases,
         MlaCase(heads=4, **base, page_size=64, masked="extremes", splits=None),
         MlaCase(heads=4, **base, page_size=16, rope=0, causal=False, q_strided=True, o_strided=True, kv_strided=True),
         MlaCase(heads=16, **base, splits=(0, 9, 2), stale_tails=True, indptr_offset=3, extra_indices=9),
@@ -43,7 +44,14 @@ def _heads() -> list[MlaCase]:
     """Issue: heads 1..128 natively, alone and with query rows that make tiles straddle."""
     plain = [MlaCase(heads=h, kv_lens=(67,), splits=1 + h % 2, seed=h) for h in range(1, 129)]
     mixed = [
-        MlaCase(heads=h, q_lens=(3, 1), kv_lens=(33, 80), splits=1 + h % 3, kv_dtype=KV_DTYPES[h % 4], q_dtype=Q_DTYPES[h % 5])
+        MlaCase(
+            heads=h,
+            q_lens=(3, 1),
+            kv_lens=(33, 80),
+            splits=1 + h % 3,
+            kv_dtype=KV_DTYPES[h % 4],
+            q_dtype=Q_DTYPES[h % 5],
+        )
         for h in range(1, 129)
     ]
     return plain + mixed
@@ -72,7 +80,17 @@ def _dtypes() -> list[MlaCase]:
         for q, k, p in product(Q_DTYPES, KV_DTYPES, (1, 16))
     ]
     cases += [
-        MlaCase(heads=h, q_lens=(2, 1), kv_lens=(150, 3), page_size=p, kv_format=f, q_dtype=q, o_dtype=o, splits=s, **RECORDS)
+        MlaCase(
+            heads=h,
+            q_lens=(2, 1),
+            kv_lens=(150, 3),
+            page_size=p,
+            kv_format=f,
+            q_dtype=q,
+            o_dtype=o,
+            splits=s,
+            **RECORDS,
+        )
         for h, p, f, q, o, s in product(
             (2, 16), PAGE_SIZES, ("3buffer", "fp8_ds_mla"), ("bfloat16", "float16"), O_DTYPES, (1, 4)
         )
@@ -112,7 +130,9 @@ def _corners() -> list[MlaCase]:
         )
     ]
     cases += [
-        MlaCase(heads=10, q_lens=(2, 1), kv_lens=(50, 33), page_size=p, q_strided=q, o_strided=o, kv_strided=k, splits=s)
+        MlaCase(
+            heads=10, q_lens=(2, 1), kv_lens=(50, 33), page_size=p, q_strided=q, o_strided=o, kv_strided=k, splits=s
+        )
         for p, q, o, k, s in product((1, 16), (True, False), (True, False), (True, False), (1, 2))
     ]
     cases += [
@@ -127,10 +147,11 @@ def _corners() -> list[MlaCase]:
         MlaCase(heads=16, q_lens=(1, 2), kv_lens=(n, 30), deterministic=True, splits=s, page_size=p)
         for n, s, p in product((5, 511, 512, 513, 1100), (None, 1, 3), (1, 64))
     ]
-    return cases + [
+    cases += [
         MlaCase(heads=4, q_lens=(2, 2), kv_lens=(20, 40), page_size=p, indptr_offset=a, extra_indices=e, stale_tails=t)
         for p, a, e, t in product((1, 5), (0, 1, 100), (0, 1, 1000), (True, False))
     ]
+    return cases
 
 
 def _draw(rng: random.Random, seed: int) -> MlaCase:
@@ -176,7 +197,7 @@ def _draw(rng: random.Random, seed: int) -> MlaCase:
         indptr_offset=rng.choice((0, 0, 1, 9)),
         stale_tails=rng.random() < 0.3,
         unowned_rows=rng.choice(((0, 0), (0, 0), (1, 0), (0, 2))),
-        masked=rng.choice(("none", "none", "none", "minus_one", "capacity", "extremes", "sparse", "head", "tail", "all")),
+        masked=rng.choice((*["none"] * 3, "minus_one", "capacity", "extremes", "sparse", "head", "tail", "all")),
         deterministic=rng.random() < 0.1,
         seed=seed,
     )  # fmt: skip

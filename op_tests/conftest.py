@@ -10,6 +10,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: the referenc
 import pytest
 
 MARKERS = {
+    "smoke": "the part that runs again on every CPU path and under sanitizers",
     "torch": "needs torch; skipped and counted without it, an error under --require-torch",
     "isolated": "starts interpreters of its own",
     "large": "maps more than 10 GB of address space (and touches little of it)",

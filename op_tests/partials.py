@@ -1,4 +1,4 @@
-"""The rule by which a KV list is cut (csrc/core/mla_params.h, ac_splits_t), written again, and what partials must hold."""
+"""The rule by which a KV list is cut (csrc/core/mla_params.h, ac_splits_t), written again; what partials hold."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Producer:
     kind: str = "versioned"
     data: int | None = None  # 0: null
     shape: tuple[int, ...] | None = None
-    strides: tuple[int, ...] | None | str = "array"  # None: NULL
+    strides: tuple[int, ...] | str | None = "array"  # None: NULL
     dtype: tuple[int, int, int] | None = None  # code, bits, lanes
     device: tuple[int, int] = (CPU, 0)
     flags: int = 0

@@ -11,6 +11,8 @@ import aiter_c
 from aiter_c.testing import MlaCase, build_inputs, check_bits
 from aiter_c.testing.inputs import MlaInputs
 
+pytestmark = pytest.mark.smoke
+
 REQUESTS = ((1, 5), (3, 511), (1, 513), (2, 1300), (1, 0), (4, 64), (1, 2500))  # (q len, kv len)
 
 
@@ -43,7 +45,7 @@ def _rows(inputs: MlaInputs, requests: list[int], **more: object) -> dict[int, t
 
 def _inputs(**fields: object) -> MlaInputs:
     q_lens, kv_lens = zip(*REQUESTS, strict=True)
-    return build_inputs(MlaCase(q_lens=q_lens, kv_lens=kv_lens, deterministic=True, **{"splits": None} | fields))
+    return build_inputs(MlaCase(q_lens=q_lens, kv_lens=kv_lens, **{"splits": None, "deterministic": True} | fields))
 
 
 @pytest.mark.parametrize("heads", [1, 5, 16, 128])
@@ -85,7 +87,7 @@ def test_neither_the_length_of_kv_indices_nor_max_seqlen_q_counts() -> None:
 @pytest.mark.parametrize("deterministic", [True, False])
 @pytest.mark.parametrize("heads", [3, 128])
 def test_thread_counts_change_no_bit_of_a_deterministic_call(heads: int, deterministic: bool) -> None:
-    """1, 2, 3 and 7 threads. Without deterministic=True an automatic split count may follow the threads, so it is given."""
+    """1, 2, 3 and 7 threads. Without deterministic=True an automatic count follows the threads: it is given."""
     inputs = _inputs(heads=heads, deterministic=deterministic, splits=None if deterministic else 5)
     everyone = list(range(len(REQUESTS)))
     aiter_c.set_num_threads(1)
@@ -114,7 +116,10 @@ def test_calls_from_several_threads_at_once() -> None:
     """The pool is shared: calls queue and do not mix (HAZARDS 12)."""
     from concurrent.futures import ThreadPoolExecutor
 
-    cases = [MlaCase(heads=h, q_lens=(2,), kv_lens=(n,), splits=s, seed=h) for h, n, s in ((3, 90, 1), (16, 40, 3), (9, 200, 2))]
+    cases = [
+        MlaCase(heads=h, q_lens=(2,), kv_lens=(n,), splits=s, seed=h)
+        for h, n, s in ((3, 90, 1), (16, 40, 3), (9, 200, 2))
+    ]
     prepared = [build_inputs(case) for case in cases for _ in range(3)]
 
     def work(inputs: MlaInputs) -> list[tuple[bytes, bytes]]:

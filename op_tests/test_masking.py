@@ -17,27 +17,35 @@ from aiter_c.testing import MlaCase, build_inputs, check_bits, run_case
 from aiter_c.testing.case import KV_DTYPES, MASK_PATTERNS
 from aiter_c.testing.memory import nan_bytes
 
+pytestmark = pytest.mark.smoke
+
 BAD_INDICES = (-1, -2, -(2**31), 2**31 - 1, "capacity", "capacity + 1")
 FORMATS = [("plain", dtype) for dtype in KV_DTYPES] + [(f, "float8_e4m3fn") for f in ("3buffer", "fp8_ds_mla")]
 
 
-@pytest.mark.parametrize(
-    ("length", "masked", "splits"), product(LIST_LENGTHS, MASK_PATTERNS, (1, 5)), ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("length", "masked", "splits"), list(product(LIST_LENGTHS, MASK_PATTERNS, (1, 5))), ids=str)
 def test_list_lengths(length: int, masked: str, splits: int) -> None:
     run_case(MlaCase(heads=2, kv_lens=(length,), masked=masked, splits=splits))
 
 
 @pytest.mark.parametrize(
     ("page_size", "masked", "kv"),
-    product(PAGE_SIZES, ("none", "extremes", "tail", "all"), FORMATS),
+    list(product(PAGE_SIZES, ("none", "extremes", "tail", "all"), FORMATS)),
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else str(value),
 )
 def test_page_sizes(page_size: int, masked: str, kv: tuple[str, str]) -> None:
     kv_format, kv_dtype = kv
     lens = (2 * page_size + 1, page_size, max(page_size - 1, 1))
     run_case(
-        MlaCase(heads=2, q_lens=(1, 2, 1), kv_lens=lens, page_size=page_size, masked=masked, kv_dtype=kv_dtype, kv_format=kv_format)
+        MlaCase(
+            heads=2,
+            q_lens=(1, 2, 1),
+            kv_lens=lens,
+            page_size=page_size,
+            masked=masked,
+            kv_dtype=kv_dtype,
+            kv_format=kv_format,
+        )
     )
 
 
@@ -59,7 +67,9 @@ def test_a_bad_index_is_a_key_less(bad: int | str, page_size: int) -> None:
 @pytest.mark.parametrize("splits", [1, 4])
 def test_causally_invisible_keys_may_be_nan(kv_format: str, kv_dtype: str, splits: int) -> None:
     """The last keys are NaN. Rows that do not see them keep their bits; rows that do are NaN. In one tile."""
-    case = MlaCase(heads=5, q_lens=(6,), kv_lens=(40,), page_size=4, kv_format=kv_format, kv_dtype=kv_dtype, splits=splits)
+    case = MlaCase(
+        heads=5, q_lens=(6,), kv_lens=(40,), page_size=4, kv_format=kv_format, kv_dtype=kv_dtype, splits=splits
+    )
     inputs = build_inputs(case)
     _, clean_lse = mla_decode_fwd(**inputs.arguments())
     clean_o = inputs.array("o").copy()
@@ -135,7 +145,9 @@ def test_nothing_to_see(case: MlaCase, splits: int | None, return_lse: bool) -> 
     run_case(replace(case, splits=splits, return_lse=return_lse))
 
 
-@pytest.mark.parametrize(("last", "length"), [(0, 8), (-5, 8), (-(2**31), 8), (3, 11), (4, 12), (5, 12), (2**31 - 1, 12)])
+@pytest.mark.parametrize(
+    ("last", "length"), [(0, 8), (-5, 8), (-(2**31), 8), (3, 11), (4, 12), (5, 12), (2**31 - 1, 12)]
+)
 def test_last_page_length_is_clamped(last: int, length: int) -> None:
     """SPEC 14.7: to [0, page size]; three pages of four."""
     whole = build_inputs(MlaCase(heads=3, kv_lens=(12,), page_size=4))

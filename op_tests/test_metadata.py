@@ -68,7 +68,7 @@ def test_fp8_cap_of_automatic_and_explicit_counts(cu: int, tile: int) -> None:
 
 @pytest.mark.parametrize("heads", range(1, 129))
 def test_any_product_is_served_for_fp8(heads: int) -> None:
-    """AITER raises KeyError off its table (Q7). Here the count lies between those of the table's smallest and largest block."""
+    """AITER raises KeyError off its table (Q7). Here the count lies between those of its extreme blocks."""
     for q_len, bs, length in product((1, 2, 3, 4, 16), (1, 64), (100, 8192)):
         got, _ = get_meta_param(None, bs, bs * length, heads, q_len, "float8_e4m3fn", cu_num=304)
         bounds = [expected_splits(None, bs, bs * length, t, q_len, True, 1, False, 304) for t in (16, 128)]
@@ -81,9 +81,10 @@ def test_sixteen_bit_counts_are_taken_as_given() -> None:
 
 
 def test_minus_one_is_automatic() -> None:
-    assert get_meta_param(-1, 4, 9000, 16, 1, "bfloat16", cu_num=304)[0] == get_meta_param(
-        None, 4, 9000, 16, 1, "bfloat16", cu_num=304
-    )[0]
+    assert (
+        get_meta_param(-1, 4, 9000, 16, 1, "bfloat16", cu_num=304)[0]
+        == get_meta_param(None, 4, 9000, 16, 1, "bfloat16", cu_num=304)[0]
+    )
 
 
 def test_compute_units_are_the_threads_of_the_cpu() -> None:
@@ -112,7 +113,11 @@ def test_the_indptr_is_fresh_every_time() -> None:
 def test_forms_of_a_dtype(dtype: object) -> None:
     """The fp8 cap is seen through every form of the dtype."""
     assert get_meta_param(16, 1, 100, 16, 1, dtype)[0] == 1
-    assert get_meta_param(16, 1, 100, 16, 1, "bfloat16")[0] == get_meta_param(16, 1, 100, 16, 1, ml_dtypes.bfloat16)[0] == 16
+    assert (
+        get_meta_param(16, 1, 100, 16, 1, "bfloat16")[0]
+        == get_meta_param(16, 1, 100, 16, 1, ml_dtypes.bfloat16)[0]
+        == 16
+    )
 
 
 @pytest.mark.torch
@@ -147,7 +152,7 @@ def test_bad_numbers(arguments: tuple, text: str) -> None:
 
 
 def test_the_op_uses_it() -> None:
-    """The automatic count of a call is this function's, with the dtype of q and kv_indices.shape[0] * page_size rows."""
+    """The automatic count of a call is this function's, with q's dtype and kv_indices.shape[0] * page_size rows."""
     for q_dtype, heads, batch, length in product(("bfloat16", "float8_e4m3fn"), (16, 128), (1, 3), (64, 700, 20_000)):
         total = batch * length
         plan = aiter_c.mla_plan(batch, heads, 1, 1, q_dtype, "float8_e4m3fn", max_kv_len=length)

@@ -14,11 +14,18 @@ from aiter_c.testing import MlaCase, build_inputs, run_case
 PARTIAL_CASES = [case for case in SMOKE + CORNER if case.splits != 1 and sum(case.kv_lens) < 1200][::7]
 
 
-@pytest.mark.parametrize("case", ALL, ids=lambda case: case.id)
+def _marked(cases: list[MlaCase]) -> list:
+    """The smoke cases, and one corner in three, also run on every other CPU path and under sanitizers."""
+    smoke = {*SMOKE, *CORNER[::3]}
+    return [pytest.param(c, id=c.id, marks=[pytest.mark.smoke] if c in smoke else []) for c in cases]
+
+
+@pytest.mark.parametrize("case", _marked(ALL))
 def test_case(case: MlaCase) -> None:
     run_case(case)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("case", PARTIAL_CASES, ids=lambda case: case.id)
 def test_partials(case: MlaCase) -> None:
     """Partial s of a request is the softmax over its run of the list; -inf where the run holds nothing for a row."""

@@ -1,5 +1,7 @@
 """Plans: their fields, the closed formulas of their sizes, reuse, refusal by field name, and the early return."""
 
+# ruff: noqa: E501 error texts stand on one line
+
 from __future__ import annotations
 
 import numpy as np
@@ -147,7 +149,9 @@ def test_a_plan_is_refused_for_another_format() -> None:
 
 def test_a_plan_that_is_not_deterministic_is_refused() -> None:
     inputs = build_inputs(CASE)
-    with pytest.raises(ValueError, match=r"plan\.deterministic: expected a plan made for True, got one made for False$"):
+    with pytest.raises(
+        ValueError, match=r"plan\.deterministic: expected a plan made for True, got one made for False$"
+    ):
         mla_decode_fwd(**inputs.arguments() | {"deterministic": True}, plan=_plan())
 
 
@@ -235,14 +239,16 @@ def test_bad_requests(changed: dict, error: type, text: str) -> None:
     assert str(caught.value) == text and type(caught.value) is error
 
 
-@pytest.mark.parametrize(("q_dtype", "kv_dtype"), [("int32", "bfloat16"), ("bfloat16", "float32"), ("float8_e5m2", "bfloat16")])
+@pytest.mark.parametrize(
+    ("q_dtype", "kv_dtype"), [("int32", "bfloat16"), ("bfloat16", "float32"), ("float8_e5m2", "bfloat16")]
+)
 def test_unserved_dtypes_name_the_nearest_kernel(q_dtype: str, kv_dtype: str) -> None:
     """UnsupportedError prints the request and the nearest row of the table with the column that failed."""
     with pytest.raises(aiter_c.UnsupportedError) as caught:
         _plan(q_dtype=q_dtype, kv_dtype=kv_dtype)
     column = "kv_dtype" if q_dtype == "bfloat16" else "q_dtype"
     assert f"q {q_dtype}, kv {kv_dtype}" in str(caught.value)
-    assert f"the nearest is mla_decode_" in str(caught.value) and f"which differs in {column}" in str(caught.value)
+    assert "the nearest is mla_decode_" in str(caught.value) and f"which differs in {column}" in str(caught.value)
 
 
 def test_dtypes_by_name_numpy_ml_dtypes() -> None:

@@ -52,7 +52,9 @@ def _by_loops(inputs: MlaInputs) -> tuple[dict, dict]:
     case, a = inputs.case, inputs.arguments()
     fp8 = ("float8_e4m3fn", "float8_e4m3fnuz")
     q_scale = case.q_scale if case.q_scale is not None and case.q_dtype in fp8 else 1.0
-    kv_scale = case.kv_scale if case.kv_scale is not None and case.kv_dtype in fp8 and case.kv_format == "plain" else 1.0
+    kv_scale = (
+        case.kv_scale if case.kv_scale is not None and case.kv_dtype in fp8 and case.kv_format == "plain" else 1.0
+    )
     o, lse = {}, {}
     for b in range(case.batch):
         begin, end = int(a["kv_indptr"][b]), int(a["kv_indptr"][b + 1])
@@ -74,7 +76,8 @@ def _by_loops(inputs: MlaInputs) -> tuple[dict, dict]:
                 total = math.fsum(math.exp(s - top) for s, _ in seen)
                 lse[r, h] = top + math.log(total) if seen else -math.inf
                 o[r, h] = [
-                    kv_scale * math.fsum(math.exp(s - top) / total * key[i] for s, key in seen) for i in range(0, 512, 37)
+                    kv_scale * math.fsum(math.exp(s - top) / total * key[i] for s, key in seen)
+                    for i in range(0, 512, 37)
                 ]
     return o, lse
 

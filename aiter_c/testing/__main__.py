@@ -1,4 +1,4 @@
-"""python -m aiter_c.testing "MlaCase(heads=16, ...)": runs one case again. Exit status 1 and the reason when it fails."""
+"""python -m aiter_c.testing "MlaCase(heads=16, ...)": runs one case again. Exit status 1 and why when it fails."""
 
 from __future__ import annotations
 

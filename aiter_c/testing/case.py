@@ -40,7 +40,7 @@ class MlaCase:
     o_dtype: str = "bfloat16"
     kv_format: str = "plain"
     rope: int = 64
-    splits: None | int | tuple[int, ...] = 1  # None and -1: automatic; a tuple: per request, ragged
+    splits: int | tuple[int, ...] | None = 1  # None and -1: automatic; a tuple: per request, ragged
     causal: bool = True
     return_lse: bool = True
     q_scale: float | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import ml_dtypes
 import numpy as np
@@ -113,7 +114,7 @@ def build_inputs(case: MlaCase) -> MlaInputs:
     _write_cache(case, rng, blocks["kv_buffer"].array, kv_lists)
     first = case.unowned_rows[0]
     starts = first + np.concatenate([[0], np.cumsum(case.q_lens)]).astype(int)
-    q_rows = [range(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    q_rows = [range(a, b) for a, b in pairwise(starts)]
     return MlaInputs(case, blocks, to_float64(blocks["q"].array), q_rows, kv_lists, _scales(case))
 
 

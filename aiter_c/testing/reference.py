@@ -24,7 +24,7 @@ VALUE = 512
 
 @dataclass(frozen=True)
 class Attended:
-    """One query row over the keys it sees: o [H, 512], lse [H], and (on demand) `rounded_probability_bound` [H, 512]."""
+    """One query row over the keys it sees: o [H, 512], lse [H]; on demand `rounded_probability_bound` [H, 512]."""
 
     o: np.ndarray
     lse: np.ndarray

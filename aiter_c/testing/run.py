@@ -81,14 +81,16 @@ def check_lse(case: MlaCase, lse: np.ndarray | None, expected: Reference) -> Non
 
 
 def check_logits_shape(case: MlaCase, logits: np.ndarray, o: np.ndarray) -> None:
-    """SPEC 2.2.4: `o` itself after the early return, else float32 [T, S, H, 512]; S as asked where a count was given."""
+    """SPEC 2.2.4: `o` itself after the early return, else float32 [T, S, H, 512]; S as asked for."""
     if logits is o:
         count = max(case.splits, default=1) if isinstance(case.splits, tuple) else case.splits
         assert count in (None, -1, 0, 1), f"logits: expected partials of {count} splits, got o\n  {case.repro}"
         return
     assert logits.dtype == np.float32, f"logits: expected float32, got {logits.dtype}\n  {case.repro}"
     shape = (case.num_rows, logits.shape[1], case.heads, 512)
-    assert logits.shape == shape and logits.shape[1] > 1, f"logits: expected {shape}, got {logits.shape}\n  {case.repro}"
+    assert logits.shape == shape and logits.shape[1] > 1, (
+        f"logits: expected {shape}, got {logits.shape}\n  {case.repro}"
+    )
     asked = max((1, *case.splits)) if isinstance(case.splits, tuple) else case.splits
     assert asked in (None, -1, logits.shape[1]), f"logits: expected {asked} splits, got {logits.shape}\n  {case.repro}"
 

@@ -111,17 +111,33 @@ int ac_check_output(ac_arg_t arg, ac_error_t *error) {
                    " overlap", arg.op, arg.name);
 }
 
-int ac_check_no_overlap(const ac_arg_t *args, int count, const ac_arg_t *outputs, int output_count,
+typedef struct {
+    const char *name; /* NULL: no memory */
+    ac_device_t device;
+    uintptr_t low, high;
+} extent_t;
+
+static extent_t extent_of(ac_arg_t arg) {
+    extent_t extent = {0};
+    if (!arg.view) return extent;
+    ac_view_extent(arg.view, &extent.low, &extent.high);
+    extent.device = arg.view->device;
+    extent.name = extent.low == extent.high ? NULL : arg.name;
+    return extent;
+}
+
+int ac_check_no_overlap(const ac_arg_t *inputs, int input_count, const ac_arg_t *outputs, int output_count,
                         ac_error_t *error) {
+    extent_t taken[AC_MAX_ARGS]; /* every input, then the outputs so far */
+    for (int i = 0; i < input_count; i++) taken[i] = extent_of(inputs[i]);
     for (int i = 0; i < output_count; i++) {
-        const ac_view_t *out = outputs[i].view;
-        if (!out) continue;
-        for (int j = 0; j < count + i; j++) { /* every input, and the outputs before this one */
-            const ac_arg_t *other = j < count ? &args[j] : &outputs[j - count];
-            if (other->view && ac_view_overlaps(out, other->view))
+        const extent_t out = extent_of(outputs[i]);
+        taken[input_count + i] = out;
+        for (int j = 0; out.name && j < input_count + i; j++)
+            if (taken[j].name && out.low < taken[j].high && taken[j].low < out.high &&
+                same_device(out.device, taken[j].device))
                 return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected memory of its own, got memory shared with %s",
-                               outputs[i].op, outputs[i].name, other->name);
-        }
+                               outputs[i].op, out.name, taken[j].name);
     }
     return 0;
 }

@@ -32,9 +32,10 @@ typedef struct ac_scale_t {
     float value;
 } ac_scale_t;
 
-/* How the KV list of a request is cut. Request b has n = clamp(indptr[b+1] - indptr[b], 0, num_splits) splits
- * (n = count where indptr is NULL); a list of L rows is cut into runs of
- * max(min_rows, round_up(ceil(L / n), granule)) rows: a function of the request's own length alone. */
+/* How the KV list of a request is cut. Request b has n = clamp(indptr[b+1] - indptr[b], 0, num_splits) splits, or
+ * n = min(count, num_splits) where indptr is NULL; a list of L rows is cut into runs of
+ * max(min_rows, round_up(ceil(L / n), granule)) rows: a function of the request's own length, and complete whatever
+ * length the plan was made for. */
 typedef struct ac_splits_t {
     const int32_t *indptr; /* [B+1] or NULL */
     int32_t num_splits;    /* S: the second dimension of the partials */

@@ -52,11 +52,3 @@ void ac_view_extent(const ac_view_t *view, uintptr_t *out_low, uintptr_t *out_hi
     *out_low += (uintptr_t)(low * bytes);
     *out_high += (uintptr_t)((high + 1) * bytes);
 }
-
-bool ac_view_overlaps(const ac_view_t *a, const ac_view_t *b) {
-    uintptr_t a_low, a_high, b_low, b_high;
-    if (a->device.type != b->device.type || a->device.index != b->device.index) return false;
-    ac_view_extent(a, &a_low, &a_high);
-    ac_view_extent(b, &b_low, &b_high);
-    return a_low < b_high && b_low < a_high && a_low != a_high && b_low != b_high;
-}

@@ -40,7 +40,5 @@ int64_t ac_view_numel(const ac_view_t *view);
 bool ac_view_is_contiguous(const ac_view_t *view);
 /* Bytes [*out_low, *out_high) that the elements span; empty views give low == high. */
 void ac_view_extent(const ac_view_t *view, uintptr_t *out_low, uintptr_t *out_high);
-/* True when the extents of two views of one device meet. */
-bool ac_view_overlaps(const ac_view_t *a, const ac_view_t *b);
 
 #endif

@@ -4,6 +4,7 @@
  *   ENGINE(name)     name with the engine's suffix
  *   AC_PAIR          elements in a word: 1 (fp32), or 2 (bf16 that are multiplied and summed in one step)
  *   AC_BLOCK         keys that are resident at a time
+ *   QK_VECS, QK_TOKENS, QK_CHUNKS   register tile of the scores, and the chunks in which a key is walked
  *   v_mac(a, b, c)   c + the product of the words a and b
  *   ENGINE(local_t)  the scratch: query, keys, scores, acc, top, sum, rescale, row (and what the engine adds)
  *   ENGINE(load_query), ENGINE(load_block), ENGINE(values), ENGINE(store_p), ENGINE(order_columns)   see there
@@ -15,7 +16,9 @@
 #define ROWS AC_LOCAL_ROWS
 #define WORDS (AC_LOCAL_KEY / AC_PAIR)     /* of a key; the stride also where the rope part is absent */
 #define COLUMNS (AC_PV_VECS * AC_LANES)    /* of the output's register tile */
-#define PARTS 16                           /* of the walk along a key; both key widths are multiples */
+#define RUN 4                              /* steps between two prefetches; divides every chunk of a key */
+#define LINE 64                            /* bytes of a cache line */
+#define DIV_UP(a, b) (((a) + (b)-1) / (b))
 
 /* What the walk over the KV needs of the params, looked up once per item. */
 typedef struct ENGINE(walk) {
@@ -36,10 +39,34 @@ static ENGINE(walk_t) ENGINE(make_walk)(const ac_mla_decode_params_t *p) {
     return walk;
 }
 
-/* Asks for a row of the next block: into the L2, since a block is larger than the L1. */
-static inline void ENGINE(prefetch)(const ENGINE(walk_t) *walk, const ac_cpu_kv_row_t *row) {
-    for (int i = 0; i < walk->latent_bytes; i += 64) __builtin_prefetch(row->latent + i, 0, 2);
-    for (int i = 0; i < walk->rope_bytes; i += 64) __builtin_prefetch(row->rope + i, 0, 2);
+/* The cache lines of the next block, asked for bit by bit during the computation of this one: all at once they would
+ * fill the miss buffers and stop it. Into the L2, since a block is larger than the L1. */
+typedef struct ENGINE(ahead) {
+    const char *lines[AC_BLOCK * (AC_LOCAL_KEY * 2 / LINE)];
+    int num_lines, done;
+    int64_t due, due_per_run; /* lines, in 1/65536 */
+} ENGINE(ahead_t);
+
+/* Lists the lines of `next`; they are due over `num_runs` calls of prefetch(). */
+static void ENGINE(look_ahead)(const ENGINE(walk_t) *walk, const ac_cpu_kv_block_t *next, int num_runs,
+                               ENGINE(ahead_t) *ahead) {
+    int n = 0;
+    for (int t = 0; t < next->num_tokens; t++) {
+        const ac_cpu_kv_row_t *row = &next->rows[t];
+        for (int i = 0; i < walk->latent_bytes; i += LINE) ahead->lines[n++] = row->latent + i;
+        for (int i = 0; i < walk->rope_bytes; i += LINE) ahead->lines[n++] = row->rope + i;
+    }
+    ahead->num_lines = n;
+    ahead->done = 0;
+    ahead->due = 0;
+    ahead->due_per_run = ((int64_t)n << 16) / num_runs + 1;
+}
+
+static inline void ENGINE(prefetch)(ENGINE(ahead_t) *ahead) {
+    ahead->due += ahead->due_per_run;
+    int end = (int)(ahead->due >> 16);
+    if (end > ahead->num_lines) end = ahead->num_lines;
+    for (; ahead->done < end; ahead->done++) __builtin_prefetch(ahead->lines[ahead->done], 0, 2);
 }
 
 /* The tile's queries as words in the order of the scores: [vector of rows][word][lane]. Lanes behind the last row
@@ -56,61 +83,56 @@ static void ENGINE(load_queries)(const ac_mla_decode_params_t *p, const ac_cpu_m
     }
 }
 
-/* Scores of `vectors` vectors of rows with AC_QK_TOKENS keys. Meanwhile asks for `num_ahead` rows of the next block,
- * spread over the walk so that they neither fill the miss buffers nor wait for one another. */
-static inline __attribute__((always_inline)) void ENGINE(score_tile)(const ENGINE(walk_t) *walk, const float *query,
-                                                                     const float *key, const ac_cpu_kv_row_t *ahead,
-                                                                     int num_ahead, float *score, const int vectors) {
-    v_t sum[AC_QK_VECS][AC_QK_TOKENS];
-    const int steps = walk->words / PARTS;
+/* Adds a chunk of `words` words to the scores of `vectors` vectors of rows with QK_TOKENS keys. */
+static inline __attribute__((always_inline)) void ENGINE(score_tile)(const float *query, const float *key, int words,
+                                                                     int is_first, v_t scale, ENGINE(ahead_t) *ahead,
+                                                                     float *score, const int vectors) {
+    v_t sum[QK_VECS][QK_TOKENS];
 #pragma GCC unroll 16
-    for (int t = 0; t < AC_QK_TOKENS; t++)
+    for (int t = 0; t < QK_TOKENS; t++)
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) sum[v][t] = v_zero();
-    for (int part = 0; part < PARTS; part++) {
-        if (part < num_ahead) ENGINE(prefetch)(walk, &ahead[part]);
-        for (int step = 0; step < steps; step++, query += AC_LANES, key++) {
-            v_t q[AC_QK_VECS];
+        for (int v = 0; v < vectors; v++)
+            sum[v][t] = is_first ? v_zero() : v_load(score + t * ROWS + v * AC_LANES);
+    for (int run = 0; run < words; run += RUN) {
+        ENGINE(prefetch)(ahead);
+        for (int w = 0; w < RUN; w++, query += AC_LANES, key++) {
+            v_t q[QK_VECS];
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++) q[v] = v_load(query + v * WORDS * AC_LANES);
 #pragma GCC unroll 16
-            for (int t = 0; t < AC_QK_TOKENS; t++) {
+            for (int t = 0; t < QK_TOKENS; t++) {
                 v_t k = v_broadcast(key + t * WORDS);
 #pragma GCC unroll 4
                 for (int v = 0; v < vectors; v++) sum[v][t] = v_mac(q[v], k, sum[v][t]);
             }
         }
     }
-    v_t scale = v_set1(walk->score_scale);
 #pragma GCC unroll 16
-    for (int t = 0; t < AC_QK_TOKENS; t++)
+    for (int t = 0; t < QK_TOKENS; t++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) v_store(score + t * ROWS + v * AC_LANES, v_mul(sum[v][t], scale));
 }
 
-/* Scores of the vectors [first, last) of rows with the block's keys. The last register tile may cover keys behind the
+/* Scores of the vectors [first, last) of rows with the block's keys, one chunk of the words after the other so that a
+ * chunk of the queries stays in the L1 while all keys pass over it. The last register tile may cover keys behind the
  * block's end: leftovers in the scratch, whose scores nothing reads. */
 static void ENGINE(score)(const ENGINE(walk_t) *walk, ENGINE(local_t) *local, int first, int last, int num_tokens,
-                          const ac_cpu_kv_block_t *next) {
-    for (int t = 0; t < num_tokens; t += AC_QK_TOKENS) {
-        const float *key = local->keys + t * WORDS;
-        int num_ahead = next->num_tokens - t < AC_QK_TOKENS ? next->num_tokens - t : AC_QK_TOKENS;
-        for (int v = first; v < last;) {
-            const float *query = local->query + v * WORDS * AC_LANES;
-            float *score = local->scores + t * ROWS + v * AC_LANES;
-            if (v + AC_QK_VECS <= last) {
-                ENGINE(score_tile)(walk, query, key, next->rows + t, num_ahead, score, AC_QK_VECS);
-                v += AC_QK_VECS;
-            } else {
-                ENGINE(score_tile)(walk, query, key, next->rows + t, num_ahead, score, 1);
-                v++;
+                          ENGINE(ahead_t) *ahead) {
+    int words = walk->words / QK_CHUNKS;
+    for (int chunk = 0; chunk < QK_CHUNKS; chunk++) {
+        v_t scale = v_set1(chunk + 1 == QK_CHUNKS ? walk->score_scale : 1);
+        for (int v = first; v < last; v += QK_VECS) {
+            const float *query = local->query + (v * WORDS + chunk * words) * AC_LANES;
+            for (int t = 0; t < num_tokens; t += QK_TOKENS) {
+                const float *key = local->keys + t * WORDS + chunk * words;
+                float *score = local->scores + t * ROWS + v * AC_LANES;
+                if (v + QK_VECS <= last)
+                    ENGINE(score_tile)(query, key, words, chunk == 0, scale, ahead, score, QK_VECS);
+                else /* QK_VECS is 1 or 2 */
+                    ENGINE(score_tile)(query, key, words, chunk == 0, scale, ahead, score, 1);
             }
-            num_ahead = 0;
         }
     }
-    /* A next block that is longer than this one. */
-    for (int t = (num_tokens + AC_QK_TOKENS - 1) / AC_QK_TOKENS * AC_QK_TOKENS; t < next->num_tokens; t++)
-        ENGINE(prefetch)(walk, &next->rows[t]);
 }
 
 /* Online softmax of the vectors [first, last) of rows: scores become probabilities relative to the running maximum,
@@ -140,22 +162,26 @@ static void ENGINE(softmax)(ENGINE(local_t) *local, int first, int last, int num
 static inline __attribute__((always_inline)) void ENGINE(output_tile)(const float *p, const float *value,
                                                                       int value_stride, int units,
                                                                       const float *rescale, float *acc,
-                                                                      const int rows) {
+                                                                      ENGINE(ahead_t) *ahead, const int rows) {
     v_t sum[AC_PV_ROWS][AC_PV_VECS];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int c = 0; c < AC_PV_VECS; c++)
             sum[r][c] = v_mul(v_load(acc + r * AC_MLA_DV + c * AC_LANES), v_broadcast(rescale + r));
-    for (int u = 0; u < units; u++, p += ROWS, value += value_stride) {
-        v_t columns[AC_PV_VECS];
+    for (int u = 0; u < units; u += RUN) {
+        int run = units - u < RUN ? units - u : RUN;
+        ENGINE(prefetch)(ahead);
+        for (int i = 0; i < run; i++, p += ROWS, value += value_stride) {
+            v_t columns[AC_PV_VECS];
 #pragma GCC unroll 4
-        for (int c = 0; c < AC_PV_VECS; c++) columns[c] = v_load(value + c * AC_LANES);
+            for (int c = 0; c < AC_PV_VECS; c++) columns[c] = v_load(value + c * AC_LANES);
 #pragma GCC unroll 4
-        for (int r = 0; r < rows; r++) {
-            v_t weight = v_broadcast(p + r);
+            for (int r = 0; r < rows; r++) {
+                v_t weight = v_broadcast(p + r);
 #pragma GCC unroll 4
-            for (int c = 0; c < AC_PV_VECS; c++) sum[r][c] = v_mac(weight, columns[c], sum[r][c]);
+                for (int c = 0; c < AC_PV_VECS; c++) sum[r][c] = v_mac(weight, columns[c], sum[r][c]);
+            }
         }
     }
 #pragma GCC unroll 4
@@ -166,19 +192,19 @@ static inline __attribute__((always_inline)) void ENGINE(output_tile)(const floa
 
 /* Columns outside, rows inside: a slice of the values stays in the L1 while all rows pass over it. Rows before
  * first_row do not see the block and are not touched: its values may be NaN. */
-static void ENGINE(output)(ENGINE(local_t) *local, int first_row, int num_rows, int units) {
+static void ENGINE(output)(ENGINE(local_t) *local, int first_row, int num_rows, int units, ENGINE(ahead_t) *ahead) {
     for (int column = 0; column < AC_MLA_DV; column += COLUMNS) {
         int stride, row = first_row;
         const float *value = ENGINE(values)(local, column, &stride);
         for (; row + AC_PV_ROWS <= num_rows; row += AC_PV_ROWS)
             ENGINE(output_tile)(local->scores + row, value, stride, units, local->rescale + row,
-                                local->acc + row * AC_MLA_DV + column, AC_PV_ROWS);
+                                local->acc + row * AC_MLA_DV + column, ahead, AC_PV_ROWS);
         float *acc = local->acc + row * AC_MLA_DV + column;
         const float *p = local->scores + row, *rescale = local->rescale + row;
         switch (num_rows - row) {
-        case 3: ENGINE(output_tile)(p, value, stride, units, rescale, acc, 3); break;
-        case 2: ENGINE(output_tile)(p, value, stride, units, rescale, acc, 2); break;
-        case 1: ENGINE(output_tile)(p, value, stride, units, rescale, acc, 1); break;
+        case 3: ENGINE(output_tile)(p, value, stride, units, rescale, acc, ahead, 3); break;
+        case 2: ENGINE(output_tile)(p, value, stride, units, rescale, acc, ahead, 2); break;
+        case 1: ENGINE(output_tile)(p, value, stride, units, rescale, acc, ahead, 1); break;
         default: break;
         }
     }
@@ -209,18 +235,27 @@ static void ENGINE(finish)(const ac_mla_decode_params_t *p, const ac_cpu_mla_ite
     }
 }
 
+/* The calls of prefetch() that score() and output() make for a block. */
+static int ENGINE(count_runs)(const ENGINE(walk_t) *walk, int vectors, int rows, int tokens) {
+    int score = walk->words / RUN * DIV_UP(vectors, QK_VECS) * DIV_UP(tokens, QK_TOKENS);
+    int output = AC_MLA_DV / COLUMNS * DIV_UP(rows, AC_PV_ROWS) * DIV_UP(DIV_UP(tokens, AC_PAIR), RUN);
+    return score + output;
+}
+
 static void ENGINE(run_item)(const void *params, int64_t index, void *scratch) {
     const ac_mla_decode_params_t *p = params;
     ENGINE(local_t) *local = scratch;
     ENGINE(walk_t) walk = ENGINE(make_walk)(p);
     ac_cpu_kv_block_t blocks[2], *block = &blocks[0], *next = &blocks[1];
     ac_cpu_mla_item_t item;
+    ENGINE(ahead_t) ahead;
     if (!ac_cpu_mla_item(p, index, &item)) return;
 
     int64_t cursor = item.begin;
-    int last = (item.num_rows + AC_LANES - 1) / AC_LANES;
+    int last = DIV_UP(item.num_rows, AC_LANES);
     ac_cpu_mla_next_block(p, &item, AC_BLOCK, &cursor, block);
-    for (int t = 0; t < block->num_tokens; t++) ENGINE(prefetch)(&walk, &block->rows[t]);
+    ENGINE(look_ahead)(&walk, block, 1, &ahead);
+    ENGINE(prefetch)(&ahead);
     for (int r = 0; r < ROWS; r++) local->top[r] = -INFINITY, local->sum[r] = 0;
     if (block->num_tokens > 0) {
         memset(local->acc, 0, (size_t)item.num_rows * AC_MLA_DV * sizeof *local->acc);
@@ -229,13 +264,15 @@ static void ENGINE(run_item)(const void *params, int64_t index, void *scratch) {
     while (block->num_tokens > 0) {
         int first = block->first_row / AC_LANES, tokens = block->num_tokens;
         ac_cpu_mla_next_block(p, &item, AC_BLOCK, &cursor, next);
+        ENGINE(look_ahead)(&walk, next, ENGINE(count_runs)(&walk, last - first, item.num_rows - block->first_row, tokens),
+                           &ahead);
         ENGINE(load_block)(&p->kv, block, local);
-        ENGINE(score)(&walk, local, first, last, tokens, next);
+        ENGINE(score)(&walk, local, first, last, tokens, &ahead);
         /* Rows in the lanes before first_row see nothing of this block. */
         for (int t = 0; t < tokens; t++)
             for (int r = first * AC_LANES; r < block->first_row; r++) local->scores[t * ROWS + r] = -INFINITY;
         ENGINE(softmax)(local, first, last, tokens);
-        ENGINE(output)(local, block->first_row, item.num_rows, (tokens + AC_PAIR - 1) / AC_PAIR);
+        ENGINE(output)(local, block->first_row, item.num_rows, DIV_UP(tokens, AC_PAIR), &ahead);
         ac_cpu_kv_block_t *done = block;
         block = next;
         next = done;
@@ -246,4 +283,6 @@ static void ENGINE(run_item)(const void *params, int64_t index, void *scratch) {
 #undef ROWS
 #undef WORDS
 #undef COLUMNS
-#undef PARTS
+#undef RUN
+#undef LINE
+#undef DIV_UP

@@ -18,7 +18,7 @@ typedef struct ac_cpu_dot_local_t {
 #define VALUE_BLOCK_WORDS (AC_LOCAL_DOT_TOKENS / 2 * VALUE_BLOCK)
 
 _Static_assert(sizeof(local_t_dot) == AC_LOCAL_DOT, "local.h does not add up");
-_Static_assert(AC_LOCAL_DOT_TOKENS % AC_QK_TOKENS == 0, "a register tile would leave the block");
+_Static_assert(AC_LOCAL_DOT_TOKENS % 16 == 0, "a register tile would leave the block");
 _Static_assert(AC_PV_VECS * AC_LANES == VALUE_BLOCK, "a register tile of the output takes one block of values");
 
 static void load_query_dot(int32_t dtype, const char *q, int dim, float *out_words) {
@@ -108,9 +108,15 @@ static void order_columns_dot(float *acc) {
 #define ENGINE(name) name##_dot
 #define AC_PAIR 2
 #define AC_BLOCK AC_LOCAL_DOT_TOKENS
+#define QK_VECS 1
+#define QK_TOKENS 16
+#define QK_CHUNKS 1
 #define v_mac(a, b, c) _mm512_dpbf16_ps(c, (__m512bh)(a), (__m512bh)(b))
 #include "mla_decode.inc.h"
 #undef ENGINE
 #undef AC_PAIR
 #undef AC_BLOCK
+#undef QK_VECS
+#undef QK_TOKENS
+#undef QK_CHUNKS
 #undef v_mac

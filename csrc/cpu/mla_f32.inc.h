@@ -64,9 +64,15 @@ static inline void order_columns_f32(float *acc) { (void)acc; }
 #define ENGINE(name) name##_f32
 #define AC_PAIR 1
 #define AC_BLOCK AC_LOCAL_F32_TOKENS
+#define QK_VECS AC_QK_VECS
+#define QK_TOKENS AC_QK_TOKENS
+#define QK_CHUNKS 4
 #define v_mac(a, b, c) v_fma(a, b, c)
 #include "mla_decode.inc.h"
 #undef ENGINE
 #undef AC_PAIR
 #undef AC_BLOCK
+#undef QK_VECS
+#undef QK_TOKENS
+#undef QK_CHUNKS
 #undef v_mac

@@ -25,7 +25,7 @@ static void find_kv(const ac_mla_decode_params_t *p, int64_t request, ac_cpu_mla
 
 /* The rows of split number item->split; none when the request has fewer splits. */
 static void find_split(const ac_splits_t *splits, int64_t request, ac_cpu_mla_item_t *item) {
-    int64_t count = splits->count;
+    int64_t count = min64(splits->count, splits->num_splits);
     if (splits->indptr)
         count = clamp64((int64_t)splits->indptr[request + 1] - splits->indptr[request], 0, splits->num_splits);
     item->begin = item->end = 0;

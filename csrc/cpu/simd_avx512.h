@@ -9,8 +9,8 @@
 #endif
 
 #define AC_LANES 16
-#define AC_QK_VECS 1
-#define AC_QK_TOKENS 16
+#define AC_QK_VECS 2
+#define AC_QK_TOKENS 12
 #define AC_PV_ROWS 4
 #define AC_PV_VECS 4
 

@@ -267,8 +267,7 @@ PyObject *py_from_host(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     if (ac_bind(state, AC_FN_from_host, args, nargs, kwnames, values) < 0) return NULL;
     if (ac_to_device("from_host", "device", values[1], &device) < 0) return NULL;
     if (ac_tensor_import(state, "from_host", "array", values[0], AC_TENSOR_INPUT, &source) < 0) return NULL;
-    int type = source.view.device.type;
-    if (type != AC_DEVICE_CPU && type != AC_DEVICE_CUDA_HOST && type != AC_DEVICE_HIP_HOST) {
+    if (source.view.device.type != AC_DEVICE_CPU) {
         PyErr_Format(PyExc_ValueError, "from_host: array: expected a tensor on the cpu, got one on %s",
                      ac_device_text(source.view.device, text, sizeof text));
     } else {

@@ -59,13 +59,21 @@ static int find_path(const ac_state_t *state, PyTypeObject *type, ac_type_entry_
     return find_slow_path(type, &out_entry->path);
 }
 
-ac_type_entry_t *ac_type_entry(ac_state_t *state, PyTypeObject *type) {
-    ac_type_entry_t found;
+static ac_type_entry_t *cached(ac_state_t *state, const PyTypeObject *type) {
     for (int i = 0; i < state->type_count; i++)
         if (state->types[i].type == type) return &state->types[i];
-    if (find_path(state, type, &found) < 0) return NULL;
+    return NULL;
+}
+
+int ac_type_lookup(ac_state_t *state, PyTypeObject *type, ac_type_entry_t *out_entry) {
+    const ac_type_entry_t *entry = cached(state, type);
+    if (entry) {
+        *out_entry = *entry;
+        return 0;
+    }
+    if (find_path(state, type, out_entry) < 0) return -1;
     /* Not cached: such a call fails anyway, and the type may yet learn (NumPy not imported so far). */
-    if (found.path == AC_PATH_NONE) return &state->no_tensor_type;
+    if (out_entry->path == AC_PATH_NONE) return 0;
     int at = state->type_count;
     if (at < AC_TYPE_CACHE) {
         state->type_count++;
@@ -75,9 +83,9 @@ ac_type_entry_t *ac_type_entry(ac_state_t *state, PyTypeObject *type) {
     }
     PyTypeObject *victim = state->types[at].type;
     Py_INCREF((PyObject *)type);
-    state->types[at] = found;
+    state->types[at] = *out_entry;
     Py_XDECREF((PyObject *)victim);
-    return &state->types[at];
+    return 0;
 }
 
 int ac_expected_shape(const ac_state_t *state, PyObject *object, ac_expected_shape_t *out_expected) {
@@ -111,15 +119,16 @@ bool ac_shape_is_expected(const ac_expected_shape_t *expected, const DLTensor *t
     return true;
 }
 
-int ac_exchange_settle(ac_state_t *state, PyTypeObject *type, bool trusted) {
-    ac_path_t next = AC_PATH_NONE;
-    if (!trusted && find_slow_path(type, &next) < 0) return -1;
-    ac_type_entry_t *entry = ac_type_entry(state, type);
-    if (!entry) return -1;
-    if (entry->path != AC_PATH_EXCHANGE) return 0; /* the type dropped its API meanwhile */
-    entry->checked = true;
-    if (trusted) return 0;
-    entry->path = next;
+void ac_exchange_trust(ac_state_t *state, const PyTypeObject *type) {
+    ac_type_entry_t *entry = cached(state, type);
+    if (entry) entry->checked = true;
+}
+
+int ac_exchange_distrust(ac_state_t *state, PyTypeObject *type, ac_path_t *out_path) {
+    if (find_slow_path(type, out_path) < 0) return -1;
+    ac_type_entry_t *entry = cached(state, type);
+    if (!entry) return 0;
+    entry->path = *out_path;
     entry->api = NULL;
     return 0;
 }

@@ -5,9 +5,9 @@
 #include "../core/view.h"
 #include "state.h"
 
-/* The entry of a type, cached in the state; the pointer is good until the next lookup. `path` is AC_PATH_NONE for a
- * type that is no tensor. NULL: an exception is set. */
-ac_type_entry_t *ac_type_entry(ac_state_t *state, PyTypeObject *type);
+/* What the cache of the state holds of a type, looked up at the first call; a copy, since any Python that runs may
+ * change the cache. `path` is AC_PATH_NONE for a type that is no tensor. */
+int ac_type_lookup(ac_state_t *state, PyTypeObject *type, ac_type_entry_t *out_entry);
 
 /* The first tensor of a type is compared with its `.shape`: exporters were seen that returned garbage. The shape is
  * read before the export, so that no Python runs between the export and the copy of what it borrowed. */
@@ -19,8 +19,9 @@ typedef struct ac_expected_shape_t {
 
 int ac_expected_shape(const ac_state_t *state, PyObject *object, ac_expected_shape_t *out_expected);
 bool ac_shape_is_expected(const ac_expected_shape_t *expected, const DLTensor *tensor);
-/* Remembers the outcome: a type that is not trusted takes its next path from here on. */
-int ac_exchange_settle(ac_state_t *state, PyTypeObject *type, bool trusted);
+/* Remembers the outcome. A type that is not trusted takes *out_path from here on. */
+void ac_exchange_trust(ac_state_t *state, const PyTypeObject *type);
+int ac_exchange_distrust(ac_state_t *state, PyTypeObject *type, ac_path_t *out_path);
 
 int ac_exchange_traverse(ac_state_t *state, visitproc visit, void *arg);
 void ac_exchange_clear(ac_state_t *state);

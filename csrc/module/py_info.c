@@ -148,10 +148,11 @@ PyObject *py_kernel_table(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignor
 PyObject *py_dlpack_path(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     ac_state_t *state = ac_state(module);
     PyObject *values[1];
+    ac_type_entry_t entry;
     if (ac_bind(state, AC_FN_dlpack_path, args, nargs, kwnames, values) < 0) return NULL;
     PyTypeObject *type = PyType_Check(values[0]) ? (PyTypeObject *)values[0] : Py_TYPE(values[0]);
-    ac_type_entry_t *entry = ac_type_entry(state, type);
-    return entry ? PyUnicode_FromString(ac_path_name(entry->path)) : NULL;
+    if (ac_type_lookup(state, type, &entry) < 0) return NULL;
+    return PyUnicode_FromString(ac_path_name(entry.path));
 }
 
 PyObject *py_tensor_shape(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {

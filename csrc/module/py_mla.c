@@ -86,9 +86,9 @@ static int number_scale(ac_state_t *state, const char *name, PyObject **value, a
     out_scale->value = 1;
     if (ac_is_none(*value)) return 0;
     if (!PyFloat_Check(*value) && !PyLong_Check(*value)) {
-        ac_type_entry_t *entry = ac_type_entry(state, Py_TYPE(*value));
-        if (!entry) return -1;
-        if (entry->path != AC_PATH_NONE) return 0;
+        ac_type_entry_t entry;
+        if (ac_type_lookup(state, Py_TYPE(*value), &entry) < 0) return -1;
+        if (entry.path != AC_PATH_NONE) return 0;
         if (!PyNumber_Check(*value)) return ac_expected(op, name, "float or a one-element tensor", *value);
     }
     if (ac_to_double(op, name, *value, &out_scale->value) < 0) return -1;

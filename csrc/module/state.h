@@ -46,7 +46,6 @@ typedef struct ac_state_t {
     ac_signature_t signatures[AC_FUNCTION_COUNT];
     ac_type_entry_t types[AC_TYPE_CACHE];
     int type_count, next_victim;
-    ac_type_entry_t no_tensor_type; /* what the lookup of any other type gives */
     PyObject *str_dlpack, *str_dlpack_device, *str_max_version, *str_stream, *str_shape, *max_version;
     bool use_exchange; /* AITER_C_DLPACK_EXCHANGE */
 } ac_state_t;

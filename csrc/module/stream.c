@@ -45,8 +45,7 @@ int ac_stream_resolve(const char *op, PyObject *stream, const ac_tensor_t *tenso
         *out_stream = (intptr_t)value;
         return 0;
     }
-    if (device.type == AC_DEVICE_CPU || device.type == AC_DEVICE_CUDA_HOST || device.type == AC_DEVICE_HIP_HOST)
-        return 0;
+    if (device.type == AC_DEVICE_CPU) return 0;
     if (tensor->api) {
         if (tensor->api->current_work_stream(device.type, device.index, &current) != 0) return -1;
         *out_stream = (intptr_t)current;

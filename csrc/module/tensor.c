@@ -13,7 +13,7 @@ static const char refused[] = "the producer refused DLPack export";
 
 /* What every path must give, so that no later arithmetic on sizes and addresses can overflow: sizes >= 0, an extent
  * that fits the address space, memory where there are elements, elements at multiples of their size. */
-static int check_geometry(const char *op, const char *name, const ac_view_t *view) {
+static int check_geometry(const char *op, const char *name, ac_view_t *view) {
     int64_t bytes = ac_dtype_bytes(view->dtype), numel = 1, extent = bytes;
     bool empty = false, overflow = false;
     for (int i = 0; i < view->ndim; i++) {
@@ -35,7 +35,15 @@ static int check_geometry(const char *op, const char *name, const ac_view_t *vie
                      ac_shape_text(view, shape, sizeof shape));
         return -1;
     }
-    if (empty) return 0;
+    if (empty) {
+        /* No element, no layout: NumPy's strides are 0 then. A compact one, so that no check stumbles over it. */
+        int64_t stride = 1;
+        for (int i = view->ndim - 1; i >= 0; i--) {
+            view->stride[i] = stride;
+            stride *= view->shape[i] ? view->shape[i] : 1;
+        }
+        return 0;
+    }
     if (!view->data) {
         PyErr_Format(PyExc_ValueError, "%s: %s: expected a tensor with memory, got a null pointer", op, name);
         return -1;
@@ -46,6 +54,11 @@ static int check_geometry(const char *op, const char *name, const ac_view_t *vie
         return -1;
     }
     return 0;
+}
+
+/* Pinned memory is plain memory to the ops: it mixes with the rest of the host's. */
+static bool is_host(int type) {
+    return type == AC_DEVICE_CPU || type == AC_DEVICE_CUDA_HOST || type == AC_DEVICE_HIP_HOST;
 }
 
 /* Copies: a DLTensor may live in the producer's own object, which need not survive the next call into it. */
@@ -65,7 +78,7 @@ static int view_from_dlpack(const char *op, const char *name, const DLTensor *te
     }
     out_view->data = tensor->data ? (char *)tensor->data + tensor->byte_offset : NULL;
     out_view->device = (ac_device_t){tensor->device.device_type, tensor->device.device_id};
-    if (out_view->device.type == AC_DEVICE_CPU) out_view->device.index = 0;
+    if (is_host(tensor->device.device_type)) out_view->device = (ac_device_t){AC_DEVICE_CPU, 0};
     out_view->ndim = ndim;
     out_view->read_only = false;
     int64_t compact = 1;
@@ -92,16 +105,17 @@ static int import_versioned(const char *op, const char *name, DLManagedTensorVer
 }
 
 /* Inputs take the borrowed form, which allocates nothing; outputs the managed one, which alone tells read-only.
- * *out_done is false when the first tensor of the type showed that its exporter cannot be trusted. */
+ * *out_next is AC_PATH_NONE, or the path to take when the type's first tensor showed that its exporter cannot be
+ * trusted: then the view is not filled. */
 static int import_exchange(ac_state_t *state, const char *op, const char *name, PyObject *object, unsigned flags,
-                           const ac_type_entry_t *entry, ac_tensor_t *out_tensor, bool *out_done) {
+                           const ac_type_entry_t *entry, ac_tensor_t *out_tensor, ac_path_t *out_next) {
     const DLPackExchangeAPI *api = entry->api;
     ac_expected_shape_t expected;
     DLManagedTensorVersioned *managed = NULL;
     DLTensor borrowed = {0};
     const DLTensor *tensor = &borrowed;
     bool first = !entry->checked;
-    *out_done = true;
+    *out_next = AC_PATH_NONE;
     out_tensor->api = api;
     if (first && ac_expected_shape(state, object, &expected) < 0) return -1;
     if (api->dltensor_from_py_object_no_sync && !(flags & AC_TENSOR_OUTPUT)) {
@@ -110,15 +124,22 @@ static int import_exchange(ac_state_t *state, const char *op, const char *name, 
     } else {
         if (api->managed_tensor_from_py_object_no_sync(object, &managed) != 0)
             return ac_raise_from_live(PyExc_BufferError, op, name, refused);
+        if (!managed) {
+            PyErr_Format(PyExc_BufferError, "%s: %s: %s: no tensor, and no error", op, name, refused);
+            return -1;
+        }
         out_tensor->versioned = managed;
         tensor = &managed->dl_tensor;
         first &= managed->version.major == DLPACK_MAJOR_VERSION; /* else it is refused below, with no field read */
     }
-    if (first) {
-        *out_done = ac_shape_is_expected(&expected, tensor);
-        if (ac_exchange_settle(state, Py_TYPE(object), *out_done) < 0) return -1;
-        if (!*out_done) return 0;
+    if (first && !ac_shape_is_expected(&expected, tensor)) {
+        if (ac_exchange_distrust(state, Py_TYPE(object), out_next) < 0) return -1;
+        if (*out_next != AC_PATH_NONE) return 0;
+        PyErr_Format(PyExc_BufferError, "%s: %s: the exchange API contradicts .shape, and there is no __dlpack__", op,
+                     name);
+        return -1;
     }
+    if (first) ac_exchange_trust(state, Py_TYPE(object));
     if (managed) return import_versioned(op, name, managed, out_tensor);
     return view_from_dlpack(op, name, &borrowed, &out_tensor->view);
 }
@@ -139,7 +160,7 @@ static PyObject *call_dlpack(const ac_state_t *state, PyObject *object) {
     }
     if (!PyArg_ParseTuple(where, "ii", &type, &index)) goto done;
     if (PyDict_SetItem(keywords, state->str_max_version, state->max_version) < 0) goto done;
-    if (type != AC_DEVICE_CPU && type != AC_DEVICE_CUDA_HOST && type != AC_DEVICE_HIP_HOST) {
+    if (!is_host(type)) {
         minus_one = PyLong_FromLong(-1);
         if (!minus_one || PyDict_SetItem(keywords, state->str_stream, minus_one) < 0) goto done;
     }
@@ -187,21 +208,15 @@ done:
 
 static int import_by_path(ac_state_t *state, const char *op, const char *name, PyObject *object, unsigned flags,
                           ac_tensor_t *out_tensor) {
-    bool done = true;
-    ac_type_entry_t *entry = ac_type_entry(state, Py_TYPE(object));
-    ac_path_t path;
-    if (!entry) return -1;
-    path = entry->path;
-    if (path == AC_PATH_EXCHANGE) {
-        int result = import_exchange(state, op, name, object, flags, entry, out_tensor, &done);
-        if (result < 0 || done) return result;
+    ac_type_entry_t entry;
+    if (ac_type_lookup(state, Py_TYPE(object), &entry) < 0) return -1;
+    if (entry.path == AC_PATH_EXCHANGE) {
+        int result = import_exchange(state, op, name, object, flags, &entry, out_tensor, &entry.path);
+        if (result < 0 || entry.path == AC_PATH_NONE) return result;
         ac_tensor_release(out_tensor, 1);
         out_tensor->api = NULL;
-        entry = ac_type_entry(state, Py_TYPE(object)); /* the type's next path, as it was settled */
-        if (!entry) return -1;
-        path = entry->path == AC_PATH_EXCHANGE ? AC_PATH_DLPACK : entry->path;
     }
-    switch (path) {
+    switch (entry.path) {
     case AC_PATH_OWN: ac_array_view(object, &out_tensor->view); return 0;
     case AC_PATH_NUMPY: return ac_numpy_view(op, name, object, &out_tensor->view);
     case AC_PATH_DLPACK: return import_dlpack(state, op, name, object, out_tensor);
