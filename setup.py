@@ -1,7 +1,7 @@
 """Builds aiter_c._C, one C extension on the stable ABI of CPython 3.11.
 
-AITER_C_BUILD chooses a variant: release (default), debug, asan, coverage, emulated (the AVX-512 kernels through SIMDe, on
-any x86 CPU) or faults (upstream bugs planted, see csrc/core/fault.h). AITER_C_WERROR=1 turns warnings into errors.
+AITER_C_BUILD chooses a variant: release (default), debug, asan, coverage, emulated (the AVX-512 kernels through SIMDe,
+on any x86 CPU) or faults (upstream bugs planted, see csrc/core/fault.h). AITER_C_WERROR=1 turns warnings into errors.
 """
 
 import os
@@ -32,7 +32,7 @@ VARIANTS = {  # compiler flags, linker flags
     "debug": (["-O0", "-g3", "-UNDEBUG"], []),
     "asan": (["-O1", "-g", "-fno-omit-frame-pointer", "-UNDEBUG", *SANITIZE], SANITIZE),
     "coverage": (["-O0", "-g", "--coverage"], ["--coverage"]),
-    "emulated": (["-O2", "-g0", "-DAC_EMULATE_AVX512"], []),
+    "emulated": (["-O2", "-g0", "-DAC_EMULATE_AVX512", "-Wno-psabi"], []),
     "faults": (["-O2", "-g0", "-DAC_FAULTS"], []),
 }
 VARIANT = os.environ.get("AITER_C_BUILD") or "release"

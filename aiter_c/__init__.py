@@ -1,4 +1,4 @@
-"""The attention ops of DeepSeek-style models (MLA decode) as one small C extension: same names as AITER's, one contract.
+"""The attention ops of DeepSeek-style models (MLA decode) as one small C extension: AITER's names, one contract.
 
 Importing touches no device, no environment variable but its own switches, and neither torch nor NumPy.
 """

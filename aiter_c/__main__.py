@@ -1,4 +1,4 @@
-"""python -m aiter_c {demo, bench, env}. The import of each command is delayed: `env` must work where nothing else does."""
+"""python -m aiter_c {demo, bench, env}. Each command is imported when it runs: `env` must work where others do not."""
 
 import argparse
 import sys

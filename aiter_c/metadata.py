@@ -12,9 +12,10 @@ def get_meta_param(
 ):
     """How many splits AITER's heuristic gives, and the split indptr of `bs` requests.
 
-    num_kv_splits: int, or None or -1 to let the heuristic choose (1 to 16). An fp8 `dtype` caps it, an explicit count too.
+    num_kv_splits: int; None or -1: the heuristic chooses (1 to 16). An fp8 `dtype` caps it, an explicit count too.
     total_kv: KV rows of all requests together. dtype: of q; a torch dtype makes the result a torch tensor.
-    cu_num: compute units; None counts the threads of the CPU pool. With 304 (MI300X) or 256 (MI355X) the numbers are AITER's.
+    cu_num: compute units; None counts the threads of the CPU pool. With 304 (MI300X) or 256 (MI355X) the numbers are
+    AITER's.
 
     Returns (splits, int32 [bs+1] = 0, splits, 2*splits, ...): a fresh array on every call, nothing is cached.
     Raises ValueError for a count of 0 or below -1 and for a negative bs or total_kv.

@@ -34,7 +34,7 @@ def _check_plan_choice(plan, num_kv_splits, deterministic):
 
 
 def _num_rows(q):
-    """T. Frameworks have `shape`; whatever only speaks DLPack is asked through it. Stage 1 refuses a q without rank 3."""
+    """T. Frameworks have `shape`, what only speaks DLPack is asked through it. Stage 1 refuses a q of another rank."""
     shape = getattr(q, "shape", None)
     if not isinstance(shape, tuple):
         shape = _C.tensor_shape("mla_decode_fwd", "q", q)
@@ -103,8 +103,8 @@ def mla_decode_fwd(
     logit_cap             must be <= 0: there is no soft cap.
     num_kv_splits         int: runs a KV list is cut into; None or -1: automatic.
     num_kv_splits_indptr  int32 [B+1]: ragged split counts, each at most num_kv_splits, which must be given.
-    q_scale, kv_scale     None, float, or a float32 tensor of one element, on the CPU or the device; each counts only for
-                          an fp8 operand of its own.
+    q_scale, kv_scale     None, float, or a float32 tensor of one element, on the CPU or the device; each counts only
+                          for an fp8 operand of its own.
     return_lse            bool: also return the LSE.
     causal                bool: bottom-right causal mask among the query rows of a request, or none.
     deterministic         bool: the bits of a row do not depend on the batch around it.

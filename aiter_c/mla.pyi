@@ -7,7 +7,7 @@ from aiter_c.metadata import get_meta_param as get_meta_param
 _Tensor = Any
 _Scale = float | _Tensor | None
 
-__all__: list[str]
+__all__ = ["get_meta_param", "mla_decode_fwd"]
 
 def mla_decode_fwd(
     q: _Tensor,

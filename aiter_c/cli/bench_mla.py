@@ -65,9 +65,7 @@ class Problem:
 
     def calls(self):
         """One closure per pool."""
-        return [
-            lambda pool=pool: aiter_c.mla_decode_fwd(self.q, pool, self.o, *self.arguments) for pool in self.pools
-        ]
+        return [lambda pool=pool: aiter_c.mla_decode_fwd(self.q, pool, self.o, *self.arguments) for pool in self.pools]
 
     def plan(self, shape):
         """The plan that these calls get."""
@@ -151,7 +149,9 @@ def run(arguments):
             row["x of batch 1"] = growth[0]["seconds per request"] / per_request if growth else 1.0
             growth.append(row | {"seconds per request": per_request})
         print("\nThroughput as the batch grows, against batch times the speed of one request:")
-        print_table({"batch": "d", "heads": "d", "length": "d", "splits": "d", "ms": ".3f", "x of batch 1": ".2f"}, growth)
+        print_table(
+            {"batch": "d", "heads": "d", "length": "d", "splits": "d", "ms": ".3f", "x of batch 1": ".2f"}, growth
+        )
     if arguments.json:
         write_json(arguments.json, {"ceilings": ceilings, "mla_decode": rows, "growth": growth})
     return 0

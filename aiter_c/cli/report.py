@@ -9,13 +9,18 @@ from aiter_c import _C
 def print_table(columns, rows, file=None):
     """columns: name -> format spec; rows: dicts. Numbers to the right, text to the left, None as a dash."""
     file = file or sys.stdout
-    cells = [[format(row[name], spec) if row.get(name) is not None else "-" for name, spec in columns.items()] for row in rows]
+    cells = [
+        [format(row[name], spec) if row.get(name) is not None else "-" for name, spec in columns.items()]
+        for row in rows
+    ]
     widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(columns)]
     right = [bool(spec) for spec in columns.values()]
 
     def line(words):
         pairs = zip(words, widths, right, strict=True)
-        return "  ".join(word.rjust(width) if to_right else word.ljust(width) for word, width, to_right in pairs).rstrip()
+        return "  ".join(
+            word.rjust(width) if to_right else word.ljust(width) for word, width, to_right in pairs
+        ).rstrip()
 
     print(line(columns), file=file)
     for words in cells:
@@ -41,17 +46,16 @@ def progress(items, label):
 
 
 def measure_ceilings():
-    """Memory read [byte/s], fp32 multiply-add [FLOP/s] and bf16 dot [FLOP/s or 0] on the pool's threads, as measured now."""
+    """Memory read [byte/s], fp32 multiply-add [FLOP/s], bf16 dot [FLOP/s or 0] on the pool's threads, measured now."""
     return _C.cpu_ceilings()
 
 
 def ceilings_text(ceilings):
     """One line for a person."""
-    bf16 = ceilings["bf16_flop_per_s"]
+    read, f32, bf16 = (ceilings[name] / 1e9 for name in ("read_bytes_per_s", "f32_flop_per_s", "bf16_flop_per_s"))
     return (
-        f"{_C.cpu_arch()}, {_C.get_num_threads()} threads; ceilings measured now: memory read "
-        f"{ceilings['read_bytes_per_s'] / 1e9:.1f} GB/s, fp32 multiply-add {ceilings['f32_flop_per_s'] / 1e9:.0f} GFLOP/s, "
-        f"bf16 dot {f'{bf16 / 1e9:.0f} GFLOP/s' if bf16 else 'none on this path'}"
+        f"{_C.cpu_arch()}, {_C.get_num_threads()} threads; ceilings measured now: memory read {read:.1f} GB/s, "
+        f"fp32 multiply-add {f32:.0f} GFLOP/s, bf16 dot " + (f"{bf16:.0f} GFLOP/s" if bf16 else "none on this path")
     )
 
 

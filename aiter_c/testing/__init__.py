@@ -12,12 +12,12 @@ from .memory import Block, dtype_of
 from .reference import KvList, Reference, attend, mla_decode_reference
 from .run import MlaResult, check_lse, check_output, run_case
 from .scratch import Scratch, poisoned_scratch
-from .tolerance import LSE, OUTPUT, OUTPUT_ROUNDED_P, PARTIAL, Tolerance
+from .tolerance import LSE, OUTPUT, OUTPUT_FP8_P, PARTIAL, Tolerance
 
 __all__ = [
     "LSE",
     "OUTPUT",
-    "OUTPUT_ROUNDED_P",
+    "OUTPUT_FP8_P",
     "PARTIAL",
     "Block",
     "GuardedArray",

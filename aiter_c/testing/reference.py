@@ -17,14 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .tolerance import rounded_probability_bound
+from .tolerance import P_ROUNDING
 
 VALUE = 512
 
 
 @dataclass(frozen=True)
 class Attended:
-    """One query row over the keys it sees: o [H, 512], lse [H]; on demand `rounded_probability_bound` [H, 512]."""
+    """One query row over the keys it sees: o [H, 512], lse [H]; on demand ProbabilityRounding's bound [H, 512]."""
 
     o: np.ndarray
     lse: np.ndarray
@@ -32,7 +32,7 @@ class Attended:
 
 
 def attend(
-    q: np.ndarray, keys: np.ndarray, score_scale: float, value_scale: float, *, rounds_p: bool = False
+    q: np.ndarray, keys: np.ndarray, score_scale: float, value_scale: float, *, p_dtype: str = "float32"
 ) -> Attended:
     """q [H, D], keys [n, D], all fp64; the value is the first 512 columns of the key."""
     heads = q.shape[0]
@@ -46,10 +46,10 @@ def attend(
         value = value_scale * keys[:, :VALUE]
         o = weights @ value / total
         lse = top[:, 0] + np.log(total[:, 0])
-        if not rounds_p:
+        if p_dtype == "float32":
             return Attended(o, lse)
         magnitude = np.abs(value)
-        rounding = rounded_probability_bound(weights @ magnitude / total, magnitude.sum(axis=0) / total)
+        rounding = P_ROUNDING[p_dtype].bound(weights @ magnitude / total, magnitude.sum(axis=0) / total)
     return Attended(o, lse, rounding)
 
 
@@ -97,7 +97,7 @@ def mla_decode_reference(
     value_scale: float,
     causal: bool,
     max_seqlen_q: int,
-    rounds_p: bool = False,
+    p_dtype: str = "float32",
     cut: Callable[[int, int], tuple[int, int]] | None = None,
 ) -> Reference:
     """q [T, H, D] fp64; read_rows(slots [n]) -> [n, D] fp64; q_rows, kv_lists: per request.
@@ -109,7 +109,7 @@ def mla_decode_reference(
         np.zeros((rows, heads, VALUE)),
         np.full((rows, heads), -np.inf),
         np.zeros(rows, bool),
-        np.zeros((rows, heads, VALUE) if rounds_p else ()),
+        np.zeros((rows, heads, VALUE) if p_dtype != "float32" else ()),
     )
     for b, (owned, kv) in enumerate(zip(q_rows, kv_lists, strict=True)):
         length = len(kv.slots)
@@ -119,8 +119,8 @@ def mla_decode_reference(
         for i, row in enumerate(owned[:max_seqlen_q]):
             visible = last_visible(i, len(owned), length, causal)
             low, high = np.searchsorted(inside, (begin, min(end, visible)))
-            result = attend(q[row], keys[low : max(low, high)], score_scale, value_scale, rounds_p=rounds_p)
+            result = attend(q[row], keys[low : max(low, high)], score_scale, value_scale, p_dtype=p_dtype)
             out.o[row], out.lse[row], out.written[row] = result.o, result.lse, True
-            if rounds_p:
+            if p_dtype != "float32":
                 out.rounding[row] = result.rounding
     return out

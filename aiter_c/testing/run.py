@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .case import DTYPES_FP8, MlaCase
+from .case import MlaCase
 from .compare import check_close
 from .inputs import MlaInputs, build_inputs
 from .reference import Reference
 from .scratch import Scratch, poisoned_scratch
-from .tolerance import LSE, OUTPUT, OUTPUT_ROUNDED_P
+from .tolerance import LSE, OUTPUT, OUTPUT_FP8_P, p_dtype_of
 
 
 @dataclass
@@ -25,32 +25,43 @@ class MlaResult:
     lse: np.ndarray | None
     logits: np.ndarray
     scratch: Scratch
+    p_dtype: str
 
 
-def run_case(case: MlaCase, op: Callable | None = None, *, rounds_p: bool = False, **extra: object) -> MlaResult:
+def run_case(case: MlaCase, op: Callable | None = None, *, p_dtype: str | None = None, **extra: object) -> MlaResult:
     """Builds, calls, checks. Raises AssertionError with a one-line repro.
 
-    op: mla_decode_fwd unless given; extra: more keyword arguments for it. rounds_p: the kernel may round the
-    probabilities of an fp8 x fp8 product to e4m3 (no CPU kernel does).
+    op: mla_decode_fwd unless given; extra: more keyword arguments for it. p_dtype: in which the kernel multiplies
+    probabilities and values; unless given, by the kernel that the planner picks.
     """
     if op is None:
         from aiter_c.mla import mla_decode_fwd as op
+    if p_dtype is None:
+        p_dtype = p_dtype_of(kernel_of(case))
     inputs = build_inputs(case)
     inputs.freeze()
     with poisoned_scratch() as scratch:
         logits, lse = op(**inputs.arguments() | extra)
     inputs.check_untouched()
     scratch.check_margins(case.repro)
-    rounds_p = rounds_p and case.q_is_fp8 and case.kv_dtype in DTYPES_FP8
-    expected = inputs.reference(rounds_p=rounds_p)
+    expected = inputs.reference(p_dtype=p_dtype)
     o = inputs.array("o")
-    check_output(case, o, expected, rounds_p=rounds_p)
+    check_output(case, o, expected, p_dtype=p_dtype)
     check_lse(case, lse, expected)
     check_logits_shape(case, logits, o)
-    return MlaResult(inputs, expected, o, lse, logits, scratch)
+    return MlaResult(inputs, expected, o, lse, logits, scratch, p_dtype)
 
 
-def check_output(case: MlaCase, o: np.ndarray, expected: Reference, *, rounds_p: bool = False) -> None:
+def kernel_of(case: MlaCase) -> str:
+    """The stage 1 kernel that serves the case on this device."""
+    from aiter_c import mla_plan
+
+    kv_dtype = case.kv_dtype if case.kv_format == "plain" else case.kv_format
+    shape = (case.batch, case.heads, case.served_q_len, case.page_size)
+    return mla_plan(*shape, case.q_dtype, kv_dtype, num_kv_splits=1, qk_rope_head_dim=case.rope).stage1
+
+
+def check_output(case: MlaCase, o: np.ndarray, expected: Reference, *, p_dtype: str = "float32") -> None:
     """o of every served row; rows that no request owns, or past max_seqlen_q, still hold the NaN they started with."""
     written = expected.written
     kept = np.isnan(o[~written].astype(np.float32))
@@ -64,9 +75,9 @@ def check_output(case: MlaCase, o: np.ndarray, expected: Reference, *, rounds_p:
         f"o (rows {_text_of_rows(written)})",
         o[written],
         expected.o[written],
-        OUTPUT_ROUNDED_P if rounds_p else OUTPUT,
+        OUTPUT_FP8_P if p_dtype == "float8_e4m3fn" else OUTPUT,
         case.repro,
-        allowance=expected.rounding[written] if rounds_p else 0.0,
+        allowance=expected.rounding[written] if p_dtype != "float32" else 0.0,
     )
 
 

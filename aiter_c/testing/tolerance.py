@@ -3,7 +3,10 @@
 o:   |got - ref| <= 8e-4 + 2.01/128 * |ref| at every element: two units in the last place of bf16, plus a floor for
      sums that cancel; 1 - cosine <= 5e-6 over the whole output and <= 1e-5 over each row of 512.
 lse: |got - ref| <= 1e-6 + 8.01/65536 * |ref|.
-Where q and cache are both fp8, kernels may round the probabilities to e4m3: see `rounded_probability_bound`.
+A kernel that rounds the probabilities is given the analytic bound of that rounding on top (`ProbabilityRounding`):
+e4m3 where q and cache are both fp8 (SPEC 14.1), bf16 in engines of bf16 dot products. FlashMLA's floor of 8e-4 has room
+for the latter only because its values are 0.1 * N(0, 1); ours are N(0, 1), so that a kernel with fp32 probabilities is
+held ten times tighter.
 """
 
 from __future__ import annotations
@@ -24,15 +27,35 @@ class Tolerance:
 
 
 OUTPUT = Tolerance(8e-4, 2.01 / 128, 5e-6, 1e-5)
-OUTPUT_ROUNDED_P = Tolerance(8e-4, 2.01 / 128, 1e-3, 1e-3)
+OUTPUT_FP8_P = Tolerance(8e-4, 2.01 / 128, 1e-3, 1e-3)
 LSE = Tolerance(1e-6, 8.01 / 65536)
 PARTIAL = OUTPUT  # fp32, but made of the same rounded probabilities
 
 
-def rounded_probability_bound(abs_pv: np.ndarray, abs_v_over_sum: np.ndarray) -> np.ndarray:
-    """How far rounding p = exp(s - max) in [0, 1] to e4m3 can move o = sum p v / sum p (denominator unrounded).
+@dataclass(frozen=True)
+class ProbabilityRounding:
+    """How far rounding p = exp(s - max) in [0, 1] can move o = sum p v / sum p (denominator unrounded).
 
-    e4m3 has 3 mantissa bits: |round(p) - p| <= 2^-4 p, or 2^-10 below its smallest normal number. Therefore
-    |o' - o| <= 2^-4 * sum(p |v|) / sum(p) + 2^-10 * sum|v| / sum(p); the arguments are these two quotients, [..., 512].
+    |round(p) - p| <= step * p, or <= floor below the smallest normal number; therefore
+    |o' - o| <= step * sum(p |v|) / sum(p) + floor * sum|v| / sum(p).
     """
-    return abs_pv / 16 + abs_v_over_sum / 1024
+
+    step: float = 0.0
+    floor: float = 0.0
+
+    def bound(self, abs_pv: np.ndarray, abs_v_over_sum: np.ndarray) -> np.ndarray:
+        """[.., 512] from the two quotients of the formula."""
+        return self.step * abs_pv + self.floor * abs_v_over_sum
+
+
+#: By the type in which a kernel multiplies p and v: 24, 8 and 4 significant bits.
+P_ROUNDING = {
+    "float32": ProbabilityRounding(),
+    "bfloat16": ProbabilityRounding(2.0**-9),
+    "float8_e4m3fn": ProbabilityRounding(2.0**-4, 2.0**-10),
+}
+
+
+def p_dtype_of(kernel: str) -> str:
+    """The type of p in a kernel, by its name in the kernel table: the dot engine multiplies bf16 pairs."""
+    return "bfloat16" if "_dot_" in kernel else "float32"

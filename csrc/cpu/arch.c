@@ -1,11 +1,19 @@
 #include "cpu.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "kernels.h"
 
 #if AC_CPU_X86
 #include <cpuid.h>
+#endif
+
+/* An emulated AVX-512 runs wherever AVX2 does, but only when asked for. */
+#ifdef AC_EMULATE_AVX512
+#define BEST_CHOICE AC_CPU_AVX2
+#else
+#define BEST_CHOICE AC_CPU_AVX512BF16
 #endif
 
 static ac_arch_t arch = AC_CPU_PORTABLE;
@@ -27,7 +35,6 @@ static int has_arch(ac_arch_t wanted) {
     return wanted == AC_CPU_PORTABLE;
 }
 
-/* An emulated AVX-512 runs wherever AVX2 does, but only when asked for. */
 static int may_force(ac_arch_t wanted) {
 #ifdef AC_EMULATE_AVX512
     if (wanted == AC_CPU_AVX512BF16) return has_arch(AC_CPU_AVX2);
@@ -36,30 +43,30 @@ static int may_force(ac_arch_t wanted) {
 }
 
 int ac_cpu_choose_arch(const char *forced, const char **out_reason, ac_error_t *error) {
-    static const char *const missing[] = {
-        [AC_CPU_PORTABLE] = "this processor lacks AVX2, FMA or F16C",
-        [AC_CPU_AVX2] = "this processor lacks AVX-512 with VBMI and BF16",
-        [AC_CPU_AVX512BF16] = "the best that this processor has"};
+    static const char *const reasons[] = {
+        [AC_CPU_PORTABLE] = "the processor lacks AVX2, FMA or F16C",
+        [AC_CPU_AVX2] = "the processor lacks AVX-512 with VBMI and BF16",
+        [AC_CPU_AVX512BF16] = "the best that the processor has"};
     if (!forced || !*forced) {
-#ifdef AC_EMULATE_AVX512
-        arch = has_arch(AC_CPU_AVX2) ? AC_CPU_AVX2 : AC_CPU_PORTABLE;
-#else
-        arch = has_arch(AC_CPU_AVX512BF16) ? AC_CPU_AVX512BF16 : has_arch(AC_CPU_AVX2) ? AC_CPU_AVX2 : AC_CPU_PORTABLE;
-#endif
-        *out_reason = missing[arch];
+        arch = AC_CPU_PORTABLE;
+        for (int i = AC_CPU_PORTABLE; i <= BEST_CHOICE; i++)
+            if (has_arch((ac_arch_t)i)) arch = (ac_arch_t)i;
+        *out_reason = reasons[arch];
         return 0;
     }
+    char expected[64] = "";
     for (int i = AC_CPU_PORTABLE; i <= AC_CPU_AVX512BF16; i++) {
-        if (strcmp(forced, ac_arch_name((ac_arch_t)i)) != 0) continue;
-        if (!may_force((ac_arch_t)i))
-            return ac_fail(error, AC_ERROR_VALUE,
-                           "AITER_C_CPU: expected an instruction set of this processor, got '%s', which it lacks",
-                           forced);
-        arch = (ac_arch_t)i;
-        *out_reason = "AITER_C_CPU";
-        return 0;
+        const char *name = ac_arch_name((ac_arch_t)i);
+        if (!may_force((ac_arch_t)i)) continue;
+        if (strcmp(forced, name) == 0) {
+            arch = (ac_arch_t)i;
+            *out_reason = "AITER_C_CPU";
+            return 0;
+        }
+        size_t used = strlen(expected);
+        snprintf(expected + used, sizeof expected - used, "%s'%s'", used ? ", " : "", name);
     }
-    return ac_fail(error, AC_ERROR_VALUE, "AITER_C_CPU: expected 'avx512bf16', 'avx2' or 'portable', got '%.64s'",
+    return ac_fail(error, AC_ERROR_VALUE, "AITER_C_CPU: expected what this processor runs (%s), got '%.64s'", expected,
                    forced);
 }
 

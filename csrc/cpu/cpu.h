@@ -11,7 +11,8 @@
  * contents undefined. */
 typedef void (*ac_cpu_kernel_t)(const void *params, int64_t item, void *local);
 
-/* The code of a row of the kernel table; NULL where this build or this processor lacks it. */
+/* The code of a row of the kernel table, or a faster one of the same contract; NULL where this build or this processor
+ * lacks it. */
 ac_cpu_kernel_t ac_cpu_kernel(ac_kernel_id_t id);
 
 /* The best architecture of this processor, or the one that `forced` names ("avx512bf16", "avx2", "portable";

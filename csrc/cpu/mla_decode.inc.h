@@ -30,9 +30,8 @@ typedef struct ENGINE(walk) {
 static ENGINE(walk_t) ENGINE(make_walk)(const ac_mla_decode_params_t *p) {
     ENGINE(walk_t) walk;
     int dim = AC_MLA_DV + p->kv.rope_dim;
-    double scale = p->sm_scale * 1.4426950408889634; /* log2(e) */
-    scale *= ac_cpu_query_scale(p) * (double)ac_cpu_value_scale(p);
-    walk.score_scale = (float)scale;
+    double log2_e = 1.4426950408889634;
+    walk.score_scale = (float)(p->sm_scale * log2_e * ac_cpu_query_scale(p) * ac_cpu_value_scale(p));
     walk.words = dim / AC_PAIR;
     walk.latent_bytes = AC_MLA_DV * ac_cpu_element_bytes(p->kv.latent_dtype);
     walk.rope_bytes = p->kv.rope_dim * ac_cpu_element_bytes(p->kv.rope_dtype);
@@ -263,9 +262,9 @@ static void ENGINE(run_item)(const void *params, int64_t index, void *scratch) {
     }
     while (block->num_tokens > 0) {
         int first = block->first_row / AC_LANES, tokens = block->num_tokens;
+        int runs = ENGINE(count_runs)(&walk, last - first, item.num_rows - block->first_row, tokens);
         ac_cpu_mla_next_block(p, &item, AC_BLOCK, &cursor, next);
-        ENGINE(look_ahead)(&walk, next, ENGINE(count_runs)(&walk, last - first, item.num_rows - block->first_row, tokens),
-                           &ahead);
+        ENGINE(look_ahead)(&walk, next, runs, &ahead);
         ENGINE(load_block)(&p->kv, block, local);
         ENGINE(score)(&walk, local, first, last, tokens, &ahead);
         /* Rows in the lanes before first_row see nothing of this block. */

@@ -75,7 +75,7 @@ static int count_cpus(void) {
     return count < 1 ? 1 : count > MAX_THREADS ? MAX_THREADS : (int)count;
 }
 
-/* ---- waiting -------------------------------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------------------------- */
 
 /* A worker waits for the gate to differ from what it saw; the caller for the last worker to leave. */
 static int gate_differs(uint64_t seen) { return ((atomic_load(&gate) ^ seen) & ~GATE_WORKERS) != 0; }
@@ -106,7 +106,7 @@ static void wake_sleepers(void) {
     pthread_mutex_unlock(&sleep_mutex);
 }
 
-/* ---- working -------------------------------------------------------------------------------------------------- */
+/* ---- working --------------------------------------------------------------------------------------------------- */
 
 static void run_items(void *local) {
     for (;;) {
@@ -133,7 +133,7 @@ static void *work(void *local) {
     }
 }
 
-/* ---- starting and stopping, with run_mutex held ------------------------------------------------------------------ */
+/* ---- starting and stopping, with run_mutex held ---------------------------------------------------------------- */
 
 static void stop_workers(void) {
     if (num_workers == 0) return;
@@ -199,7 +199,7 @@ __attribute__((destructor)) static void release(void) {
     pthread_mutex_unlock(&run_mutex);
 }
 
-/* ---- the interface ------------------------------------------------------------------------------------------------ */
+/* ---- the interface --------------------------------------------------------------------------------------------- */
 
 int ac_cpu_num_threads(void) {
     pthread_mutex_lock(&run_mutex);
@@ -225,8 +225,8 @@ int ac_cpu_set_num_threads(int num_threads, ac_error_t *error) {
 int ac_cpu_run(ac_cpu_kernel_t kernel, int local_bytes, const void *params, int64_t grid, ac_error_t *error) {
     if (grid <= 0) return 0;
     if (local_bytes > ac_cpu_local_bytes())
-        return ac_fail(error, AC_ERROR_MEMORY, "cpu: a kernel wants %d bytes of scratch, threads have %lld", local_bytes,
-                       (long long)ac_cpu_local_bytes());
+        return ac_fail(error, AC_ERROR_MEMORY, "cpu: a kernel wants %d bytes of scratch, threads have %lld",
+                       local_bytes, (long long)ac_cpu_local_bytes());
     pthread_mutex_lock(&run_mutex);
     int status = ensure_started(error);
     if (status == 0 && (grid == 1 || num_workers == 0)) {
