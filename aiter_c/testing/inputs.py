@@ -62,15 +62,14 @@ class MlaInputs:
     def reference(self, *, p_dtype: str = "float32", cut: object = None) -> Reference:
         """The fp64 result of the whole call, or of one run of every list (see `mla_decode_reference`).
 
-        An entry of a ragged split indptr that gives a request no split makes its rows empty (SPEC 14.7). A kernel that
-        multiplies in bf16 may round the dequantised keys of the records to bf16 (SPEC 14.3): then so does this.
+        An entry of a ragged split indptr that gives a request no split makes its rows empty (SPEC 14.7).
         """
         case = self.case
         q_scale = float(np.float32(case.q_scale)) if case.q_is_fp8 and case.q_scale is not None else 1.0
         kv_scale = float(np.float32(case.kv_scale)) if case.kv_is_fp8 and case.kv_scale is not None else 1.0
         return mla_decode_reference(
             self.q_values,
-            self._read_rounded_rows if p_dtype == "bfloat16" and case.kv_format != "plain" else self.read_rows,
+            self.read_rows,
             self.q_rows,
             self.kv_lists,
             score_scale=case.softmax_scale * q_scale * kv_scale,
@@ -80,9 +79,6 @@ class MlaInputs:
             p_dtype=p_dtype,
             cut=cut or self._no_split,
         )
-
-    def _read_rounded_rows(self, slots: np.ndarray) -> np.ndarray:
-        return to_float64(self.read_rows(slots).astype(np.float32).astype(dtype_of("bfloat16")))
 
     def _no_split(self, request: int, length: int) -> tuple[int, int]:
         splits = self.case.splits

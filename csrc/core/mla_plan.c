@@ -16,7 +16,7 @@
 typedef enum { FITS, Q_DTYPE, KV_DTYPE, O_DTYPE, KV_FORMAT, HEADS, SEQLEN_Q } column_t;
 
 static const char *const column_names[] = {
-    [Q_DTYPE] = "q_dtype", [KV_DTYPE] = "kv_dtype",     [O_DTYPE] = "o dtype",
+    [FITS] = "everything", [Q_DTYPE] = "q_dtype", [KV_DTYPE] = "kv_dtype",     [O_DTYPE] = "o dtype",
     [HEADS] = "num_heads", [KV_FORMAT] = "kv_format", [SEQLEN_Q] = "max_seqlen_q"};
 
 /* The dtype by which the kernel table knows a cache: the records are fp8 inside. */
@@ -35,23 +35,19 @@ static column_t first_misfit(const ac_kernel_t *kernel, const ac_mla_request_t *
     return FITS;
 }
 
-static const ac_kernel_t *find_merge(ac_arch_t arch) {
-    for (int i = 0; i < AC_KERNEL_COUNT; i++) {
-        const ac_kernel_t *kernel = ac_kernel((ac_kernel_id_t)i);
-        if (kernel->op == AC_OP_MLA_MERGE && kernel->arch == arch) return kernel;
-    }
-    return NULL;
-}
-
-static const ac_kernel_t *find_decode(const char *op, const ac_mla_request_t *r, ac_arch_t arch, ac_error_t *error) {
+/* The first kernel of the op that serves the request, on this arch or on the nearest below that it also runs. */
+static const ac_kernel_t *find_kernel(const char *op, ac_op_t kind, const ac_mla_request_t *r, ac_arch_t arch,
+                                      ac_error_t *error) {
     const ac_kernel_t *nearest = NULL;
     column_t nearest_misfit = FITS;
-    for (int i = 0; i < AC_KERNEL_COUNT; i++) {
-        const ac_kernel_t *kernel = ac_kernel((ac_kernel_id_t)i);
-        if (kernel->op != AC_OP_MLA_DECODE || kernel->arch != arch) continue;
-        column_t misfit = first_misfit(kernel, r);
-        if (misfit == FITS) return kernel;
-        if (!nearest || misfit > nearest_misfit) nearest = kernel, nearest_misfit = misfit;
+    for (int tried = (int)arch; tried >= 0; tried--) {
+        for (int i = 0; i < AC_KERNEL_COUNT; i++) {
+            const ac_kernel_t *kernel = ac_kernel((ac_kernel_id_t)i);
+            if (kernel->op != kind || (int)kernel->arch != tried) continue;
+            column_t misfit = kind == AC_OP_MLA_MERGE ? FITS : first_misfit(kernel, r);
+            if (misfit == FITS) return kernel;
+            if (misfit > nearest_misfit) nearest = kernel, nearest_misfit = misfit;
+        }
     }
     ac_fail(error, AC_ERROR_UNSUPPORTED,
             "%s: no kernel on %s for q %s, kv %s (%s), o %s, %" PRId32 " heads, max_seqlen_q %" PRId32
@@ -113,9 +109,9 @@ int ac_mla_plan(const char *op, const ac_mla_request_t *request, const ac_plan_t
                 ac_mla_plan_t *out_plan, ac_error_t *error) {
     ac_mla_plan_t plan = {.request = *request, .target = *target};
     if (check_request(op, request, error) < 0) return -1;
-    plan.stage1 = find_decode(op, request, target->arch, error);
-    if (!plan.stage1) return -1;
-    plan.stage2 = find_merge(target->arch);
+    plan.stage1 = find_kernel(op, AC_OP_MLA_DECODE, request, target->arch, error);
+    plan.stage2 = find_kernel(op, AC_OP_MLA_MERGE, request, target->arch, error);
+    if (!plan.stage1 || !plan.stage2) return -1;
     plan_splits(&plan);
     int64_t rows = (int64_t)request->max_seqlen_q * request->num_heads;
     int64_t tiles = (rows + plan.stage1->tile_rows - 1) / plan.stage1->tile_rows;

@@ -33,29 +33,26 @@ static inline __m256i emulated_cvtps_ph(__m512 x) {
 }
 
 /* Rounds to nearest even; subnormals become 0, as in the processor. */
-static inline void emulated_to_bf16(__m512 x, uint16_t out_words[16]) {
+static inline __m256i emulated_cvtneps_pbh(__m512 x) {
     uint32_t bits[16];
+    uint16_t words[16];
     _mm512_storeu_si512(bits, _mm512_castps_si512(x));
     for (int i = 0; i < 16; i++) {
         uint32_t b = bits[i], exponent = b >> 23 & 0xff, fraction = b & 0x7fffff;
         if (exponent == 0) b &= 0x80000000;
         else if (exponent == 0xff && fraction) b |= 0x400000;
         else b += 0x7fff + (b >> 16 & 1);
-        out_words[i] = (uint16_t)(b >> 16);
+        words[i] = (uint16_t)(b >> 16);
     }
-}
-
-static inline __m256i emulated_cvtneps_pbh(__m512 x) {
-    uint16_t words[16];
-    emulated_to_bf16(x, words);
     return _mm256_loadu_si256((const __m256i *)words);
 }
 
-static inline __m512i emulated_cvtne2ps_pbh(__m512 high, __m512 low) {
-    uint16_t words[32];
-    emulated_to_bf16(low, words);
-    emulated_to_bf16(high, words + 16);
-    return _mm512_loadu_si512(words);
+static inline __m256i emulated_cvtepi32_epi16(__m512i x) {
+    uint32_t lanes[16];
+    uint16_t words[16];
+    _mm512_storeu_si512(lanes, x);
+    for (int i = 0; i < 16; i++) words[i] = (uint16_t)lanes[i];
+    return _mm256_loadu_si256((const __m256i *)words);
 }
 
 #undef _mm512_cvtps_ph
@@ -63,6 +60,6 @@ static inline __m512i emulated_cvtne2ps_pbh(__m512 high, __m512 low) {
 #define _mm512_cvtph_ps(x) emulated_cvtph_ps(x)
 #define _mm512_cvtps_ph(x, rounding) emulated_cvtps_ph(x)
 #define _mm512_cvtneps_pbh(x) emulated_cvtneps_pbh(x)
-#define _mm512_cvtne2ps_pbh(high, low) emulated_cvtne2ps_pbh(high, low)
+#define _mm512_cvtepi32_epi16(x) emulated_cvtepi32_epi16(x)
 
 #endif

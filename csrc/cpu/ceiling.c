@@ -64,13 +64,14 @@ DEFINE_READ(avx2, 32, AVX2)
 DEFINE_FMA(avx2, 8, AVX2)
 #undef MULTIPLY_ADD
 #ifndef AC_EMULATE_AVX512
-#define AVX512 __attribute__((target("avx512f,avx512bf16")))
+#define AVX512 __attribute__((target("avx512f")))
+#define AVX512BF16 __attribute__((target("avx512f,avx512bf16")))
 DEFINE_READ(avx512, 64, AVX512)
 #define MULTIPLY_ADD(sum) (vector_t)_mm512_fmadd_ps((__m512)sum, (__m512)by, (__m512)plus)
 DEFINE_FMA(avx512, 16, AVX512)
 #undef MULTIPLY_ADD
 #define MULTIPLY_ADD(sum) (vector_t)_mm512_dpbf16_ps((__m512)sum, (__m512bh)(__m512i)by, (__m512bh)(__m512i)plus)
-DEFINE_FMA(bf16, 16, AVX512)
+DEFINE_FMA(bf16, 16, AVX512BF16)
 #undef MULTIPLY_ADD
 #endif
 #endif
@@ -101,7 +102,8 @@ int ac_cpu_measure_ceilings(ac_cpu_ceilings_t *out_ceilings, ac_error_t *error) 
 #if defined(__x86_64__)
     if (ac_cpu_arch() == AC_CPU_AVX2) read = read_avx2, fma = fma_avx2, lanes = 8;
 #ifndef AC_EMULATE_AVX512
-    if (ac_cpu_arch() == AC_CPU_AVX512BF16) read = read_avx512, fma = fma_avx512, dot = fma_bf16, lanes = 16;
+    if (ac_cpu_arch() >= AC_CPU_AVX512) read = read_avx512, fma = fma_avx512, lanes = 16;
+    if (ac_cpu_arch() >= AC_CPU_AVX512 && ac_cpu_has_arch(AC_CPU_AVX512BF16)) dot = fma_bf16;
 #endif
 #endif
     char *buffer = malloc((size_t)BUFFER_BYTES);

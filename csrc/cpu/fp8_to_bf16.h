@@ -64,17 +64,4 @@ static inline __attribute__((always_inline)) ac_cpu_bf16x64_t ac_cpu_load_bf16x6
     return (ac_cpu_bf16x64_t){{_mm512_loadu_si512(p), _mm512_loadu_si512(p + 64)}};
 }
 
-/* x * scale, rounded to bf16. */
-static inline ac_cpu_bf16x64_t ac_cpu_scale_bf16x64(ac_cpu_bf16x64_t x, float scale) {
-    const __m512i evens_and_odds = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
-                                                    7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    for (int i = 0; i < 2; i++) {
-        v_t even = _mm512_castsi512_ps(_mm512_slli_epi32(x.half[i], 16));
-        v_t odd = _mm512_castsi512_ps(_mm512_and_si512(x.half[i], _mm512_set1_epi32((int)0xffff0000)));
-        __m512i both = (__m512i)_mm512_cvtne2ps_pbh(v_mul(odd, v_set1(scale)), v_mul(even, v_set1(scale)));
-        x.half[i] = _mm512_permutexvar_epi16(evens_and_odds, both);
-    }
-    return x;
-}
-
 #endif

@@ -5,11 +5,7 @@
 #include "simd_avx512.h"
 
 #include "mla_common.inc.h"
-#include "mla_f32.inc.h"
 #include "mla_dot.inc.h"
-#include "mla_merge.inc.h"
 
 AC_CPU_KERNEL(ac_cpu_mla_decode_dot_avx512bf16) { run_item_dot(params, index, local); }
-AC_CPU_KERNEL(ac_cpu_mla_decode_f32_avx512bf16) { run_item_f32(params, index, local); }
-AC_CPU_KERNEL(ac_cpu_mla_merge_avx512bf16) { ac_cpu_merge_row(params, index, local); }
 #endif

@@ -1,5 +1,6 @@
-/* The bf16 engine, for VDPBF16PS: multiplies bf16 pairs and sums them into fp32. Serves bf16 and fp8 queries over bf16
- * and fp8 keys (fp8 is exact in bf16) and over the records, whose dequantised keys round to bf16. */
+/* The bf16 engine, for VDPBF16PS: multiplies bf16 pairs and sums them into fp32. Serves bf16 and fp8 queries over
+ * bf16 and fp8 keys: fp8 is exact in bf16. Only the probabilities are rounded. (Dequantised records would be rounded too,
+ * by more than the LSE's tolerance: they take the fp32 engine.) */
 
 #include "fp8_to_bf16.h"
 
@@ -14,7 +15,7 @@ typedef struct ac_cpu_dot_local_t {
     float row[AC_LOCAL_KEY];
 } local_t_dot;
 
-#define VALUE_BLOCK 64                                         /* columns */
+#define VALUE_BLOCK 64 /* columns */
 #define VALUE_BLOCK_WORDS (AC_LOCAL_DOT_TOKENS / 2 * VALUE_BLOCK)
 
 _Static_assert(sizeof(local_t_dot) == AC_LOCAL_DOT, "local.h does not add up");
@@ -36,20 +37,14 @@ static inline void store_key(float *key, ac_cpu_bf16x64_t x) {
 }
 
 /* 64 latent elements of a row, from `column` on. */
-static inline __attribute__((always_inline)) ac_cpu_bf16x64_t load_latent(const int32_t dtype, int group_columns,
+static inline __attribute__((always_inline)) ac_cpu_bf16x64_t load_latent(const int32_t dtype,
                                                                           const ac_cpu_kv_row_t *row, int column) {
-    ac_cpu_bf16x64_t x = ac_cpu_load_bf16x64(dtype, row->latent + column * (dtype == AC_BFLOAT16 ? 2 : 1));
-    if (group_columns) {
-        float scale; /* unaligned in the record */
-        memcpy(&scale, row->scales + column / group_columns * (int)sizeof scale, sizeof scale);
-        x = ac_cpu_scale_bf16x64(x, scale);
-    }
-    return x;
+    return ac_cpu_load_bf16x64(dtype, row->latent + column * (dtype == AC_BFLOAT16 ? 2 : 1));
 }
 
 /* Keys into the scratch as they are, and once more as values: interleaved in pairs of keys. The partner of an odd last
  * key is zero. */
-static inline __attribute__((always_inline)) void load_latents(const int32_t dtype, int group_columns,
+static inline __attribute__((always_inline)) void load_latents(const int32_t dtype,
                                                                const ac_cpu_kv_block_t *block, local_t_dot *local) {
     for (int t = 0; t < block->num_tokens; t += 2) {
         int has_partner = t + 1 < block->num_tokens;
@@ -57,10 +52,10 @@ static inline __attribute__((always_inline)) void load_latents(const int32_t dty
         float *value = local->values + t / 2 * VALUE_BLOCK;
         for (int column = 0; column < AC_MLA_DV; column += VALUE_BLOCK, value += VALUE_BLOCK_WORDS) {
             ac_cpu_bf16x64_t b = {{_mm512_setzero_si512(), _mm512_setzero_si512()}};
-            ac_cpu_bf16x64_t a = load_latent(dtype, group_columns, &block->rows[t], column);
+            ac_cpu_bf16x64_t a = load_latent(dtype, &block->rows[t], column);
             store_key(key + column / 2, a);
             if (has_partner) {
-                b = load_latent(dtype, group_columns, &block->rows[t + 1], column);
+                b = load_latent(dtype, &block->rows[t + 1], column);
                 store_key(key + (AC_LOCAL_KEY + column) / 2, b);
             }
             for (int i = 0; i < 2; i++) {
@@ -72,11 +67,9 @@ static inline __attribute__((always_inline)) void load_latents(const int32_t dty
 }
 
 static void load_block_dot(const ac_kv_cache_t *kv, const ac_cpu_kv_block_t *block, local_t_dot *local) {
-    int group_columns = kv->scale_groups ? AC_MLA_DV / kv->scale_groups : 0;
-    if (group_columns) load_latents(AC_FLOAT8_E4M3FN, group_columns, block, local);
-    else if (kv->latent_dtype == AC_BFLOAT16) load_latents(AC_BFLOAT16, 0, block, local);
-    else if (kv->latent_dtype == AC_FLOAT8_E4M3FN) load_latents(AC_FLOAT8_E4M3FN, 0, block, local);
-    else load_latents(AC_FLOAT8_E4M3FNUZ, 0, block, local);
+    if (kv->latent_dtype == AC_BFLOAT16) load_latents(AC_BFLOAT16, block, local);
+    else if (kv->latent_dtype == AC_FLOAT8_E4M3FN) load_latents(AC_FLOAT8_E4M3FN, block, local);
+    else load_latents(AC_FLOAT8_E4M3FNUZ, block, local);
     for (int t = 0; kv->rope_dim && t < block->num_tokens; t++)
         store_key(local->keys + (t * AC_LOCAL_KEY + AC_MLA_DV) / 2,
                   ac_cpu_load_bf16x64(kv->rope_dtype, block->rows[t].rope));

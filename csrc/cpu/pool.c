@@ -214,12 +214,10 @@ int ac_cpu_set_num_threads(int num_threads, ac_error_t *error) {
         return ac_fail(error, AC_ERROR_VALUE, "set_num_threads: num_threads: expected 0 (automatic) to %d, got %d",
                        MAX_THREADS, num_threads);
     pthread_mutex_lock(&run_mutex);
-    int before = wanted_threads;
-    wanted_threads = num_threads;
-    int status = ensure_started(error);
-    if (status < 0) wanted_threads = before;
+    wanted_threads = num_threads; /* the next op starts them */
+    stop_workers();
     pthread_mutex_unlock(&run_mutex);
-    return status;
+    return 0;
 }
 
 int ac_cpu_run(ac_cpu_kernel_t kernel, int local_bytes, const void *params, int64_t grid, ac_error_t *error) {

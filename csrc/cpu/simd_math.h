@@ -18,7 +18,7 @@
 /* Adding it leaves round(x) in the low mantissa bits. */
 #define AC_ROUND 12582912.0f /* 1.5 * 2^23 */
 
-/* 2^x for x <= 0 within 1e-7 of relative error; 0 below -126, NaN for NaN. exp2(0) is exactly 1. */
+/* 2^x for x <= 0 with a relative error below 2e-7; 0 below -126, NaN for NaN. exp2(0) is exactly 1. */
 static inline v_t v_exp2(v_t x) {
     v_t shifted = v_add(x, v_set1(AC_ROUND));
     v_t r = v_sub(x, v_sub(shifted, v_set1(AC_ROUND)));

@@ -67,7 +67,7 @@
 
 #define AC_DOC_get_num_threads AC_DOC(get_num_threads, "The number of CPU threads, the calling one included.")
 
-#define AC_DOC_cpu_arch AC_DOC(cpu_arch, "The CPU path in use: 'avx512bf16', 'avx2' or 'portable'.")
+#define AC_DOC_cpu_arch AC_DOC(cpu_arch, "The CPU path in use: 'avx512bf16', 'avx512', 'avx2' or 'portable'.")
 
 #define AC_DOC_build_info AC_DOC(build_info, \
     "How this extension was built: version, source_hash, variant, compiler, target, limited_api, python_headers,\n" \

@@ -24,7 +24,7 @@ static struct {
     char value[64];
     bool set;
 } switches[SWITCH_COUNT] = {
-    [CPU] = {"AITER_C_CPU", "CPU path: avx512bf16, avx2 or portable; unset: the best this processor has", "", false},
+    [CPU] = {"AITER_C_CPU", "CPU path: avx512bf16, avx512, avx2 or portable; unset: the best this processor has", "", false},
     [NUM_THREADS] = {"AITER_C_NUM_THREADS", "CPU threads; unset: as many as the process may run on", "", false},
     [DLPACK_EXCHANGE] = {"AITER_C_DLPACK_EXCHANGE", "0: tensors come in without DLPack's C exchange API", "", false},
 #ifdef AC_FAULTS
@@ -71,7 +71,7 @@ int ac_environment_init(ac_state_t *state) {
     if (!cpu_reason) {
         if (read_switches() < 0) return -1;
         if (ac_cpu_choose_arch(switches[CPU].set ? switches[CPU].value : NULL, &reason, &error) < 0) {
-            PyErr_Format(PyExc_ValueError, "AITER_C_CPU: %s", error.text);
+            PyErr_SetString(PyExc_ValueError, error.text);
             return -1;
         }
         if (apply_num_threads(state) < 0) return -1;
