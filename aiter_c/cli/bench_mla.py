@@ -1,8 +1,10 @@
 """python -m aiter_c bench mla_decode: time against the machine's roofline and against the peers, in one run.
 
-Floor of a call = max(bytes / memory read, FLOP / dot), with every cache row and every query and output row once:
-bytes = b*L*576*itemsize + b*H*(576 + 512)*2, FLOP = 2*b*H*L*(576 + 512). Both ceilings are measured first, on the same
-threads. Every shape runs over several pools in turn that together exceed the caches, in shuffled pages of 16 tokens.
+Floor of a call = max(bytes / memory read, FLOP / arithmetic), with every cache row and every query and output row once:
+bytes = b*L*576*itemsize + b*H*(576 + 512)*2, FLOP = 2*b*H*L*(576 + 512). The ceilings are measured first, on the same
+threads; "% of roofline" is against the arithmetic that the kernel uses, "% of bf16" against bf16 dots, which Intel's
+processors do at half the rate of fp32 multiply-adds. Every shape runs over several pools in turn that together exceed
+the caches, in shuffled pages of 16 tokens.
 """
 
 import sys
@@ -13,7 +15,15 @@ import numpy as np
 
 import aiter_c
 from aiter_c.cli import peers
-from aiter_c.cli.report import ceilings_text, measure_ceilings, print_table, progress, roofline_seconds, write_json
+from aiter_c.cli.report import (
+    arithmetic_of,
+    ceilings_text,
+    measure_ceilings,
+    print_table,
+    progress,
+    roofline_seconds,
+    write_json,
+)
 from aiter_c.cli.timing import median_seconds
 
 _PAGE = 16
@@ -76,19 +86,22 @@ class Problem:
 def _measure(shape, ceilings):
     itemsize = np.dtype(getattr(ml_dtypes, shape.kv_dtype)).itemsize
     b, h, n = shape.batch, shape.heads, shape.length
-    cache_bytes, other_bytes, flop = b * n * 576 * itemsize, b * h * (576 + 512) * 2, 2 * b * h * n * (576 + 512)
+    cache_bytes = b * n * 576 * itemsize
+    num_bytes, flop = cache_bytes + b * h * (576 + 512) * 2, 2 * b * h * n * (576 + 512)
     problem = Problem(shape, int(min(_MAX_POOLS, max(2, _POOL_BYTES // cache_bytes))))
     plan = problem.plan(shape)
     seconds = median_seconds(problem.calls())
-    floor = roofline_seconds(ceilings, plan.stage1, cache_bytes, other_bytes, flop)
+    floor = roofline_seconds(ceilings, arithmetic_of(plan.stage1), num_bytes, flop)
     row = asdict(shape) | {
         "splits": plan.num_kv_splits,
         "path": "stage 1" if plan.writes_output else "stage 1 + 2",
         "ms": seconds * 1e3,
-        "GB/s": (cache_bytes + other_bytes) / seconds / 1e9,
+        "GB/s": num_bytes / seconds / 1e9,
         "GFLOP/s": flop / seconds / 1e9,
         "% of roofline": 100 * floor / seconds,
     }
+    if ceilings["bf16_flop_per_s"]:
+        row["% of bf16"] = 100 * roofline_seconds(ceilings, "bf16_flop_per_s", num_bytes, flop) / seconds
     return row, problem, seconds
 
 
@@ -114,7 +127,8 @@ _COLUMNS = {
     "batch": "d", "heads": "d", "length": "d", "kv_dtype": "", "splits": "d", "path": "", "ms": ".3f", "GB/s": ".1f",
     "GFLOP/s": ".0f", "% of roofline": ".0f",
 }  # fmt: skip
-_PEER_COLUMNS = {
+_OPTIONAL_COLUMNS = {
+    "% of bf16": ".0f",
     "torch eager ms": ".1f", "x torch eager": ".1f", "torch sdpa ms": ".1f", "x torch sdpa": ".1f", "vllm ms": ".1f",
     "x vllm": ".1f",
 }  # fmt: skip
@@ -139,7 +153,8 @@ def run(arguments):
         if torch and shape.kv_dtype == "bfloat16":
             row |= _time_peers(torch, vllm, problem, seconds)
         rows.append(row)
-    print_table(_COLUMNS | {name: spec for name, spec in _PEER_COLUMNS.items() if any(name in r for r in rows)}, rows)
+    known = {name: spec for name, spec in _OPTIONAL_COLUMNS.items() if any(name in row for row in rows)}
+    print_table(_COLUMNS | known, rows)
 
     growth = []
     if not arguments.quick:

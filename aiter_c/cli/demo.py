@@ -9,7 +9,15 @@ import numpy as np
 
 import aiter_c
 from aiter_c import _C
-from aiter_c.cli.report import ceilings_text, measure_ceilings, print_table, progress, roofline_seconds, write_json
+from aiter_c.cli.report import (
+    arithmetic_of,
+    ceilings_text,
+    measure_ceilings,
+    print_table,
+    progress,
+    roofline_seconds,
+    write_json,
+)
 from aiter_c.cli.timing import median_seconds
 from aiter_c.testing import MlaCase, run_case
 
@@ -36,18 +44,16 @@ def _cases():
 
 
 def _work(case):
-    """(cache bytes, query and output bytes, FLOP), with the causal triangle counted exactly."""
+    """(bytes, FLOP): every cache, query and output row once, the causal triangle counted exactly."""
     pairs = sum(
         min(max(length - q_len + i + 1, 0), length)
         for q_len, length in zip(case.q_lens, case.kv_lens, strict=True)
         for i in range(q_len)
     )
     itemsize = 1 if case.kv_is_fp8 else 2
-    return (
-        sum(case.kv_lens) * case.head_dim * itemsize,
-        case.num_rows * case.heads * (case.head_dim + 512) * 2,
-        2 * pairs * case.heads * (case.head_dim + 512),
-    )
+    cache_bytes = sum(case.kv_lens) * case.head_dim * itemsize
+    row_bytes = case.num_rows * case.heads * (case.head_dim + 512) * 2
+    return cache_bytes + row_bytes, 2 * pairs * case.heads * (case.head_dim + 512)
 
 
 def _run_case(label, case, ceilings):
@@ -59,7 +65,7 @@ def _run_case(label, case, ceilings):
         num_kv_splits=case.splits, max_kv_len=max(case.kv_lens), return_lse=True,
     )  # fmt: skip
     early = result.logits is result.o
-    floor = roofline_seconds(ceilings, plan.stage1, *_work(case))
+    floor = roofline_seconds(ceilings, arithmetic_of(plan.stage1), *_work(case))
     return {
         "shape": f"b {case.batch}  H {case.heads:<3}  q {case.served_q_len}  kv {case.kv_dtype}",
         "splits": label,
@@ -87,6 +93,7 @@ def _plot(path, rows):
         axis.barh(labels, [row[column] for row in rows])
         axis.set_xlabel(column)
         axis.tick_params(labelsize=6)
+        axis.margins(y=0.005)
     left.set_xscale("log")
     left.invert_yaxis()
     figure.suptitle(f"aiter_c {aiter_c.__version__}, {rows[0]['device']}")

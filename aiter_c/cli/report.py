@@ -59,8 +59,12 @@ def ceilings_text(ceilings):
     )
 
 
-def roofline_seconds(ceilings, kernel, cache_bytes, other_bytes, flop):
-    """The least time for a call: every byte once at the memory ceiling, or every operation at the compute ceiling of
-    the kind of arithmetic that `kernel` (a name from the kernel table) uses, whichever is longer."""
-    compute = ceilings["bf16_flop_per_s"] if "_dot_" in kernel else ceilings["f32_flop_per_s"]
-    return max((cache_bytes + other_bytes) / ceilings["read_bytes_per_s"], flop / compute)
+def roofline_seconds(ceilings, compute, num_bytes, flop):
+    """The least time for a call: every byte once at the memory ceiling, or every operation at the `compute` ceiling
+    ("f32_flop_per_s" or "bf16_flop_per_s"), whichever is longer."""
+    return max(num_bytes / ceilings["read_bytes_per_s"], flop / ceilings[compute])
+
+
+def arithmetic_of(kernel):
+    """Which ceiling limits a kernel of the kernel table: the dot engine's name says so."""
+    return "bf16_flop_per_s" if "_dot_" in kernel else "f32_flop_per_s"

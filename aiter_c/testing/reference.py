@@ -17,17 +17,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .tolerance import P_ROUNDING
+from .tolerance import LSE_NEAR_ZERO, P_ROUNDING, dot_product_bound
 
 VALUE = 512
 
 
 @dataclass(frozen=True)
 class Attended:
-    """One query row over the keys it sees: o [H, 512], lse [H]; on demand ProbabilityRounding's bound [H, 512]."""
+    """One query row over the keys it sees: o [H, 512], lse [H]; lse_rounding [H]: how far fp32 scores may move an LSE
+    near zero, 0 elsewhere; rounding, on demand: ProbabilityRounding's bound [H, 512]."""
 
     o: np.ndarray
     lse: np.ndarray
+    lse_rounding: np.ndarray
     rounding: np.ndarray | float = 0.0
 
 
@@ -37,7 +39,7 @@ def attend(
     """q [H, D], keys [n, D], all fp64; the value is the first 512 columns of the key."""
     heads = q.shape[0]
     if keys.shape[0] == 0:
-        return Attended(np.zeros((heads, VALUE)), np.full(heads, -np.inf))
+        return Attended(np.zeros((heads, VALUE)), np.full(heads, -np.inf), np.zeros(heads))
     with np.errstate(invalid="ignore"):  # NaN and infinite inputs give NaN, as the formula does
         scores = score_scale * (q @ keys.T)  # [H, n]
         top = scores.max(axis=1, keepdims=True)
@@ -46,21 +48,27 @@ def attend(
         value = value_scale * keys[:, :VALUE]
         o = weights @ value / total
         lse = top[:, 0] + np.log(total[:, 0])
+        lse_rounding = np.zeros(heads)
+        near = np.abs(lse) < LSE_NEAR_ZERO
+        if near.any():
+            magnitudes = abs(score_scale) * (np.abs(q[near]) @ np.abs(keys).T)
+            lse_rounding[near] = dot_product_bound((weights[near] / total[near] * magnitudes).sum(axis=1))
         if p_dtype == "float32":
-            return Attended(o, lse)
+            return Attended(o, lse, lse_rounding)
         magnitude = np.abs(value)
         rounding = P_ROUNDING[p_dtype].bound(weights @ magnitude / total, magnitude.sum(axis=0) / total)
-    return Attended(o, lse, rounding)
+    return Attended(o, lse, lse_rounding, rounding)
 
 
 @dataclass
 class Reference:
-    """o [T, H, 512], lse [T, H] in fp64; written [T]: whether o of that row belongs to the result; rounding [T, H, 512]
-    when asked for."""
+    """o [T, H, 512], lse [T, H] in fp64; written [T]: whether o of that row belongs to the result; lse_rounding [T, H];
+    rounding [T, H, 512] when asked for."""
 
     o: np.ndarray
     lse: np.ndarray
     written: np.ndarray
+    lse_rounding: np.ndarray
     rounding: np.ndarray
 
 
@@ -109,6 +117,7 @@ def mla_decode_reference(
         np.zeros((rows, heads, VALUE)),
         np.full((rows, heads), -np.inf),
         np.zeros(rows, bool),
+        np.zeros((rows, heads)),
         np.zeros((rows, heads, VALUE) if p_dtype != "float32" else ()),
     )
     for b, (owned, kv) in enumerate(zip(q_rows, kv_lists, strict=True)):
@@ -121,6 +130,7 @@ def mla_decode_reference(
             low, high = np.searchsorted(inside, (begin, min(end, visible)))
             result = attend(q[row], keys[low : max(low, high)], score_scale, value_scale, p_dtype=p_dtype)
             out.o[row], out.lse[row], out.written[row] = result.o, result.lse, True
+            out.lse_rounding[row] = result.lse_rounding
             if p_dtype != "float32":
                 out.rounding[row] = result.rounding
     return out

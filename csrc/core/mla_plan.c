@@ -8,6 +8,10 @@
 
 #define SPLIT_GRANULE 16 /* runs begin at multiples of it, so that no kernel tile straddles two of them */
 
+/* An explicit count above this and above what the lists could fill is lowered: the rest of the runs would hold nothing,
+ * and the scratch would not fit any memory. */
+#define MAX_SPLITS 4096
+
 /* deterministic=True without an explicit count: the cut depends on the row's own length and on nothing else. */
 #define FIXED_SPLITS 16
 #define FIXED_SPLIT_MIN_ROWS 512
@@ -89,7 +93,9 @@ static void plan_splits(ac_mla_plan_t *plan) {
     plan->split_min_rows = 0;
     plan->split_granule = SPLIT_GRANULE;
     if (r->num_kv_splits != AC_MLA_AUTO_SPLITS) {
-        plan->num_kv_splits = plan->split_count = r->num_kv_splits;
+        int64_t most = r->total_kv < 0 ? MAX_SPLITS : r->total_kv / SPLIT_GRANULE;
+        most = most < MAX_SPLITS ? MAX_SPLITS : most;
+        plan->num_kv_splits = plan->split_count = r->num_kv_splits < most ? r->num_kv_splits : (int32_t)most;
     } else if (r->deterministic) {
         int64_t most = r->total_kv < 0 ? FIXED_SPLITS
                                        : (r->total_kv + FIXED_SPLIT_MIN_ROWS - 1) / FIXED_SPLIT_MIN_ROWS;

@@ -82,7 +82,7 @@ static void ENGINE(load_queries)(const ac_mla_decode_params_t *p, const ac_cpu_m
     }
 }
 
-/* Adds a chunk of `words` words to the scores of `vectors` vectors of rows with QK_TOKENS keys. */
+/* Adds the sum over a chunk of `words` words to the scores of `vectors` vectors of rows with QK_TOKENS keys. */
 static inline __attribute__((always_inline)) void ENGINE(score_tile)(const float *query, const float *key, int words,
                                                                      int is_first, v_t scale, ENGINE(ahead_t) *ahead,
                                                                      float *score, const int vectors) {
@@ -90,8 +90,7 @@ static inline __attribute__((always_inline)) void ENGINE(score_tile)(const float
 #pragma GCC unroll 16
     for (int t = 0; t < QK_TOKENS; t++)
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++)
-            sum[v][t] = is_first ? v_zero() : v_load(score + t * ROWS + v * AC_LANES);
+        for (int v = 0; v < vectors; v++) sum[v][t] = v_zero();
     for (int run = 0; run < words; run += RUN) {
         ENGINE(prefetch)(ahead);
         for (int w = 0; w < RUN; w++, query += AC_LANES, key++) {
@@ -109,11 +108,16 @@ static inline __attribute__((always_inline)) void ENGINE(score_tile)(const float
 #pragma GCC unroll 16
     for (int t = 0; t < QK_TOKENS; t++)
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) v_store(score + t * ROWS + v * AC_LANES, v_mul(sum[v][t], scale));
+        for (int v = 0; v < vectors; v++) {
+            float *to = score + t * ROWS + v * AC_LANES;
+            v_t total = is_first ? sum[v][t] : v_add(v_load(to), sum[v][t]);
+            v_store(to, v_mul(total, scale));
+        }
 }
 
-/* Scores of the vectors [first, last) of rows with the block's keys, one chunk of the words after the other so that a
- * chunk of the queries stays in the L1 while all keys pass over it. The last register tile may cover keys behind the
+/* Scores of the vectors [first, last) of rows with the block's keys, one chunk of the words after the other: a chunk of
+ * the queries stays in the L1 while all keys pass over it, and a sum of short sums rounds less than one long one (the LSE
+ * of a row with one key is its score, however close to zero that comes). The last register tile may cover keys behind the
  * block's end: leftovers in the scratch, whose scores nothing reads. */
 static void ENGINE(score)(const ENGINE(walk_t) *walk, ENGINE(local_t) *local, int first, int last, int num_tokens,
                           ENGINE(ahead_t) *ahead) {

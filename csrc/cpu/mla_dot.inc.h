@@ -103,7 +103,7 @@ static void order_columns_dot(float *acc) {
 #define AC_BLOCK AC_LOCAL_DOT_TOKENS
 #define QK_VECS 1
 #define QK_TOKENS 16
-#define QK_CHUNKS 1
+#define QK_CHUNKS 4
 #define v_mac(a, b, c) _mm512_dpbf16_ps(c, (__m512bh)(a), (__m512bh)(b))
 #include "mla_decode.inc.h"
 #undef ENGINE

@@ -66,6 +66,10 @@ static void set_with_reason(PyObject *type, const char *op, const char *name, co
 
 int ac_raise_from_live(PyObject *type, const char *op, const char *name, const char *text) {
     PyObject *old_type, *cause, *traceback, *new_type, *exception, *new_traceback;
+    if (!PyErr_Occurred()) { /* a producer that fails without saying why */
+        PyErr_Format(type, "%s: %s: %s", op, name, text);
+        return -1;
+    }
     if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) return -1;
     PyErr_Fetch(&old_type, &cause, &traceback);
     PyErr_NormalizeException(&old_type, &cause, &traceback);
