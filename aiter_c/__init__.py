@@ -3,6 +3,17 @@
 Importing touches no device, no environment variable but its own switches, and neither torch nor NumPy.
 """
 
+try:
+    import aiter_c._C  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "aiter_c._C":
+        raise
+    raise ModuleNotFoundError(
+        "aiter_c._C, the compiled part of the package, is not in this folder. At the root of a checkout the source "
+        "folder aiter_c/ shadows an installed package: run `pip install -e .` there, or start Python elsewhere.",
+        name=error.name,
+    ) from None
+
 from aiter_c._C import (
     Array,
     DeviceError,

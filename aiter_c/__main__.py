@@ -4,13 +4,6 @@ import argparse
 import sys
 
 
-def _source_folder_hint(error):
-    return (
-        f"{error}\n\nThe extension aiter_c._C is not built here. In a source folder, `aiter_c/` shadows an installed "
-        "package: run `pip install -e .` in it, or start Python from another folder."
-    )
-
-
 def main(argv=None):
     """Parses the command line and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m aiter_c", description=__doc__.split(".")[0])

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from interpreter import run_python, script
+
+import aiter_c
 
 pytestmark = pytest.mark.isolated
 
@@ -102,3 +106,12 @@ def test_two_interpreters_are_refused_or_right() -> None:
     )
     done = run_python("-c", code, check=False)
     assert done.returncode in (0, 1) and ("alive" in done.stdout or "Error" in done.stderr)
+
+
+def test_a_source_folder_without_the_extension_says_what_to_do(tmp_path: Path) -> None:
+    """At the root of a checkout `aiter_c/` shadows an installed package."""
+    package = Path(aiter_c.__file__).parent
+    shutil.copytree(package, tmp_path / "aiter_c", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    done = run_python("-S", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import aiter_c", check=False)
+    assert done.returncode == 1
+    assert "shadows an installed package: run `pip install -e .` there" in done.stderr

@@ -1,5 +1,7 @@
 #include "tensor.h"
 
+#include <string.h>
+
 #include "argparse.h"
 #include "array.h"
 #include "errors.h"
@@ -180,9 +182,20 @@ done:
     return capsule;
 }
 
+/* A legacy capsule cannot say that its memory is read-only. Frameworks whose tensors are always writable are trusted
+ * with an output, others (JAX's arrays are immutable) are not. 1, 0, or -1 with an exception. */
+static int is_always_writable(PyTypeObject *type) {
+    PyObject *module = PyObject_GetAttrString((PyObject *)type, "__module__");
+    const char *text = module && PyUnicode_Check(module) ? PyUnicode_AsUTF8AndSize(module, NULL) : "";
+    int result = !text || !module ? -1 : strncmp(text, "torch", 5) == 0 || strncmp(text, "cupy", 4) == 0;
+    Py_XDECREF(module);
+    return result;
+}
+
 /* The managed tensor is ours from the renaming on: the capsule's destructor then leaves it alone. */
-static int import_dlpack(const ac_state_t *state, const char *op, const char *name, PyObject *object,
+static int import_dlpack(const ac_state_t *state, const char *op, const char *name, PyObject *object, unsigned flags,
                          ac_tensor_t *out_tensor) {
+    int writable = 1;
     int result = -1;
     PyObject *capsule = call_dlpack(state, object);
     if (!capsule) return ac_raise_from_live(PyExc_BufferError, op, name, refused);
@@ -196,7 +209,10 @@ static int import_dlpack(const ac_state_t *state, const char *op, const char *na
             out_tensor->legacy = NULL;
             goto done;
         }
+        if (flags & AC_TENSOR_OUTPUT) writable = is_always_writable(Py_TYPE(object));
+        if (writable < 0) goto done;
         result = view_from_dlpack(op, name, &out_tensor->legacy->dl_tensor, &out_tensor->view);
+        out_tensor->view.read_only = !writable;
     } else {
         PyErr_Format(PyExc_BufferError, "%s: %s: expected a fresh DLPack capsule from __dlpack__, got %R", op, name,
                      capsule);
@@ -219,7 +235,7 @@ static int import_by_path(ac_state_t *state, const char *op, const char *name, P
     switch (entry.path) {
     case AC_PATH_OWN: ac_array_view(object, &out_tensor->view); return 0;
     case AC_PATH_NUMPY: return ac_numpy_view(op, name, object, &out_tensor->view);
-    case AC_PATH_DLPACK: return import_dlpack(state, op, name, object, out_tensor);
+    case AC_PATH_DLPACK: return import_dlpack(state, op, name, object, flags, out_tensor);
     default: return ac_expected(op, name, "a tensor (DLPack or NumPy)", object);
     }
 }
