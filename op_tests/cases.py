@@ -1,9 +1,10 @@
-"""The lists of cases that tests and benches share. Everything is deterministic: the same commit gives the same ids.
+"""The lists of cases. Everything is deterministic: the same commit gives the same ids.
 
 SMOKE   one of everything, seconds: other architectures, sanitizers and planted faults run it.
 CORNER  the corners by name: every head count, every dtype mix, every border of pages, lists and splits.
 SWEEP   random mixes of all features, from a fixed seed; fills the suite up to TOTAL cases.
-PERF    the shapes of the bench.
+
+The shapes of the bench are in aiter_c.testing.perf.
 """
 
 from __future__ import annotations
@@ -222,9 +223,3 @@ CORNER = _unique(_heads() + _query_lengths() + _dtypes() + _pages_and_lists() + 
 _NAMED = _unique(SMOKE + CORNER)
 SWEEP = _sweep(TOTAL - len(_NAMED))
 ALL = _NAMED + SWEEP
-
-#: (batch, heads, KV length) of the issue's section 4, over bf16 and fp8 caches.
-PERF = [
-    MlaCase(heads=h, q_lens=(1,) * b, kv_lens=(n,) * b, page_size=64, q_dtype="bfloat16", kv_dtype=k, splits=None)
-    for (b, h, n), k in product(((1, 16, 8192), (1, 128, 8192), (16, 16, 4096)), ("bfloat16", "float8_e4m3fn"))
-]

@@ -9,6 +9,7 @@ from partials import check_partials
 
 import aiter_c
 from aiter_c.testing import MlaCase, build_inputs, run_case
+from aiter_c.testing.perf import OTHERS, TARGETS
 
 # Splits that leave partials behind, over everything that shapes them.
 PARTIAL_CASES = [case for case in SMOKE + CORNER if case.splits != 1 and sum(case.kv_lens) < 1200][::7]
@@ -30,6 +31,12 @@ def test_case(case: MlaCase) -> None:
 def test_partials(case: MlaCase) -> None:
     """Partial s of a request is the softmax over its run of the list; -inf where the run holds nothing for a row."""
     check_partials(run_case(case))
+
+
+@pytest.mark.parametrize("case", TARGETS + OTHERS, ids=lambda case: case.id)
+def test_the_shapes_of_the_bench(case: MlaCase) -> None:
+    """Long lists, automatic splits: what is timed is right."""
+    run_case(case)
 
 
 def test_there_are_5000_cases() -> None:

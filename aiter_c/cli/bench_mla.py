@@ -1,14 +1,12 @@
 """python -m aiter_c bench mla_decode: time against the machine's roofline and against the peers, in one run.
 
-Floor of a call = max(bytes / memory read, FLOP / arithmetic), with every cache row and every query and output row once:
-bytes = b*L*576*itemsize + b*H*(576 + 512)*2, FLOP = 2*b*H*L*(576 + 512). The ceilings are measured first, on the same
-threads; "% of roofline" is against the arithmetic that the kernel uses, "% of bf16" against bf16 dots, which Intel's
-processors do at half the rate of fp32 multiply-adds. Every shape runs over several pools in turn that together exceed
-the caches, in shuffled pages of 16 tokens.
+Floor of a call = max(bytes / memory read, FLOP / arithmetic), see aiter_c.testing.perf. The ceilings are measured
+first, on the same threads; "% of roofline" is against the arithmetic that the kernel uses, "% of bf16" against bf16
+dots, which Intel's processors do at half the rate of fp32 multiply-adds. Every shape runs over several pools in turn
+that together exceed the caches, in shuffled pages of 16 tokens.
 """
 
 import sys
-from dataclasses import asdict, dataclass
 
 import ml_dtypes
 import numpy as np
@@ -25,25 +23,11 @@ from aiter_c.cli.report import (
     write_json,
 )
 from aiter_c.cli.timing import median_seconds
+from aiter_c.testing.perf import GROWTH, OTHERS, TARGETS, least_work
 
 _PAGE = 16
 _POOL_BYTES = 640 << 20  # of all pools of a shape together
 _MAX_POOLS = 48
-
-
-@dataclass(frozen=True)
-class Shape:
-    """b requests of L keys each, H heads, one query row."""
-
-    batch: int
-    heads: int
-    length: int
-    kv_dtype: str = "bfloat16"
-
-
-_TARGETS = [(1, 16, 8192), (1, 128, 8192), (16, 16, 4096)]
-_OTHERS = [(1, 4, 8192), (4, 32, 2048), (16, 128, 1024), (1, 16, 1024)]
-_GROWTH = [(batch, 16, 4096) for batch in (1, 2, 3, 4, 8, 16)]
 
 
 def _random_bits(rng, count, dtype):
@@ -53,13 +37,14 @@ def _random_bits(rng, count, dtype):
 
 
 class Problem:
-    """The arguments of one call, over `pools` caches of distinct memory."""
+    """The arguments of one call of a case with equal KV lengths, over `pools` caches of distinct memory."""
 
-    def __init__(self, shape, pools):
-        rng = np.random.default_rng(shape.length + shape.heads)
-        dtype = np.dtype(getattr(ml_dtypes, shape.kv_dtype))
-        b, h, n = shape.batch, shape.heads, shape.length
+    def __init__(self, case, pools):
+        b, h, n = case.batch, case.heads, case.kv_lens[0]
+        rng = np.random.default_rng(n + h)
+        dtype = np.dtype(getattr(ml_dtypes, case.kv_dtype))
         tokens = b * n
+        self.case = case
         self.pools = [_random_bits(rng, tokens * 576, dtype).reshape(tokens, 1, 1, 576) for _ in range(pools)]
         pages = rng.permutation(tokens // _PAGE).astype(np.int32)
         self.slots = (pages[:, None] * _PAGE + np.arange(_PAGE, dtype=np.int32)).reshape(b, n)
@@ -77,22 +62,24 @@ class Problem:
         """One closure per pool."""
         return [lambda pool=pool: aiter_c.mla_decode_fwd(self.q, pool, self.o, *self.arguments) for pool in self.pools]
 
-    def plan(self, shape):
+    def plan(self):
         """The plan that these calls get."""
-        b, h, n = shape.batch, shape.heads, shape.length
-        return aiter_c.mla_plan(b, h, 1, 1, "bfloat16", shape.kv_dtype, max_kv_len=n)
+        case = self.case
+        return aiter_c.mla_plan(case.batch, case.heads, 1, 1, "bfloat16", case.kv_dtype, max_kv_len=case.kv_lens[0])
 
 
-def _measure(shape, ceilings):
-    itemsize = np.dtype(getattr(ml_dtypes, shape.kv_dtype)).itemsize
-    b, h, n = shape.batch, shape.heads, shape.length
-    cache_bytes = b * n * 576 * itemsize
-    num_bytes, flop = cache_bytes + b * h * (576 + 512) * 2, 2 * b * h * n * (576 + 512)
-    problem = Problem(shape, int(min(_MAX_POOLS, max(2, _POOL_BYTES // cache_bytes))))
-    plan = problem.plan(shape)
+def _measure(case, ceilings):
+    num_bytes, flop = least_work(case)
+    problem = Problem(case, int(min(_MAX_POOLS, max(2, _POOL_BYTES // num_bytes))))
+    plan = problem.plan()
     seconds = median_seconds(problem.calls())
     floor = roofline_seconds(ceilings, arithmetic_of(plan.stage1), num_bytes, flop)
-    row = asdict(shape) | {
+    row = {
+        "batch": case.batch,
+        "heads": case.heads,
+        "length": case.kv_lens[0],
+        "kv_dtype": case.kv_dtype,
+        "kernel": plan.stage1,
         "splits": plan.num_kv_splits,
         "path": "stage 1" if plan.writes_output else "stage 1 + 2",
         "ms": seconds * 1e3,
@@ -124,8 +111,8 @@ def _time_peers(torch, vllm, problem, seconds):
 
 
 _COLUMNS = {
-    "batch": "d", "heads": "d", "length": "d", "kv_dtype": "", "splits": "d", "path": "", "ms": ".3f", "GB/s": ".1f",
-    "GFLOP/s": ".0f", "% of roofline": ".0f",
+    "batch": "d", "heads": "d", "length": "d", "kv_dtype": "", "kernel": "", "splits": "d", "path": "", "ms": ".3f",
+    "GB/s": ".1f", "GFLOP/s": ".0f", "% of roofline": ".0f",
 }  # fmt: skip
 _OPTIONAL_COLUMNS = {
     "% of bf16": ".0f",
@@ -144,13 +131,10 @@ def run(arguments):
         torch.set_num_threads(aiter_c.get_num_threads())
     ceilings = measure_ceilings()
     print(ceilings_text(ceilings), file=sys.stderr)
-    shapes = [Shape(*dims, kv) for dims in _TARGETS for kv in ("bfloat16", "float8_e4m3fn")]
-    if not arguments.quick:
-        shapes += [Shape(*dims) for dims in _OTHERS]
     rows = []
-    for shape in progress(shapes, "mla_decode"):
-        row, problem, seconds = _measure(shape, ceilings)
-        if torch and shape.kv_dtype == "bfloat16":
+    for case in progress(TARGETS if arguments.quick else TARGETS + OTHERS, "mla_decode"):
+        row, problem, seconds = _measure(case, ceilings)
+        if torch and case.kv_dtype == "bfloat16":
             row |= _time_peers(torch, vllm, problem, seconds)
         rows.append(row)
     known = {name: spec for name, spec in _OPTIONAL_COLUMNS.items() if any(name in row for row in rows)}
@@ -158,9 +142,9 @@ def run(arguments):
 
     growth = []
     if not arguments.quick:
-        for dims in progress(_GROWTH, "growth"):
-            row, _, seconds = _measure(Shape(*dims), ceilings)
-            per_request = seconds / dims[0]
+        for case in progress(GROWTH, "growth"):
+            row, _, seconds = _measure(case, ceilings)
+            per_request = seconds / case.batch
             row["x of batch 1"] = growth[0]["seconds per request"] / per_request if growth else 1.0
             growth.append(row | {"seconds per request": per_request})
         print("\nThroughput as the batch grows, against batch times the speed of one request:")

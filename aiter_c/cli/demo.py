@@ -20,6 +20,7 @@ from aiter_c.cli.report import (
 )
 from aiter_c.cli.timing import median_seconds
 from aiter_c.testing import MlaCase, run_case
+from aiter_c.testing.perf import least_work
 
 HEADS = (128, 64, 32, 16, 12, 8, 4)
 KV_LENS = (1337, 512, 700, 64)  # ragged, and 1337 is no multiple of the page size
@@ -43,19 +44,6 @@ def _cases():
         yield label, case
 
 
-def _work(case):
-    """(bytes, FLOP): every cache, query and output row once, the causal triangle counted exactly."""
-    pairs = sum(
-        min(max(length - q_len + i + 1, 0), length)
-        for q_len, length in zip(case.q_lens, case.kv_lens, strict=True)
-        for i in range(q_len)
-    )
-    itemsize = 1 if case.kv_is_fp8 else 2
-    cache_bytes = sum(case.kv_lens) * case.head_dim * itemsize
-    row_bytes = case.num_rows * case.heads * (case.head_dim + 512) * 2
-    return cache_bytes + row_bytes, 2 * pairs * case.heads * (case.head_dim + 512)
-
-
 def _run_case(label, case, ceilings):
     result = run_case(case)  # raises where a single element lies outside the tolerance
     arguments = result.inputs.arguments()
@@ -65,7 +53,7 @@ def _run_case(label, case, ceilings):
         num_kv_splits=case.splits, max_kv_len=max(case.kv_lens), return_lse=True,
     )  # fmt: skip
     early = result.logits is result.o
-    floor = roofline_seconds(ceilings, arithmetic_of(plan.stage1), *_work(case))
+    floor = roofline_seconds(ceilings, arithmetic_of(plan.stage1), *least_work(case))
     return {
         "shape": f"b {case.batch}  H {case.heads:<3}  q {case.served_q_len}  kv {case.kv_dtype}",
         "splits": label,
