@@ -167,7 +167,7 @@ static inline __attribute__((always_inline)) void ENGINE(output_tile)(const floa
                                                                       const float *rescale, float *acc,
                                                                       ENGINE(ahead_t) *ahead, const int rows) {
     v_t sum[AC_PV_ROWS][AC_PV_VECS];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int c = 0; c < AC_PV_VECS; c++)
@@ -179,7 +179,7 @@ static inline __attribute__((always_inline)) void ENGINE(output_tile)(const floa
             v_t columns[AC_PV_VECS];
 #pragma GCC unroll 4
             for (int c = 0; c < AC_PV_VECS; c++) columns[c] = v_load(value + c * AC_LANES);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int r = 0; r < rows; r++) {
                 v_t weight = v_broadcast(p + r);
 #pragma GCC unroll 4
@@ -187,7 +187,7 @@ static inline __attribute__((always_inline)) void ENGINE(output_tile)(const floa
             }
         }
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int c = 0; c < AC_PV_VECS; c++) v_store(acc + r * AC_MLA_DV + c * AC_LANES, sum[r][c]);
@@ -204,7 +204,11 @@ static void ENGINE(output)(ENGINE(local_t) *local, int first_row, int num_rows, 
                                 local->acc + row * AC_MLA_DV + column, ahead, AC_PV_ROWS);
         float *acc = local->acc + row * AC_MLA_DV + column;
         const float *p = local->scores + row, *rescale = local->rescale + row;
-        switch (num_rows - row) {
+        switch (num_rows - row) { /* fewer than AC_PV_ROWS, which is 4 or 6 */
+#if AC_PV_ROWS > 4
+        case 5: ENGINE(output_tile)(p, value, stride, units, rescale, acc, ahead, 5); break;
+        case 4: ENGINE(output_tile)(p, value, stride, units, rescale, acc, ahead, 4); break;
+#endif
         case 3: ENGINE(output_tile)(p, value, stride, units, rescale, acc, ahead, 3); break;
         case 2: ENGINE(output_tile)(p, value, stride, units, rescale, acc, ahead, 2); break;
         case 1: ENGINE(output_tile)(p, value, stride, units, rescale, acc, ahead, 1); break;

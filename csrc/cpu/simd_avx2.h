@@ -7,7 +7,7 @@
 #define AC_LANES 8
 #define AC_QK_VECS 2
 #define AC_QK_TOKENS 6
-#define AC_PV_ROWS 4
+#define AC_PV_ROWS 6
 #define AC_PV_VECS 2
 
 typedef __m256 v_t;
