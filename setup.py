@@ -42,10 +42,12 @@ if VARIANT not in VARIANTS:
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
 AVX512BF16 = [*AVX512, "-mavx512vbmi", "-mavx512bf16"]
+AMX = [*AVX512BF16, "-mamx-tile", "-mamx-bf16"]
 ARCH_FLAGS = {  # the only files that may use more than the baseline; chosen at run time
     "csrc/cpu/kernels_avx2.c": AVX2,
     "csrc/cpu/kernels_avx512.c": AVX2 if VARIANT == "emulated" else AVX512,
     "csrc/cpu/kernels_avx512bf16.c": AVX2 if VARIANT == "emulated" else AVX512BF16,
+    "csrc/cpu/kernels_amx.c": AVX2 if VARIANT == "emulated" else AMX,
 }
 
 

@@ -140,6 +140,7 @@ class _Ceilings(TypedDict):
     read_bytes_per_s: float
     f32_flop_per_s: float
     bf16_flop_per_s: float
+    amx_flop_per_s: float
 
 def mla_decode_plan(
     q: _Tensor,

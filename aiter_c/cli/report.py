@@ -52,19 +52,21 @@ def measure_ceilings():
 
 def ceilings_text(ceilings):
     """One line for a person."""
-    read, f32, bf16 = (ceilings[name] / 1e9 for name in ("read_bytes_per_s", "f32_flop_per_s", "bf16_flop_per_s"))
+    read = ceilings["read_bytes_per_s"] / 1e9
+    kinds = {"fp32 multiply-add": "f32_flop_per_s", "bf16 dot": "bf16_flop_per_s", "AMX": "amx_flop_per_s"}
+    compute = [f"{name} {ceilings[key] / 1e9:.0f} GFLOP/s" for name, key in kinds.items() if ceilings[key]]
     return (
         f"{_C.cpu_arch()}, {_C.get_num_threads()} threads; ceilings measured now: memory read {read:.1f} GB/s, "
-        f"fp32 multiply-add {f32:.0f} GFLOP/s, bf16 dot " + (f"{bf16:.0f} GFLOP/s" if bf16 else "none on this path")
+        + ", ".join(compute)
     )
 
 
 def roofline_seconds(ceilings, compute, num_bytes, flop):
     """The least time for a call: every byte once at the memory ceiling, or every operation at the `compute` ceiling
-    ("f32_flop_per_s" or "bf16_flop_per_s"), whichever is longer."""
+    ("f32_flop_per_s", "bf16_flop_per_s" or "amx_flop_per_s"), whichever is longer."""
     return max(num_bytes / ceilings["read_bytes_per_s"], flop / ceilings[compute])
 
 
 def arithmetic_of(kernel):
-    """Which ceiling limits a kernel of the kernel table: the dot engine's name says so."""
-    return "bf16_flop_per_s" if "_dot_" in kernel else "f32_flop_per_s"
+    """Which ceiling limits a kernel of the kernel table: its name says the engine."""
+    return "bf16_flop_per_s" if "_dot_" in kernel else "amx_flop_per_s" if "_amx" in kernel else "f32_flop_per_s"

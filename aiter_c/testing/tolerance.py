@@ -68,5 +68,5 @@ P_ROUNDING = {
 
 
 def p_dtype_of(kernel: str) -> str:
-    """The type of p in a kernel, by its name in the kernel table: the dot engine multiplies bf16 pairs."""
-    return "bfloat16" if "_dot_" in kernel else "float32"
+    """The type of p in a kernel, by its name in the kernel table: the dot and AMX engines multiply bf16 pairs."""
+    return "float32" if "_f32_" in kernel else "bfloat16"

@@ -8,7 +8,7 @@
 typedef enum ac_op_t { AC_OP_MLA_DECODE, AC_OP_MLA_MERGE } ac_op_t;
 
 /* Every CPU architecture also runs the kernels of those before it, and takes the last that serves the request. */
-typedef enum ac_arch_t { AC_CPU_PORTABLE, AC_CPU_AVX2, AC_CPU_AVX512, AC_CPU_AVX512BF16, AC_ARCH_COUNT } ac_arch_t;
+typedef enum ac_arch_t { AC_CPU_PORTABLE, AC_CPU_AVX2, AC_CPU_AVX512, AC_CPU_AVX512BF16, AC_CPU_AMX, AC_ARCH_COUNT } ac_arch_t;
 
 typedef enum ac_kv_format_t {
     AC_KV_PLAIN,      /* rows of one dtype */

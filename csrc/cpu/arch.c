@@ -1,3 +1,7 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* syscall */
+#endif
+
 #include "cpu.h"
 
 #include <stdio.h>
@@ -7,9 +11,27 @@
 
 #if AC_CPU_X86
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
 static ac_arch_t arch = AC_CPU_PORTABLE;
+
+#if AC_CPU_X86
+/* AMX's tiles are saved by the system only for a process that asked; threads started later inherit the permission. */
+static int may_use_amx(void) {
+#if defined(__linux__)
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18, AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24 };
+    unsigned eax, ebx, ecx, edx;
+    if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || !(edx & AMX_BF16) || !(edx & AMX_TILE)) return 0;
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+    return 0;
+#endif
+}
+#endif
 
 bool ac_cpu_has_arch(ac_arch_t wanted) {
 #if AC_CPU_X86
@@ -22,8 +44,9 @@ bool ac_cpu_has_arch(ac_arch_t wanted) {
     int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     if (wanted == AC_CPU_AVX512) return avx512;
-    if (wanted == AC_CPU_AVX512BF16)
-        return avx512 && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bf16");
+    int avx512bf16 = avx512 && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bf16");
+    if (wanted == AC_CPU_AVX512BF16) return avx512bf16;
+    if (wanted == AC_CPU_AMX) return avx512bf16 && may_use_amx();
 #endif
     return wanted == AC_CPU_PORTABLE;
 }
@@ -49,6 +72,8 @@ static ac_arch_t best_avx512(const char **out_reason) {
     if (!ac_cpu_has_arch(AC_CPU_AVX512)) return AC_CPU_AVX2;
     *out_reason = "the processor lacks the VBMI or BF16 part of AVX-512";
     if (!ac_cpu_has_arch(AC_CPU_AVX512BF16)) return AC_CPU_AVX512;
+    *out_reason = "the processor has AMX";
+    if (ac_cpu_has_arch(AC_CPU_AMX)) return AC_CPU_AMX;
 #if AC_CPU_X86
     *out_reason = "the processor's bf16 dot is slower than its fp32 multiply-add";
     if (__builtin_cpu_is("intel")) return AC_CPU_AVX512;
@@ -69,8 +94,8 @@ int ac_cpu_choose_arch(const char *forced, const char **out_reason, ac_error_t *
         arch = best_arch(out_reason);
         return 0;
     }
-    char expected[64] = "";
-    for (int i = AC_CPU_PORTABLE; i <= AC_CPU_AVX512BF16; i++) {
+    char expected[96] = "";
+    for (int i = AC_CPU_PORTABLE; i <= AC_CPU_AMX; i++) {
         const char *name = ac_arch_name((ac_arch_t)i);
         if (!may_force((ac_arch_t)i)) continue;
         if (strcmp(forced, name) == 0) {

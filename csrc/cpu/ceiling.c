@@ -73,6 +73,36 @@ DEFINE_FMA(avx512, 16, AVX512)
 #define MULTIPLY_ADD(sum) (vector_t)_mm512_dpbf16_ps((__m512)sum, (__m512bh)(__m512i)by, (__m512bh)(__m512i)plus)
 DEFINE_FMA(bf16, 16, AVX512BF16)
 #undef MULTIPLY_ADD
+
+#include "amx.h"
+#define TILE_LOOPS 40000
+#define TILE_FLOP (2.0 * 16 * 16 * 32)
+
+/* Four independent sums, as in the kernels. */
+__attribute__((target("amx-tile,amx-bf16"))) static void tiles_amx(const void *params, int64_t item, void *local) {
+    const work_t *work = params;
+    uint32_t words[AC_TILE_ROWS * AC_TILE_WORDS];
+    for (int i = 0; i < AC_TILE_ROWS * AC_TILE_WORDS; i++) words[i] = 0x3f003f00; /* 0.5, twice */
+    ac_tile_config_t config = {.palette = 1};
+    for (int i = 0; i < 8; i++) config.rows[i] = AC_TILE_ROWS, config.row_bytes[i] = 4 * AC_TILE_WORDS;
+    AC_TILE_CONFIGURE(&config);
+    AC_TILE_ZERO(0);
+    AC_TILE_ZERO(1);
+    AC_TILE_ZERO(2);
+    AC_TILE_ZERO(3);
+    AC_TILE_LOAD(4, words, 64);
+    AC_TILE_LOAD(5, words, 64);
+    for (int i = 0; i < TILE_LOOPS; i++) {
+        AC_TILE_DOT(0, 4, 5);
+        AC_TILE_DOT(1, 4, 5);
+        AC_TILE_DOT(2, 4, 5);
+        AC_TILE_DOT(3, 4, 5);
+    }
+    AC_TILE_STORE(3, words, 64);
+    AC_TILE_RELEASE();
+    work->sums[item] = words[0];
+    (void)local;
+}
 #endif
 #endif
 
@@ -123,6 +153,12 @@ int ac_cpu_measure_ceilings(ac_cpu_ceilings_t *out_ceilings, ac_error_t *error) 
         if (best_seconds(dot, &work, items, &seconds, error) < 0) goto done;
         out_ceilings->bf16_flop_per_s = (double)items * LOOPS * CHAINS * 4 * lanes / seconds;
     }
+#if defined(__x86_64__) && !defined(AC_EMULATE_AVX512)
+    if (ac_cpu_arch() == AC_CPU_AMX) {
+        if (best_seconds(tiles_amx, &work, items, &seconds, error) < 0) goto done;
+        out_ceilings->amx_flop_per_s = (double)items * TILE_LOOPS * 4 * TILE_FLOP / seconds;
+    }
+#endif
     failed = 0;
 done:
     free(buffer);

@@ -13,6 +13,7 @@
 
 #define AC_CPU_KERNEL(name) void name(const void *params, int64_t index, void *local)
 
+AC_CPU_KERNEL(ac_cpu_mla_decode_amx);
 AC_CPU_KERNEL(ac_cpu_mla_decode_dot_avx512bf16);
 AC_CPU_KERNEL(ac_cpu_mla_decode_f32_avx512);
 AC_CPU_KERNEL(ac_cpu_mla_merge_avx512);

@@ -1,11 +1,12 @@
 /* MLA decode of one work item: scores, online softmax and output of a tile of rows over one run of KV, which is read
- * once. Compiled once per engine and instruction set; mla_f32.inc.h and mla_dot.inc.h include it behind
+ * once. Compiled once per engine and instruction set; mla_f32.inc.h, mla_dot.inc.h and mla_amx.inc.h include it behind
  *
  *   ENGINE(name)     name with the engine's suffix
  *   AC_PAIR          elements in a word: 1 (fp32), or 2 (bf16 that are multiplied and summed in one step)
  *   AC_BLOCK         keys that are resident at a time
- *   QK_VECS, QK_TOKENS, QK_CHUNKS   register tile of the scores, and the chunks in which a key is walked
- *   v_mac(a, b, c)   c + the product of the words a and b
+ *   AC_TILES         the file with ENGINE(score), ENGINE(output) and ENGINE(count_runs): mla_register_tiles.inc.h, which
+ *                    wants QK_VECS, QK_TOKENS, QK_CHUNKS (register tile of the scores, chunks in which a key is walked)
+ *                    and v_mac(a, b, c) = c + the product of the words a and b; or mla_amx_tiles.inc.h
  *   ENGINE(local_t)  the scratch: query, keys, scores, acc, top, sum, rescale, row (and what the engine adds)
  *   ENGINE(load_query), ENGINE(load_block), ENGINE(values), ENGINE(store_p), ENGINE(order_columns)   see there
  *
@@ -15,7 +16,6 @@
 
 #define ROWS AC_LOCAL_ROWS
 #define WORDS (AC_LOCAL_KEY / AC_PAIR)     /* of a key; the stride also where the rope part is absent */
-#define COLUMNS (AC_PV_VECS * AC_LANES)    /* of the output's register tile */
 #define RUN 4                              /* steps between two prefetches; divides every chunk of a key */
 #define LINE 64                            /* bytes of a cache line */
 #define DIV_UP(a, b) (((a) + (b)-1) / (b))
@@ -82,62 +82,6 @@ static void ENGINE(load_queries)(const ac_mla_decode_params_t *p, const ac_cpu_m
     }
 }
 
-/* Adds the sum over a chunk of `words` words to the scores of `vectors` vectors of rows with QK_TOKENS keys. */
-static inline __attribute__((always_inline)) void ENGINE(score_tile)(const float *query, const float *key, int words,
-                                                                     int is_first, v_t scale, ENGINE(ahead_t) *ahead,
-                                                                     float *score, const int vectors) {
-    v_t sum[QK_VECS][QK_TOKENS];
-#pragma GCC unroll 16
-    for (int t = 0; t < QK_TOKENS; t++)
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) sum[v][t] = v_zero();
-    for (int run = 0; run < words; run += RUN) {
-        ENGINE(prefetch)(ahead);
-        for (int w = 0; w < RUN; w++, query += AC_LANES, key++) {
-            v_t q[QK_VECS];
-#pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++) q[v] = v_load(query + v * WORDS * AC_LANES);
-#pragma GCC unroll 16
-            for (int t = 0; t < QK_TOKENS; t++) {
-                v_t k = v_broadcast(key + t * WORDS);
-#pragma GCC unroll 4
-                for (int v = 0; v < vectors; v++) sum[v][t] = v_mac(q[v], k, sum[v][t]);
-            }
-        }
-    }
-#pragma GCC unroll 16
-    for (int t = 0; t < QK_TOKENS; t++)
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) {
-            float *to = score + t * ROWS + v * AC_LANES;
-            v_t total = is_first ? sum[v][t] : v_add(v_load(to), sum[v][t]);
-            v_store(to, v_mul(total, scale));
-        }
-}
-
-/* Scores of the vectors [first, last) of rows with the block's keys, one chunk of the words after the other: a chunk of
- * the queries stays in the L1 while all keys pass over it, and a sum of short sums rounds less than one long one (the LSE
- * of a row with one key is its score, however close to zero that comes). The last register tile may cover keys behind the
- * block's end: leftovers in the scratch, whose scores nothing reads. */
-static void ENGINE(score)(const ENGINE(walk_t) *walk, ENGINE(local_t) *local, int first, int last, int num_tokens,
-                          ENGINE(ahead_t) *ahead) {
-    int words = walk->words / QK_CHUNKS;
-    for (int chunk = 0; chunk < QK_CHUNKS; chunk++) {
-        v_t scale = v_set1(chunk + 1 == QK_CHUNKS ? walk->score_scale : 1);
-        for (int v = first; v < last; v += QK_VECS) {
-            const float *query = local->query + (v * WORDS + chunk * words) * AC_LANES;
-            for (int t = 0; t < num_tokens; t += QK_TOKENS) {
-                const float *key = local->keys + t * WORDS + chunk * words;
-                float *score = local->scores + t * ROWS + v * AC_LANES;
-                if (v + QK_VECS <= last)
-                    ENGINE(score_tile)(query, key, words, chunk == 0, scale, ahead, score, QK_VECS);
-                else /* QK_VECS is 1 or 2 */
-                    ENGINE(score_tile)(query, key, words, chunk == 0, scale, ahead, score, 1);
-            }
-        }
-    }
-}
-
 /* Online softmax of the vectors [first, last) of rows: scores become probabilities relative to the running maximum,
  * in words. A NaN score is left out of the maximum but makes its row's sum NaN. While a row has seen nothing but
  * -inf, its base is finite, so that its probabilities are 0 and not NaN. */
@@ -161,61 +105,7 @@ static void ENGINE(softmax)(ENGINE(local_t) *local, int first, int last, int num
     }
 }
 
-/* acc = acc * rescale + P V for `rows` rows and COLUMNS columns. */
-static inline __attribute__((always_inline)) void ENGINE(output_tile)(const float *p, const float *value,
-                                                                      int value_stride, int units,
-                                                                      const float *rescale, float *acc,
-                                                                      ENGINE(ahead_t) *ahead, const int rows) {
-    v_t sum[AC_PV_ROWS][AC_PV_VECS];
-#pragma GCC unroll 8
-    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-        for (int c = 0; c < AC_PV_VECS; c++)
-            sum[r][c] = v_mul(v_load(acc + r * AC_MLA_DV + c * AC_LANES), v_broadcast(rescale + r));
-    for (int u = 0; u < units; u += RUN) {
-        int run = units - u < RUN ? units - u : RUN;
-        ENGINE(prefetch)(ahead);
-        for (int i = 0; i < run; i++, p += ROWS, value += value_stride) {
-            v_t columns[AC_PV_VECS];
-#pragma GCC unroll 4
-            for (int c = 0; c < AC_PV_VECS; c++) columns[c] = v_load(value + c * AC_LANES);
-#pragma GCC unroll 8
-            for (int r = 0; r < rows; r++) {
-                v_t weight = v_broadcast(p + r);
-#pragma GCC unroll 4
-                for (int c = 0; c < AC_PV_VECS; c++) sum[r][c] = v_mac(weight, columns[c], sum[r][c]);
-            }
-        }
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-        for (int c = 0; c < AC_PV_VECS; c++) v_store(acc + r * AC_MLA_DV + c * AC_LANES, sum[r][c]);
-}
-
-/* Columns outside, rows inside: a slice of the values stays in the L1 while all rows pass over it. Rows before
- * first_row do not see the block and are not touched: its values may be NaN. */
-static void ENGINE(output)(ENGINE(local_t) *local, int first_row, int num_rows, int units, ENGINE(ahead_t) *ahead) {
-    for (int column = 0; column < AC_MLA_DV; column += COLUMNS) {
-        int stride, row = first_row;
-        const float *value = ENGINE(values)(local, column, &stride);
-        for (; row + AC_PV_ROWS <= num_rows; row += AC_PV_ROWS)
-            ENGINE(output_tile)(local->scores + row, value, stride, units, local->rescale + row,
-                                local->acc + row * AC_MLA_DV + column, ahead, AC_PV_ROWS);
-        float *acc = local->acc + row * AC_MLA_DV + column;
-        const float *p = local->scores + row, *rescale = local->rescale + row;
-        switch (num_rows - row) { /* fewer than AC_PV_ROWS, which is 4 or 6 */
-#if AC_PV_ROWS > 4
-        case 5: ENGINE(output_tile)(p, value, stride, units, rescale, acc, ahead, 5); break;
-        case 4: ENGINE(output_tile)(p, value, stride, units, rescale, acc, ahead, 4); break;
-#endif
-        case 3: ENGINE(output_tile)(p, value, stride, units, rescale, acc, ahead, 3); break;
-        case 2: ENGINE(output_tile)(p, value, stride, units, rescale, acc, ahead, 2); break;
-        case 1: ENGINE(output_tile)(p, value, stride, units, rescale, acc, ahead, 1); break;
-        default: break;
-        }
-    }
-}
+#include AC_TILES
 
 /* Normalised rows and their LSE, final or as partials. */
 static void ENGINE(finish)(const ac_mla_decode_params_t *p, const ac_cpu_mla_item_t *item, ENGINE(local_t) *local) {
@@ -240,13 +130,6 @@ static void ENGINE(finish)(const ac_mla_decode_params_t *p, const ac_cpu_mla_ite
         for (int i = 0; i < AC_MLA_DV; i += AC_LANES)
             v_store(p->partial_o + partial * AC_MLA_DV + i, v_mul(v_load(acc + i), scale));
     }
-}
-
-/* The calls of prefetch() that score() and output() make for a block. */
-static int ENGINE(count_runs)(const ENGINE(walk_t) *walk, int vectors, int rows, int tokens) {
-    int score = walk->words / RUN * DIV_UP(vectors, QK_VECS) * DIV_UP(tokens, QK_TOKENS);
-    int output = AC_MLA_DV / COLUMNS * DIV_UP(rows, AC_PV_ROWS) * DIV_UP(DIV_UP(tokens, AC_PAIR), RUN);
-    return score + output;
 }
 
 static void ENGINE(run_item)(const void *params, int64_t index, void *scratch) {
@@ -289,7 +172,6 @@ static void ENGINE(run_item)(const void *params, int64_t index, void *scratch) {
 
 #undef ROWS
 #undef WORDS
-#undef COLUMNS
 #undef RUN
 #undef LINE
 #undef DIV_UP

@@ -64,6 +64,7 @@ static inline void order_columns_f32(float *acc) { (void)acc; }
 #define ENGINE(name) name##_f32
 #define AC_PAIR 1
 #define AC_BLOCK AC_LOCAL_F32_TOKENS
+#define AC_TILES "mla_register_tiles.inc.h"
 #define QK_VECS AC_QK_VECS
 #define QK_TOKENS AC_QK_TOKENS
 #define QK_CHUNKS 4
@@ -72,6 +73,7 @@ static inline void order_columns_f32(float *acc) { (void)acc; }
 #undef ENGINE
 #undef AC_PAIR
 #undef AC_BLOCK
+#undef AC_TILES
 #undef QK_VECS
 #undef QK_TOKENS
 #undef QK_CHUNKS

@@ -7,6 +7,7 @@
 
 static const ac_cpu_kernel_t kernels[AC_KERNEL_COUNT] = {
 #if AC_CPU_X86
+    [AC_KERNEL_MLA_DECODE_AMX] = ac_cpu_mla_decode_amx,
     [AC_KERNEL_MLA_DECODE_DOT_AVX512BF16] = ac_cpu_mla_decode_dot_avx512bf16,
     [AC_KERNEL_MLA_DECODE_F32_AVX512] = ac_cpu_mla_decode_f32_avx512,
     [AC_KERNEL_MLA_MERGE_AVX512] = ac_cpu_mla_merge_avx512,

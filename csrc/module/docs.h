@@ -67,7 +67,7 @@
 
 #define AC_DOC_get_num_threads AC_DOC(get_num_threads, "The number of CPU threads, the calling one included.")
 
-#define AC_DOC_cpu_arch AC_DOC(cpu_arch, "The CPU path in use: 'avx512bf16', 'avx512', 'avx2' or 'portable'.")
+#define AC_DOC_cpu_arch AC_DOC(cpu_arch, "The CPU path in use: 'amx', 'avx512bf16', 'avx512', 'avx2' or 'portable'.")
 
 #define AC_DOC_build_info AC_DOC(build_info, \
     "How this extension was built: version, source_hash, variant, compiler, target, limited_api, python_headers,\n" \
@@ -89,7 +89,8 @@
     "The shape of a tensor as the ops see it, as a tuple; `op` and `name` head the text of a refusal.")
 
 #define AC_DOC_cpu_ceilings AC_DOC(cpu_ceilings, \
-    "Measure this machine on the pool's threads: read_bytes_per_s, f32_flop_per_s, bf16_flop_per_s (0: no such path).")
+    "Measure this machine on the pool's threads: read_bytes_per_s, f32_flop_per_s, bf16_flop_per_s, " \
+    "amx_flop_per_s (0: no such path).")
 
 #define AC_DOC_MlaPlan \
     "A plan of MLA decode: which kernels, how many splits, how much workspace. Immutable, hashable; made by mla_plan."

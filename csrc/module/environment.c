@@ -24,7 +24,7 @@ static struct {
     char value[64];
     bool set;
 } switches[SWITCH_COUNT] = {
-    [CPU] = {"AITER_C_CPU", "CPU path: avx512bf16, avx512, avx2 or portable; unset: the best this processor has", "", false},
+    [CPU] = {"AITER_C_CPU", "CPU path: amx, avx512bf16, avx512, avx2 or portable; unset: the best this processor has", "", false},
     [NUM_THREADS] = {"AITER_C_NUM_THREADS", "CPU threads; unset: as many as the process may run on", "", false},
     [DLPACK_EXCHANGE] = {"AITER_C_DLPACK_EXCHANGE", "0: tensors come in without DLPack's C exchange API", "", false},
 #ifdef AC_FAULTS

@@ -181,6 +181,7 @@ PyObject *py_cpu_ceilings(PyObject *module, PyObject *Py_UNUSED(ignored)) {
     status = ac_cpu_measure_ceilings(&ceilings, &error);
     Py_END_ALLOW_THREADS
     if (status < 0) return ac_raise(ac_state(module), &error);
-    return Py_BuildValue("{s:d,s:d,s:d}", "read_bytes_per_s", ceilings.read_bytes_per_s, "f32_flop_per_s",
-                         ceilings.f32_flop_per_s, "bf16_flop_per_s", ceilings.bf16_flop_per_s);
+    return Py_BuildValue("{s:d,s:d,s:d,s:d}", "read_bytes_per_s", ceilings.read_bytes_per_s, "f32_flop_per_s",
+                         ceilings.f32_flop_per_s, "bf16_flop_per_s", ceilings.bf16_flop_per_s, "amx_flop_per_s",
+                         ceilings.amx_flop_per_s);
 }

@@ -1,0 +1,16 @@
+/* Kernels for AMX with bf16, beside AVX-512 with VBMI and BF16. */
+#include "kernels.h"
+
+#if AC_CPU_X86
+#include "simd_avx512.h"
+
+#include "mla_common.inc.h"
+#include "mla_bf16.inc.h"
+#include "mla_amx.inc.h"
+
+AC_CPU_KERNEL(ac_cpu_mla_decode_amx) {
+    ac_cpu_configure_tiles();
+    run_item_amx(params, index, local);
+    AC_TILE_RELEASE();
+}
+#endif
