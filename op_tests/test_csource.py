@@ -88,7 +88,6 @@ def test_files_are_short_and_say_what_they_are(path: Path) -> None:
     assert "\t" not in text and text.endswith("\n")
     if path.suffix == ".h":
         assert text.startswith("/*"), "a header begins with what it is for"
-    if path.suffix == ".h":
         guard = re.search(r"#ifndef (\w+)\n#define \1\n", text)
         assert guard and guard.group(1) == f"AC_{path.parent.name.upper()}_{path.stem.upper()}_H"
 
