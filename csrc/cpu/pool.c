@@ -32,7 +32,7 @@
 
 /* Held while an op runs or the pool changes. Guards everything up to `gate`. */
 static pthread_mutex_t run_mutex = PTHREAD_MUTEX_INITIALIZER;
-static int wanted_threads; /* 0: not set */
+static atomic_int wanted_threads; /* 0: not set; written under run_mutex, read by anyone */
 static int num_workers;    /* running */
 static pthread_t workers[MAX_THREADS];
 static void *arenas[MAX_THREADS]; /* of the calling thread and of each worker */
@@ -182,10 +182,11 @@ static void watch_forks(void) { pthread_atfork(NULL, NULL, reset_after_fork); }
 static int ensure_started(ac_error_t *error) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, watch_forks);
-    if (wanted_threads == 0) wanted_threads = count_cpus();
-    if (num_workers == wanted_threads - 1 && arenas[0]) return 0;
+    if (atomic_load(&wanted_threads) == 0) atomic_store(&wanted_threads, count_cpus());
+    int count = atomic_load(&wanted_threads) - 1;
+    if (num_workers == count && arenas[0]) return 0;
     stop_workers();
-    return start_workers(wanted_threads - 1, error);
+    return start_workers(count, error);
 }
 
 /* The process or the library goes: leave no thread and no memory behind, unless an op still runs. */
@@ -201,12 +202,10 @@ __attribute__((destructor)) static void release(void) {
 
 /* ---- the interface --------------------------------------------------------------------------------------------- */
 
+/* Without the mutex: a plan must not wait for an op that runs on another thread. */
 int ac_cpu_num_threads(void) {
-    pthread_mutex_lock(&run_mutex);
-    if (wanted_threads == 0) wanted_threads = count_cpus();
-    int count = wanted_threads;
-    pthread_mutex_unlock(&run_mutex);
-    return count;
+    int count = atomic_load(&wanted_threads);
+    return count ? count : count_cpus();
 }
 
 int ac_cpu_set_num_threads(int num_threads, ac_error_t *error) {
@@ -214,7 +213,7 @@ int ac_cpu_set_num_threads(int num_threads, ac_error_t *error) {
         return ac_fail(error, AC_ERROR_VALUE, "set_num_threads: num_threads: expected 0 (automatic) to %d, got %d",
                        MAX_THREADS, num_threads);
     pthread_mutex_lock(&run_mutex);
-    wanted_threads = num_threads; /* the next op starts them */
+    atomic_store(&wanted_threads, num_threads); /* the next op starts them */
     stop_workers();
     pthread_mutex_unlock(&run_mutex);
     return 0;
