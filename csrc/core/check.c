@@ -128,7 +128,7 @@ static extent_t extent_of(ac_arg_t arg) {
 
 int ac_check_no_overlap(const ac_arg_t *inputs, int input_count, const ac_arg_t *outputs, int output_count,
                         ac_error_t *error) {
-    extent_t taken[AC_MAX_ARGS]; /* every input, then the outputs so far */
+    extent_t taken[AC_MAX_TENSORS]; /* every input, then the outputs so far */
     for (int i = 0; i < input_count; i++) taken[i] = extent_of(inputs[i]);
     for (int i = 0; i < output_count; i++) {
         const extent_t out = extent_of(outputs[i]);

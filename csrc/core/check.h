@@ -32,7 +32,7 @@ int ac_check_pointer(ac_arg_t arg, ac_error_t *error);
 /* Writable, and no two of its elements share memory. */
 int ac_check_output(ac_arg_t arg, ac_error_t *error);
 /* No output shares memory (by extent) with an input or another output; NULL views are skipped. */
-#define AC_MAX_ARGS 24
+#define AC_MAX_TENSORS 24
 int ac_check_no_overlap(const ac_arg_t *inputs, int input_count, const ac_arg_t *outputs, int output_count,
                         ac_error_t *error);
 int ac_check_int(const char *op, const char *name, int64_t value, int64_t low, int64_t high, ac_error_t *error);
