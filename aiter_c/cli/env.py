@@ -36,8 +36,13 @@ def _framework(name, type_name):
     return f"{version}, tensors come through {_C.dlpack_path(kind)}"
 
 
+def _runtime(available, devices, reason):
+    return f"on, {devices} device{'s' if devices != 1 else ''}" if available else f"off: {reason}"
+
+
 def collect():
     """Everything as nested dicts of strings and numbers."""
+    runtime = _C.runtime_info()
     build = dict(_C.build_info())
     sources = _state_of_sources(build["source_hash"])
     if sources is not None:
@@ -46,10 +51,10 @@ def collect():
         "aiter_c": {"version": aiter_c.__version__, "path": str(Path(aiter_c.__file__).parent), **build},
         "python": {"version": sys.version.split()[0], "implementation": platform.python_implementation()},
         "system": {"platform": platform.platform(), "machine": platform.machine(), "cpus": os.cpu_count()},
-        "cpu": {"path": _C.cpu_arch(), "threads": _C.get_num_threads()},
-        "runtimes": dict(_C.runtime_info()),
+        "cpu": {"path": runtime["cpu_arch"], "because": runtime["cpu_reason"], "threads": runtime["num_threads"]},
+        "runtimes": {name: _runtime(**facts) for name, facts in runtime["runtimes"].items()},
         "frameworks": {name: _framework(name, kind) for name, kind in _FRAMEWORKS.items()},
-        "environment": {name: str(value) for name, value in _C.environment().items()},
+        "environment": {name: "unset" if value is None else value for name, (value, _) in _C.environment().items()},
     }
 
 
