@@ -12,7 +12,8 @@ static const ac_kernel_t kernels[AC_KERNEL_COUNT] = {
 
 static const char *const arch_names[AC_ARCH_COUNT] = {
     [AC_CPU_PORTABLE] = "portable", [AC_CPU_AVX2] = "avx2", [AC_CPU_AVX512] = "avx512",
-    [AC_CPU_AVX512BF16] = "avx512bf16", [AC_CPU_AMX] = "amx"};
+    [AC_CPU_AVX512BF16] = "avx512bf16", [AC_CPU_AMX] = "amx",   [AC_GFX942] = "gfx942", [AC_GFX950] = "gfx950",
+    [AC_SM90A] = "sm_90a"};
 
 static const char *const format_names[AC_KV_FORMAT_COUNT] = {
     [AC_KV_PLAIN] = "plain", [AC_KV_FP8_DS_MLA] = "fp8_ds_mla", [AC_KV_3BUFFER] = "3buffer"};

@@ -7,8 +7,21 @@
 
 typedef enum ac_op_t { AC_OP_MLA_DECODE, AC_OP_MLA_MERGE } ac_op_t;
 
-/* Every CPU architecture also runs the kernels of those before it, and takes the last that serves the request. */
-typedef enum ac_arch_t { AC_CPU_PORTABLE, AC_CPU_AVX2, AC_CPU_AVX512, AC_CPU_AVX512BF16, AC_CPU_AMX, AC_ARCH_COUNT } ac_arch_t;
+/* Every CPU architecture also runs the kernels of those before it, and takes the last that serves the request. A GPU
+ * runs the kernels of its own architecture. */
+typedef enum ac_arch_t {
+    AC_CPU_PORTABLE,
+    AC_CPU_AVX2,
+    AC_CPU_AVX512,
+    AC_CPU_AVX512BF16,
+    AC_CPU_AMX,
+    AC_GFX942,
+    AC_GFX950,
+    AC_SM90A,
+    AC_ARCH_COUNT
+} ac_arch_t;
+
+static inline bool ac_arch_is_cpu(ac_arch_t arch) { return arch <= AC_CPU_AMX; }
 
 typedef enum ac_kv_format_t {
     AC_KV_PLAIN,      /* rows of one dtype */
@@ -28,7 +41,7 @@ typedef enum ac_kernel_id_t {
 
 typedef struct ac_kernel_t {
     ac_kernel_id_t id;
-    const char *name;
+    const char *name;     /* unique within an arch */
     ac_op_t op;
     ac_arch_t arch;
     ac_dtype_set_t q_dtypes, kv_dtypes, o_dtypes;
@@ -40,7 +53,10 @@ typedef struct ac_kernel_t {
     int writes_output;    /* can write final rows */
     int writes_partials;
     int writes_lse;
+    ac_dtype_t p_dtype;   /* in which probabilities meet values; AC_DTYPE_NONE for a merge */
     int local_bytes;      /* scratch of one running work item: LDS on a GPU, an arena per thread on the CPU */
+    int threads;          /* of a workgroup; 1 on the CPU */
+    const char *object;   /* the code object hsa/<arch>/<object>.co or .cubin that holds symbol `name`; NULL on the CPU */
 } ac_kernel_t;
 
 const ac_kernel_t *ac_kernel(ac_kernel_id_t id);

@@ -1,4 +1,5 @@
 /* What the MLA decode kernels get: plain data, shared by the host and by the kernels of every device.
+ * GPU kernels take the struct by value; workgroup number = work item, see mla_work.h.
  * Symbols: B requests, T query rows, H query heads, S splits of a KV list, D = 576 or 512 (latent + rope),
  * Dv = 512 (latent). Every value that a pointer leads to is untrusted; the kernels clamp and mask.
  * Shapes stand beside the pointers, strides are in bytes. */
@@ -21,6 +22,7 @@ typedef struct ac_kv_cache_t {
     int64_t rope_offset, rope_stride;
     int64_t scale_offset, scale_stride;
     int32_t page_size;
+    uint32_t page_multiplier, page_shift; /* n / page_size == (uint64_t)n * multiplier >> shift for 0 <= n < 2^31 */
     int32_t latent_dtype, rope_dtype; /* ac_dtype_t */
     int32_t rope_dim;                 /* 64 or 0 */
     int32_t scale_groups;             /* 4, or 0: no scales in the rows */

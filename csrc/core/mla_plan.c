@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "fault.h"
+#include "mla_work.h"
 
 #define SPLIT_GRANULE 16 /* runs begin at multiples of it, so that no kernel tile straddles two of them */
 
@@ -39,20 +40,33 @@ static column_t first_misfit(const ac_kernel_t *kernel, const ac_mla_request_t *
     return FITS;
 }
 
-/* The first kernel of the op that serves the request, on this arch or on the nearest below that it also runs. */
+static int64_t tiles_of(const ac_kernel_t *kernel, int64_t query_rows) {
+    return (query_rows + kernel->tile_rows - 1) / kernel->tile_rows;
+}
+
+/* Fewer passes over the KV, then less of the tile that no row fills. */
+static bool is_better(const ac_kernel_t *kernel, const ac_kernel_t *than, int64_t query_rows) {
+    int64_t tiles = tiles_of(kernel, query_rows), other = tiles_of(than, query_rows);
+    return tiles != other ? tiles < other : kernel->tile_rows < than->tile_rows;
+}
+
+/* The best kernel of the op that serves the request, on this arch or on the nearest below that it also runs. */
 static const ac_kernel_t *find_kernel(const char *op, ac_op_t kind, const ac_mla_request_t *r, ac_arch_t arch,
                                       ac_error_t *error) {
-    const ac_kernel_t *nearest = NULL;
+    const int64_t query_rows = (int64_t)r->max_seqlen_q * r->num_heads;
+    const ac_kernel_t *nearest = NULL, *best = NULL;
     column_t nearest_misfit = FITS;
-    for (int tried = (int)arch; tried >= 0; tried--) {
+    const int lowest = ac_arch_is_cpu(arch) ? AC_CPU_PORTABLE : (int)arch;
+    for (int tried = (int)arch; tried >= lowest && !best; tried--) {
         for (int i = 0; i < AC_KERNEL_COUNT; i++) {
             const ac_kernel_t *kernel = ac_kernel((ac_kernel_id_t)i);
             if (kernel->op != kind || (int)kernel->arch != tried) continue;
             column_t misfit = kind == AC_OP_MLA_MERGE ? FITS : first_misfit(kernel, r);
-            if (misfit == FITS) return kernel;
+            if (misfit == FITS && (!best || is_better(kernel, best, query_rows))) best = kernel;
             if (misfit > nearest_misfit) nearest = kernel, nearest_misfit = misfit;
         }
     }
+    if (best) return best;
     ac_fail(error, AC_ERROR_UNSUPPORTED,
             "%s: no kernel on %s for q %s, kv %s (%s), o %s, %" PRId32 " heads, max_seqlen_q %" PRId32
             "; the nearest is %s, which differs in %s",
@@ -103,6 +117,10 @@ static void plan_splits(ac_mla_plan_t *plan) {
         plan->split_count = FIXED_SPLITS;
         plan->split_min_rows = FIXED_SPLIT_MIN_ROWS;
         plan->split_granule = FIXED_SPLIT_GRANULE;
+    } else if (!ac_arch_is_cpu(plan->target.arch)) {
+        plan->num_kv_splits = plan->split_count =
+            ac_mla_fill_splits((int64_t)r->batch * plan->row_tiles, r->total_kv < 0 ? -1 : r->total_kv / ac_max64(r->batch, 1),
+                               plan->target.compute_units);
     } else {
         int is_fp8 = ac_dtype_in(r->q_dtype, AC_FP8) && r->total_kv >= 0;
         plan->num_kv_splits = plan->split_count =
@@ -118,11 +136,10 @@ int ac_mla_plan(const char *op, const ac_mla_request_t *request, const ac_plan_t
     plan.stage1 = find_kernel(op, AC_OP_MLA_DECODE, request, target->arch, error);
     plan.stage2 = find_kernel(op, AC_OP_MLA_MERGE, request, target->arch, error);
     if (!plan.stage1 || !plan.stage2) return -1;
-    plan_splits(&plan);
-    int64_t rows = (int64_t)request->max_seqlen_q * request->num_heads;
-    int64_t tiles = (rows + plan.stage1->tile_rows - 1) / plan.stage1->tile_rows;
+    int64_t tiles = tiles_of(plan.stage1, (int64_t)request->max_seqlen_q * request->num_heads);
     if (ac_check_int(op, "max_seqlen_q * num_heads / tile_rows", tiles, 1, INT32_MAX, error) < 0) return -1;
     plan.row_tiles = (int32_t)tiles;
+    plan_splits(&plan);
     plan.writes_output = plan.num_kv_splits == 1 && plan.stage1->writes_output && !AC_FAULT("merge_after_direct");
     if (__builtin_mul_overflow((int64_t)request->batch * plan.num_kv_splits, tiles, &plan.grid))
         return ac_fail(error, AC_ERROR_VALUE, "%s: num_kv_splits: %" PRId32 " splits of %" PRId32

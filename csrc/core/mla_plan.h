@@ -50,4 +50,8 @@ int32_t ac_mla_choose_splits(int32_t num_kv_splits, int64_t batch, int64_t total
                              int32_t max_seqlen_q, int is_fp8, int32_t groups, int ignore_total_kv,
                              int32_t compute_units);
 
+/* The number of splits that fills a GPU: `work_items` tiles, each over a list of `length` rows (-1: not known), on
+ * `compute_units` units that run one workgroup at a time. */
+int32_t ac_mla_fill_splits(int64_t work_items, int64_t length, int32_t compute_units);
+
 #endif

@@ -37,3 +37,24 @@ int32_t ac_mla_choose_splits(int32_t num_kv_splits, int64_t batch, int64_t total
     }
     return splits < 1 ? 1 : (int32_t)splits;
 }
+
+/* Costs in KV rows per unit, from an H200 (one row of 1152 bytes takes a unit 35 ns when all of them stream): what a
+ * workgroup spends before its first and after its last row, and what the merge costs once. */
+#define WORKGROUP_ROWS 96
+#define MERGE_ROWS 96
+#define LEAST_ROWS 64   /* of a split */
+#define MOST_SPLITS 256
+#define UNKNOWN_LENGTH 8192
+
+int32_t ac_mla_fill_splits(int64_t work_items, int64_t length, int32_t compute_units) {
+    if (length < 0) length = UNKNOWN_LENGTH;
+    int64_t most = length / LEAST_ROWS, best = 1, best_cost = INT64_MAX;
+    if (most > MOST_SPLITS) most = MOST_SPLITS;
+    if (work_items < 1 || compute_units < 1) return 1;
+    for (int64_t splits = 1; splits == 1 || splits <= most; splits++) {
+        int64_t rounds = (work_items * splits + compute_units - 1) / compute_units;
+        int64_t cost = rounds * ((length + splits - 1) / splits + WORKGROUP_ROWS) + (splits > 1 ? MERGE_ROWS : 0);
+        if (cost < best_cost) best = splits, best_cost = cost;
+    }
+    return (int32_t)best;
+}

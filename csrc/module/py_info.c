@@ -124,15 +124,16 @@ static PyObject *format_names(unsigned formats) {
 static PyObject *kernel_row(const ac_kernel_t *kernel) {
     const char *operation = kernel->op == AC_OP_MLA_DECODE ? "mla_decode" : "mla_merge";
     bool available = ac_cpu_kernel(kernel->id) && kernel->arch <= ac_cpu_arch();
-    return Py_BuildValue("{s:s,s:s,s:s,s:N,s:N,s:N,s:N,s:i,s:i,s:s,s:i,s:N,s:N,s:N,s:i,s:N}", "name", kernel->name,
+    return Py_BuildValue("{s:s,s:s,s:s,s:N,s:N,s:N,s:N,s:i,s:i,s:s,s:i,s:N,s:N,s:N,s:s,s:i,s:i,s:z,s:N}", "name", kernel->name,
                          "op", operation, "arch", ac_arch_name(kernel->arch), "q_dtypes",
                          dtype_names(kernel->q_dtypes), "kv_dtypes", dtype_names(kernel->kv_dtypes), "o_dtypes",
                          dtype_names(kernel->o_dtypes), "kv_formats", format_names(kernel->kv_formats), "max_heads",
                          kernel->max_heads, "max_seqlen_q", kernel->max_seqlen_q, "page_rule", "any", "tile_rows",
                          kernel->tile_rows, "writes_output", PyBool_FromLong(kernel->writes_output),
                          "writes_partials", PyBool_FromLong(kernel->writes_partials), "writes_lse",
-                         PyBool_FromLong(kernel->writes_lse), "local_bytes", kernel->local_bytes, "available",
-                         PyBool_FromLong(available));
+                         PyBool_FromLong(kernel->writes_lse), "p_dtype", ac_dtype_name(kernel->p_dtype),
+                         "local_bytes", kernel->local_bytes, "threads", kernel->threads, "object", kernel->object,
+                         "available", PyBool_FromLong(available));
 }
 
 PyObject *py_kernel_table(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {

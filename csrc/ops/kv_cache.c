@@ -78,6 +78,16 @@ static int describe_3buffer(ac_arg_t kv, int64_t page_size, ac_kv_cache_t *out, 
     return 0;
 }
 
+/* Division by the page size as a multiplication, exact below 2^31: with l = ceil(log2(d)) and m = ceil(2^(31 + l) / d),
+ * m fits 32 bits and n * m >> (31 + l) is n / d (Granlund and Montgomery, 1994). */
+static void set_page_divisor(ac_kv_cache_t *cache) {
+    uint64_t d = (uint64_t)cache->page_size;
+    uint32_t log2 = 0;
+    while ((uint64_t)1 << log2 < d) log2++;
+    cache->page_shift = 31 + log2;
+    cache->page_multiplier = (uint32_t)((((uint64_t)1 << cache->page_shift) + d - 1) / d);
+}
+
 int ac_kv_cache_describe(ac_arg_t kv, const ac_kv_kind_t *kind, int64_t page_size, ac_kv_cache_t *out_cache,
                          ac_error_t *error) {
     ac_kv_cache_t cache = {.base = kv.view->data,
@@ -95,6 +105,7 @@ int ac_kv_cache_describe(ac_arg_t kv, const ac_kv_kind_t *kind, int64_t page_siz
     default: failed = describe_3buffer(kv, page_size, &cache, error);
     }
     if (failed || ac_check_dense_rows(kv, error) < 0) return -1;
+    set_page_divisor(&cache);
     *out_cache = cache;
     return 0;
 }
