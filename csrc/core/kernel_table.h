@@ -49,7 +49,7 @@ typedef struct ac_kernel_t {
     int max_heads;
     int max_seqlen_q;     /* 0: no limit */
     ac_page_rule_t page_rule;
-    int tile_rows;        /* (query row, head) pairs that share one pass over the KV */
+    int tile_rows;        /* (query row, head) pairs that share one pass over the KV; heads of a work item of a merge */
     int writes_output;    /* can write final rows */
     int writes_partials;
     int writes_lse;

@@ -72,7 +72,9 @@ typedef struct ac_mla_decode_params_t {
     int32_t writes_output; /* 1: final rows and LSE (one split); 0: partials */
 } ac_mla_decode_params_t;
 
-/* Stage 2: o and lse of every row that a request owns, out of its S partials. */
+/* Stage 2: o and lse of every row that a request owns, out of its S partials. Work item number
+ * (b * max_seqlen_q + t) * head_tiles + i: query token t of request b, heads [i * tile, (i + 1) * tile) with the kernel
+ * table's tile_rows as tile. */
 typedef struct ac_mla_merge_params_t {
     const float *partial_o;   /* [T, S, H, Dv] */
     const float *partial_lse; /* [T, S, H] */
@@ -82,6 +84,7 @@ typedef struct ac_mla_merge_params_t {
     float *lse; /* [T, H] or NULL */
     int64_t num_rows;
     int32_t batch, num_heads, max_seqlen_q, num_splits;
+    int32_t head_tiles;
     int32_t o_dtype;
 } ac_mla_merge_params_t;
 

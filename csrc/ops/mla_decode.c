@@ -347,8 +347,9 @@ int ac_mla_decode_stage2(const ac_mla_decode_args_t *args, const ac_mla_plan_t *
         .num_heads = (int32_t)H,
         .max_seqlen_q = (int32_t)served,
         .num_splits = plan->num_kv_splits,
+        .head_tiles = tiles_of(H, plan->stage2),
         .o_dtype = (int32_t)args->o->dtype,
     };
-    const ac_launch_t launch = {plan->stage2, &params, sizeof params, params.batch * served, stream};
+    const ac_launch_t launch = {plan->stage2, &params, sizeof params, params.batch * served * params.head_tiles, stream};
     return runtime->launch(device.index, &launch, error);
 }
