@@ -1,0 +1,94 @@
+/* One bug for each check; an argument, or a twin, makes the kernel correct. */
+#include "device.h"
+
+KERNEL shifted_read(const float *in, float *out, int shift) {
+    out[thread_x()] = in[thread_x() + shift];
+}
+
+KERNEL shifted_write(float *out, int shift) {
+    out[thread_x() + shift] = 1.0f;
+}
+
+/* The first workgroup takes its time and then does the same as the others. */
+KERNEL slow_first(float *out, int rounds, int shift) {
+    float value = 1.0f;
+    if (block_x() == 0) {
+#pragma unroll 1
+        for (int i = 0; i < rounds; i++) asm volatile("v_add_f32 %0, 1.0, %0" : "+v"(value));
+    }
+    out[thread_x() + shift] = value;
+}
+
+KERNEL lds_read(float *out, int shift) {
+    __shared__ float tile[64];
+    tile[thread_x()] = 1.0f;
+    barrier();
+    out[thread_x()] = tile[thread_x() + shift];
+}
+
+KERNEL reverse_without_barrier(const float *in, float *out) {
+    __shared__ float tile[256];
+    int t = thread_x();
+    tile[t] = 0;
+    barrier();
+    tile[t] = in[t];
+    __builtin_amdgcn_wave_barrier();
+    out[t] = tile[255 - t];
+}
+
+KERNEL early_exit(float *out, int waves) {
+    if (thread_x() >= waves * 64) return;
+    barrier();
+    out[thread_x()] = 1.0f;
+}
+
+/* Which wave comes first shows in the result; with `fixed` it does not. */
+KERNEL arrival(u32 *count, u32 *out, int fixed) {
+    if (thread_x() % 64 != 0) return;
+    u32 wave = (u32)(thread_x() / 64);
+    u32 ticket = __hip_atomic_fetch_add(count, 1u, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
+    out[wave] = fixed ? wave : ticket;
+}
+
+KERNEL load_without_wait(const float *in, float *out) {
+    float value;
+    asm volatile("global_load_dword %0, %1, off" : "=v"(value) : "v"(in + thread_x()));
+    out[thread_x()] = value + 1.0f;
+    asm volatile("s_waitcnt vmcnt(0)");
+}
+
+KERNEL load_with_wait(const float *in, float *out) {
+    float value;
+    asm volatile("global_load_dword %0, %1, off\n\ts_waitcnt vmcnt(0)" : "=v"(value) : "v"(in + thread_x()));
+    out[thread_x()] = value + 1.0f;
+}
+
+KERNEL unwritten_register(float *out, int write) {
+    float value;
+    if (write) asm volatile("v_mov_b32 v100, 1.0" ::: "v100");
+    asm volatile("v_add_f32 %0, v100, v100" : "=v"(value)::"v100");
+    out[thread_x()] = value;
+}
+
+KERNEL unwritten_lds(float *out, int written) {
+    __shared__ float tile[64];
+    if (thread_x() < written) tile[thread_x()] = 1.0f;
+    barrier();
+    out[thread_x()] = tile[thread_x()];
+}
+
+KERNEL spin(volatile u32 *flag, u32 *out) {
+    while (*flag == 0) {}
+    out[thread_x()] = *flag;
+}
+
+KERNEL two_barriers(float *out, int apart) {
+    __shared__ float tile[128];
+    tile[thread_x()] = 1.0f;
+    if (apart && __builtin_amdgcn_readfirstlane(thread_x()) >= 64) {
+        asm volatile("s_waitcnt lgkmcnt(0)\n\ts_barrier\n\ts_nop 1" ::: "memory");
+    } else {
+        asm volatile("s_waitcnt lgkmcnt(0)\n\ts_barrier\n\ts_nop 2" ::: "memory");
+    }
+    out[thread_x()] = tile[thread_x()];
+}

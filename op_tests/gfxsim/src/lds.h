@@ -1,0 +1,25 @@
+/* Access to LDS with its checks: bounds, alignment, races between waves, bytes that a direct load still writes. */
+#ifndef GFXSIM_LDS_H
+#define GFXSIM_LDS_H
+
+#include "wave.h"
+
+typedef enum gs_lds_access_t { GS_LDS_READ, GS_LDS_WRITE, GS_LDS_ATOMIC } gs_lds_access_t;
+
+/* Checks and records an access of `size` bytes at address[lane] by each of `lanes`. False: some byte there is
+ * undefined. The bytes of a write count as defined from here on. */
+bool gs_lds_access(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t lanes, uint32_t size, uint32_t alignment,
+                   gs_lds_access_t access);
+
+/* The same for one lane; the bytes. */
+uint8_t *gs_lds_lane(gs_wave_t *wave, uint32_t address, uint32_t size, gs_lds_access_t access, int lane);
+
+/* The undefined bits of up to 4 bytes at `address`, and their change. */
+uint32_t gs_lds_undefined(const gs_wave_t *wave, uint32_t address, uint32_t size);
+void gs_lds_set_undefined(gs_wave_t *wave, uint32_t address, uint32_t size, uint32_t bits);
+
+/* A load from memory to LDS begins: its bytes are not to be touched; and ends. */
+void gs_lds_announce(gs_wave_t *wave, const gs_direct_load_t *load);
+void gs_lds_land(gs_wave_t *wave, const gs_direct_load_t *load);
+
+#endif

@@ -1,0 +1,140 @@
+#include "wait.h"
+
+#include "lds.h"
+#include "taint.h"
+
+enum { VMCNT_MAX = 63, LGKMCNT_MAX = 15 }; /* the hardware does not issue beyond these */
+
+static bool is_pending(const gs_wave_t *wave, int reg) { return wave->pending[reg >> 6] >> (reg & 63) & 1; }
+
+/* The stream in which the loads of this format return in order; STREAM_COUNT: none. */
+static gs_stream_id_t ordered_stream(const gs_insn_t *insn) {
+    switch (insn->format) {
+    case GS_DS: return GS_STREAM_LDS;
+    case GS_GLOBAL:
+    case GS_SCRATCH:
+    case GS_MUBUF: return GS_STREAM_VMEM;
+    default: return GS_STREAM_COUNT;
+    }
+}
+
+static _Noreturn void report_missing(gs_wave_t *wave, int reg, bool written) {
+    static const char *const COUNTERS[] = {"vmcnt", "lgkmcnt", "lgkmcnt(0)", "vmcnt(0) and lgkmcnt(0)"};
+    const gs_pending_t *by = &wave->pending_by[reg];
+    bool scalar = reg >= GS_VREGS;
+    int number = scalar ? reg - GS_VREGS : reg % GS_FIRST_AGPR;
+    gs_report(wave, GS_REPORT_MISSING_WAIT, "%c%d is %s before a wait on %s for the load at code+0x%zx",
+              scalar ? 's' : reg < GS_FIRST_AGPR ? 'v' : 'a', number, written ? "overwritten" : "used",
+              COUNTERS[by->stream], (size_t)(by->pc - wave->program->code_low));
+}
+
+static void check_operand(gs_wave_t *wave, const gs_operand_t *operand, gs_stream_id_t allowed, bool written) {
+    int first, count = gs_operand_registers(operand);
+    if (operand->kind == GS_VREG)
+        first = operand->reg;
+    else if (operand->kind == GS_SREG && operand->reg < GS_SREGS)
+        first = GS_VREGS + operand->reg;
+    else
+        return;
+    for (int reg = first; reg < first + count && reg < GS_VREGS + GS_SREGS; reg++)
+        if (is_pending(wave, reg) && wave->pending_by[reg].stream != allowed) report_missing(wave, reg, written);
+}
+
+void gs_wait_check(gs_wave_t *wave, const gs_insn_t *insn) {
+    for (int k = 0; k < insn->src_count; k++) check_operand(wave, &insn->src[k], GS_STREAM_COUNT, false);
+    for (int k = 0; k < insn->dst_count; k++) check_operand(wave, &insn->dst[k], ordered_stream(insn), true);
+}
+
+/* ---- issue ------------------------------------------------------------------------------------------------------ */
+
+static void retire(gs_wave_t *wave);
+
+static uint32_t next_sequence(gs_wave_t *wave, gs_stream_id_t id) {
+    gs_stream_t *stream = &wave->streams[id];
+    uint32_t most = id == GS_STREAM_VMEM ? VMCNT_MAX : LGKMCNT_MAX;
+    uint32_t sequence = ++stream->issued;
+    bool ordered = id == GS_STREAM_VMEM || id == GS_STREAM_LDS;
+    if (ordered && stream->issued - stream->retired > most) {
+        stream->retired = stream->issued - most;
+        retire(wave);
+    }
+    return sequence;
+}
+
+void gs_wait_issue(gs_wave_t *wave, gs_stream_id_t stream, int reg, int count) {
+    if (!wave->program->check_waits) return;
+    uint32_t sequence = next_sequence(wave, stream);
+    for (int r = reg; r < reg + count && r < GS_VREGS + GS_SREGS; r++) {
+        wave->pending[r >> 6] |= UINT64_C(1) << (r & 63);
+        wave->pending_by[r] = (gs_pending_t){sequence, (uint8_t)stream, wave->insn_pc};
+    }
+    wave->any_pending |= count > 0;
+}
+
+void gs_wait_issue_direct(gs_wave_t *wave, uint32_t address, uint32_t size, uint64_t lanes) {
+    gs_direct_load_t load = {0, address, size, lanes, wave->insn_pc};
+    if (!wave->program->check_waits) {
+        gs_lds_land(wave, &load);
+        return;
+    }
+    load.sequence = next_sequence(wave, GS_STREAM_VMEM); /* at most VMCNT_MAX remain, so the list has room */
+    wave->direct_loads[wave->direct_load_count++] = load;
+    gs_lds_announce(wave, &load);
+}
+
+uintptr_t gs_wait_direct_pc(const gs_wave_t *wave, uint32_t address) {
+    for (int i = 0; i < wave->direct_load_count; i++) {
+        const gs_direct_load_t *load = &wave->direct_loads[i];
+        if (address - load->address < load->size * GS_LANES) return load->pc;
+    }
+    return wave->program->code_low;
+}
+
+/* ---- wait ------------------------------------------------------------------------------------------------------- */
+
+static bool is_retired(const gs_stream_t *stream, uint32_t sequence) {
+    return (int32_t)(sequence - stream->retired) <= 0;
+}
+
+/* Forgets what has landed. */
+static void retire(gs_wave_t *wave) {
+    if (wave->any_pending) {
+        wave->any_pending = false;
+        for (int word = 0; word < GS_PENDING_WORDS; word++) {
+            for (uint64_t rest = wave->pending[word]; rest; rest &= rest - 1) {
+                int bit = __builtin_ctzll(rest);
+                const gs_pending_t *by = &wave->pending_by[word * 64 + bit];
+                if (is_retired(&wave->streams[by->stream], by->sequence)) wave->pending[word] &= ~(UINT64_C(1) << bit);
+            }
+            wave->any_pending |= wave->pending[word] != 0;
+        }
+    }
+    int kept = 0;
+    for (int i = 0; i < wave->direct_load_count; i++) {
+        const gs_direct_load_t *load = &wave->direct_loads[i];
+        if (is_retired(&wave->streams[GS_STREAM_VMEM], load->sequence))
+            gs_lds_land(wave, load);
+        else
+            wave->direct_loads[kept++] = *load;
+    }
+    wave->direct_load_count = kept;
+}
+
+/* At most `count` are under way: of an ordered stream these are its newest, however many of the others are among. */
+static void wait_ordered(gs_stream_t *stream, int count) {
+    if (stream->issued - stream->retired > (uint32_t)count) stream->retired = stream->issued - (uint32_t)count;
+}
+
+void gs_wait_for(gs_wave_t *wave, int vmcnt, int lgkmcnt) {
+    gs_stream_t *flat = &wave->streams[GS_STREAM_FLAT], *scalar = &wave->streams[GS_STREAM_SMEM];
+    wait_ordered(&wave->streams[GS_STREAM_VMEM], vmcnt);
+    wait_ordered(&wave->streams[GS_STREAM_LDS], lgkmcnt);
+    if (lgkmcnt == 0) {
+        scalar->retired = scalar->issued;
+        wave->flat_lgkm_retired = flat->issued;
+    }
+    if (vmcnt == 0) wave->flat_vmem_retired = flat->issued;
+    bool vmem_behind = (int32_t)(wave->flat_vmem_retired - wave->flat_lgkm_retired) < 0;
+    flat->retired = vmem_behind ? wave->flat_vmem_retired : wave->flat_lgkm_retired;
+    retire(wave);
+}

@@ -1,0 +1,24 @@
+/* s_waitcnt: which results may still be under way. Values land at once in the simulator; what is checked is that the
+ * program does not use, or overwrite, them before a wait that covers them. */
+#ifndef GFXSIM_WAIT_H
+#define GFXSIM_WAIT_H
+
+#include "wave.h"
+
+/* Reports if the instruction touches a register that a load may still write. Only needed if wave->any_pending. */
+void gs_wait_check(gs_wave_t *wave, const gs_insn_t *insn);
+
+/* The current instruction issues a memory operation that writes `count` registers from `reg` on (a scalar register:
+ * GS_VREGS + its number; none: a store). */
+void gs_wait_issue(gs_wave_t *wave, gs_stream_id_t stream, int reg, int count);
+
+/* It loads memory to LDS: `size` bytes for each of `lanes`, lane after lane from `address` on. */
+void gs_wait_issue_direct(gs_wave_t *wave, uint32_t address, uint32_t size, uint64_t lanes);
+
+/* s_waitcnt: at most so many operations are under way from here on. */
+void gs_wait_for(gs_wave_t *wave, int vmcnt, int lgkmcnt);
+
+/* The pc of the load to LDS that may still write this byte. */
+uintptr_t gs_wait_direct_pc(const gs_wave_t *wave, uint32_t address);
+
+#endif
