@@ -100,6 +100,7 @@ class MlaPlan:
 class _BuildInfo(TypedDict):
     version: str
     source_hash: str
+    kernel_source_hash: str
     variant: str
     compiler: str
     target: str
@@ -110,6 +111,10 @@ class _BuildInfo(TypedDict):
 class _Runtime(TypedDict):
     available: bool
     devices: int
+    device_names: list[str]
+    library: str | None
+    version: str | None
+    attempts: str | None
     reason: str | None
 
 class _RuntimeInfo(TypedDict):
@@ -133,7 +138,10 @@ class _Kernel(TypedDict):
     writes_output: bool
     writes_partials: bool
     writes_lse: bool
+    p_dtype: str
     local_bytes: int
+    threads: int
+    object: str | None
     available: bool
 
 class _Ceilings(TypedDict):

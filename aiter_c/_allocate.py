@@ -13,9 +13,13 @@ def _torch_float32(like, shape):
     return like.new_empty(shape, dtype=sys.modules["torch"].float32)
 
 
+_DEVICES = {2: "cuda", 10: "hip"}  # DLPack's numbers; pinned memory is host memory
+
+
 def _own_float32(like, shape):
-    device = getattr(like, "device", "cpu")
-    return empty(shape, "float32", device if isinstance(device, str) else "cpu")
+    """For our own arrays, and for frameworks that only speak DLPack."""
+    kind, index = like.__dlpack_device__()
+    return empty(shape, "float32", f"{_DEVICES[kind]}:{index}" if kind in _DEVICES else "cpu")
 
 
 def _allocator_for(kind):

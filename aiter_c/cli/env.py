@@ -36,8 +36,15 @@ def _framework(name, type_name):
     return f"{version}, tensors come through {_C.dlpack_path(kind)}"
 
 
-def _runtime(available, devices, reason):
-    return f"on, {devices} device{'s' if devices != 1 else ''}" if available else f"off: {reason}"
+def _runtime(available, devices, device_names, library, version, attempts, reason):
+    """One line; the CPU has no library."""
+    tried = f" (tried before: {attempts})" if attempts else ""
+    if not available:
+        return f"off: {reason}"
+    if not devices:
+        return f"runtime found ({library}, {version}), {reason}{tried}"
+    text = f"on, {devices} device{'s' if devices != 1 else ''}"
+    return f"{text}: {'; '.join(device_names)} ({library}, {version}){tried}" if library else text
 
 
 def collect():

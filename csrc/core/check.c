@@ -39,7 +39,8 @@ int ac_check_shape(ac_arg_t arg, int ndim, const ac_dim_t *dims, ac_error_t *err
     char expected[TEXT], got[TEXT];
     int matching = 0;
     if (arg.view->ndim == ndim)
-        while (matching < ndim && (dims[matching].size == AC_ANY_SIZE || dims[matching].size == arg.view->shape[matching]))
+        while (matching < ndim &&
+               (dims[matching].size == AC_ANY_SIZE || dims[matching].size == arg.view->shape[matching]))
             matching++;
     if (arg.view->ndim == ndim && matching == ndim) return 0;
     dims_text(ndim, dims, expected, TEXT);

@@ -15,5 +15,7 @@ int ac_fail(ac_error_t *error, ac_error_kind_t kind, const char *format, ...) {
     va_start(args, format);
     vsnprintf(error->text, sizeof error->text, format, args);
     va_end(args);
+    error->code = 0;
+    error->code_name[0] = error->call[0] = '\0';
     return -1;
 }

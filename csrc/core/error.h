@@ -15,9 +15,9 @@ typedef enum ac_error_kind_t {
 
 typedef struct ac_error_t {
     ac_error_kind_t kind;
-    int code;           /* AC_ERROR_DEVICE: the runtime's number */
-    char code_name[48]; /* AC_ERROR_DEVICE: the runtime's name of it */
-    char call[64];      /* AC_ERROR_DEVICE: the call that failed */
+    int code;           /* AC_ERROR_DEVICE: the driver's number */
+    char code_name[48]; /* AC_ERROR_DEVICE: the driver's name of it */
+    char call[64];      /* AC_ERROR_DEVICE: the driver's call that failed; "": none did */
     char text[640];     /* "op: argument: expected ..., got ..." */
 } ac_error_t;
 

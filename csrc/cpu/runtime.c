@@ -6,7 +6,11 @@
 #include "../device/device.h"
 #include "cpu.h"
 
-static int cpu_device_count(void) { return 1; }
+static int cpu_device_count(int *out_count, ac_error_t *error) {
+    (void)error;
+    *out_count = 1;
+    return 0;
+}
 
 static int cpu_facts(int index, ac_device_facts_t *out_facts, ac_error_t *error) {
     (void)index, (void)error;
@@ -34,6 +38,11 @@ static int cpu_copy(int index, void *to, const void *from, size_t bytes, intptr_
     return 0;
 }
 
+static int cpu_synchronize(int index, ac_error_t *error) {
+    (void)index, (void)error;
+    return 0;
+}
+
 static int cpu_fill32(int index, void *to, uint32_t word, int64_t count, intptr_t stream, ac_error_t *error) {
     (void)index, (void)stream, (void)error;
     for (int64_t i = 0; i < count; i++) memcpy((char *)to + i * (int64_t)sizeof word, &word, sizeof word);
@@ -57,6 +66,7 @@ const ac_runtime_t ac_cpu_runtime = {
     .alloc = cpu_alloc,
     .free = cpu_free,
     .copy = cpu_copy,
+    .synchronize = cpu_synchronize,
     .fill32 = cpu_fill32,
     .launch = cpu_launch,
 };

@@ -1,4 +1,4 @@
-/* A runtime is one struct of function pointers; the ops see nothing else of a device. Runtimes: cpu.
+/* A runtime is one struct of function pointers; the ops see nothing else of a device. Runtimes: cpu, hip, cuda.
  * A stream is the runtime's own handle as an integer (0 and unused on the CPU, which runs at once). */
 #ifndef AC_DEVICE_DEVICE_H
 #define AC_DEVICE_DEVICE_H
@@ -25,20 +25,49 @@ typedef struct ac_launch_t {
 typedef struct ac_runtime_t {
     const char *name;
     int device_type; /* ac_device_type_t */
-    int (*device_count)(void);
+    int (*device_count)(int *out_count, ac_error_t *error);
+    /* UnsupportedError for a device that the kernel table does not know. */
     int (*facts)(int index, ac_device_facts_t *out_facts, ac_error_t *error);
-    /* Memory for aiter_c.empty, 64-byte aligned at least. Never called by an op. */
+    /* Memory for aiter_c.empty, 64-byte aligned at least. Never called by an op. Free waits for the device's work. */
     int (*alloc)(int index, size_t bytes, void **out_pointer, ac_error_t *error);
     void (*free)(int index, void *pointer);
+    /* Between any two of: the device, the host. In stream order; the host memory may be in use until a synchronize. */
     int (*copy)(int index, void *to, const void *from, size_t bytes, intptr_t stream, ac_error_t *error);
+    /* Waits for all work of all streams. Never called by an op. */
+    int (*synchronize)(int index, ac_error_t *error);
     /* Writes `count` 32-bit words; in stream order. */
     int (*fill32)(int index, void *to, uint32_t word, int64_t count, intptr_t stream, ac_error_t *error);
     int (*launch)(int index, const ac_launch_t *launch, ac_error_t *error);
 } ac_runtime_t;
 
-/* The runtime that serves a DLPack device type, or NULL with *out_reason (why none does). */
+/* The runtime that serves a DLPack device type, or NULL with *out_reason (why none does; good until the thread's next
+ * call). The first call for a GPU type loads that GPU's driver library, nothing else does. */
 const ac_runtime_t *ac_runtime_for(int device_type, const char **out_reason);
 
-extern const ac_runtime_t ac_cpu_runtime;
+#define AC_REASON_SIZE 1536 /* several library paths, each with the loader's message */
+
+/* What a bug report needs to know of a runtime. */
+typedef struct ac_runtime_info_t {
+    const ac_runtime_t *runtime; /* NULL: none, see note */
+    int device_count;
+    char library[512];  /* the file that serves it; "" on the CPU */
+    char version[32];   /* of the driver interface, such as "HIP 6.4.43482" */
+    char attempts[AC_REASON_SIZE]; /* the libraries that were tried before, and why each would not do */
+    char note[AC_REASON_SIZE];     /* why there is no runtime, or no device */
+} ac_runtime_info_t;
+
+void ac_runtime_describe(int device_type, ac_runtime_info_t *out_info);
+
+/* Where things are looked for. Set once, before the first use of a device; the strings are kept. */
+typedef struct ac_device_config_t {
+    const char *hip_library;        /* instead of every other place, or NULL */
+    const char *hip_package_folder; /* where pip puts the HIP libraries (_rocm_sdk_core/lib), or NULL */
+    const char *code_object_folder; /* instead of the hsa/ of the package, or NULL */
+} ac_device_config_t;
+
+void ac_device_configure(const ac_device_config_t *config);
+const ac_device_config_t *ac_device_config(void);
+
+extern const ac_runtime_t ac_cpu_runtime, ac_hip_runtime, ac_cuda_runtime;
 
 #endif

@@ -29,7 +29,12 @@ static const ac_runtime_t *runtime_of(const ac_state_t *state, const char *op, a
         PyErr_Format(state->unsupported_error, "%s: device: no runtime serves %s: %s", op, text, reason);
         return NULL;
     }
-    int count = runtime->device_count();
+    ac_error_t error = {0};
+    int count;
+    if (runtime->device_count(&count, &error) < 0) {
+        ac_raise(state, &error);
+        return NULL;
+    }
     if (device.index >= count) {
         PyErr_Format(PyExc_ValueError, "%s: device: expected one of %d %s devices, got %s", op, count, runtime->name,
                      text);
@@ -68,11 +73,18 @@ static PyObject *new_array(const ac_state_t *state, const char *op, ac_dtype_t d
         array->view.stride[i] = stride;
         stride *= shape[i] ? shape[i] : 1;
     }
-    if (!empty && runtime->alloc(device.index, (size_t)bytes, (void **)&array->view.data, &error) < 0) {
-        array->view.data = NULL;
-        ac_raise(state, &error);
-        Py_DECREF(array);
-        return NULL;
+    if (!empty) {
+        void *data = NULL;
+        int status;
+        Py_BEGIN_ALLOW_THREADS
+        status = runtime->alloc(device.index, (size_t)bytes, &data, &error);
+        Py_END_ALLOW_THREADS
+        if (status < 0) {
+            ac_raise(state, &error);
+            Py_DECREF(array);
+            return NULL;
+        }
+        array->view.data = data;
     }
     PyObject_GC_Track(array);
     return (PyObject *)array;
@@ -152,50 +164,66 @@ static Py_ssize_t array_length(PyObject *self) {
     return -1;
 }
 
-static PyObject *array_numpy(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    const ac_view_t *view = &((array_t *)self)->view;
-    char device[48];
-    if (view->device.type == AC_DEVICE_CPU) return ac_numpy_from_view(view, self);
-    PyErr_Format(PyExc_ValueError, "Array.numpy: expected an array on the cpu, got one on %s",
-                 ac_device_text(view->device, device, sizeof device));
-    return NULL;
-}
-
-/* The elements of `view` from dimension `dim` on in row-major order; returns the end of what was written. */
-static char *gather(char *to, const char *from, const ac_view_t *view, int dim, size_t bytes) {
-    bool last = dim == view->ndim - 1;
-    if (dim == view->ndim || (last && (view->shape[dim] <= 1 || view->stride[dim] == 1))) {
-        size_t run = bytes * (size_t)(last ? view->shape[dim] : 1);
-        memcpy(to, from, run);
-        return to + run;
-    }
-    for (int64_t i = 0; i < view->shape[dim]; i++)
-        to = gather(to, from + i * view->stride[dim] * (int64_t)bytes, view, dim + 1, bytes);
-    return to;
-}
-
-/* A contiguous copy of host memory in a new Array on the host. */
-static PyObject *copy_of(const ac_state_t *state, const char *op, const ac_view_t *view) {
-    PyObject *copy = new_array(state, op, view->dtype, (ac_device_t){AC_DEVICE_CPU, 0}, view->ndim, view->shape);
-    if (!copy || ac_view_numel(view) == 0) return copy;
+/* Copies between the memory of an Array and memory of the same size on the host or its device, after all work that the
+ * device has so far, and waits until it is done: an Array does not know which streams use it. */
+static int copy_waiting(const ac_state_t *state, const array_t *array, void *to, const void *from) {
+    const ac_runtime_t *runtime = array->runtime;
+    const size_t bytes = (size_t)(ac_view_numel(&array->view) * ac_dtype_bytes(array->view.dtype));
+    const int index = array->view.device.index;
+    ac_error_t error = {0};
+    int status;
+    if (bytes == 0) return 0;
     Py_BEGIN_ALLOW_THREADS
-    gather(((array_t *)copy)->view.data, view->data, view, 0, (size_t)ac_dtype_bytes(view->dtype));
+    status = runtime->synchronize(index, &error);
+    if (status == 0) status = runtime->copy(index, to, from, bytes, 0, &error);
+    if (status == 0) status = runtime->synchronize(index, &error);
     Py_END_ALLOW_THREADS
+    if (status < 0) ac_raise(state, &error);
+    return status;
+}
+
+/* A new Array with the elements of `array`, on its device or on the host. */
+static PyObject *duplicate(const ac_state_t *state, const char *op, const array_t *array, ac_device_t device) {
+    const ac_view_t *view = &array->view;
+    PyObject *copy = new_array(state, op, view->dtype, device, view->ndim, view->shape);
+    if (copy && copy_waiting(state, array, ((array_t *)copy)->view.data, view->data) < 0) Py_CLEAR(copy);
     return copy;
 }
 
-static PyObject *array_dlpack(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+static PyObject *array_numpy(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     const ac_view_t *view = &((array_t *)self)->view;
+    if (view->device.type == AC_DEVICE_CPU) return ac_numpy_from_view(view, self);
+    PyObject *host =
+        duplicate(ac_state_of(self), "Array.numpy", (array_t *)self, (ac_device_t){AC_DEVICE_CPU, 0});
+    PyObject *result = host ? ac_numpy_from_view(&((array_t *)host)->view, host) : NULL;
+    Py_XDECREF(host);
+    return result;
+}
+
+static int wait_for_device(const ac_state_t *state, const array_t *array) {
+    ac_error_t error = {0};
+    int status;
+    Py_BEGIN_ALLOW_THREADS
+    status = array->runtime->synchronize(array->view.device.index, &error);
+    Py_END_ALLOW_THREADS
+    if (status < 0) ac_raise(state, &error);
+    return status;
+}
+
+static PyObject *array_dlpack(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    const array_t *array = (array_t *)self;
     ac_state_t *state = ac_state_of(self);
     ac_export_t request;
-    if (ac_export_parse(state, args, nargs, kwnames, view, &request) < 0) return NULL;
-    if (!request.copy) return ac_export(self, view, &request);
-    if (view->device.type != AC_DEVICE_CPU) {
-        PyErr_SetString(PyExc_BufferError, "Array.__dlpack__: copy: a copy is made of arrays on the cpu only");
+    PyObject *copy = NULL;
+    if (ac_export_parse(state, args, nargs, kwnames, &array->view, &request) < 0) return NULL;
+    if (request.copy) {
+        copy = duplicate(state, "Array.__dlpack__", array, array->view.device);
+        if (!copy) return NULL;
+    } else if (request.wait && wait_for_device(state, array) < 0) {
         return NULL;
     }
-    PyObject *copy = copy_of(state, "Array.__dlpack__", view);
-    PyObject *capsule = copy ? ac_export(copy, &((array_t *)copy)->view, &request) : NULL;
+    PyObject *exported = copy ? copy : self;
+    PyObject *capsule = ac_export(exported, &((array_t *)exported)->view, &request);
     Py_XDECREF(copy);
     return capsule;
 }
@@ -243,19 +271,43 @@ PyObject *py_empty(PyObject *module, PyObject *const *args, Py_ssize_t nargs, Py
     return new_array(state, "empty", dtype, device, ndim, shape);
 }
 
-/* Copies the host Array onto `device`. */
-static PyObject *upload(const ac_state_t *state, PyObject *host, ac_device_t device) {
-    const ac_view_t *view = &((array_t *)host)->view;
-    ac_error_t error = {0};
-    size_t bytes = (size_t)(ac_view_numel(view) * ac_dtype_bytes(view->dtype));
-    PyObject *copy = new_array(state, "from_host", view->dtype, device, view->ndim, view->shape);
-    if (!copy || !bytes) return copy;
-    array_t *to = (array_t *)copy;
-    if (to->runtime->copy(device.index, to->view.data, view->data, bytes, 0, &error) < 0) {
-        ac_raise(state, &error);
-        Py_CLEAR(copy);
+/* The elements of `view` from dimension `dim` on in row-major order; returns the end of what was written. */
+static char *gather(char *to, const char *from, const ac_view_t *view, int dim, size_t bytes) {
+    bool last = dim == view->ndim - 1;
+    if (dim == view->ndim || (last && (view->shape[dim] <= 1 || view->stride[dim] == 1))) {
+        size_t run = bytes * (size_t)(last ? view->shape[dim] : 1);
+        memcpy(to, from, run);
+        return to + run;
     }
+    for (int64_t i = 0; i < view->shape[dim]; i++)
+        to = gather(to, from + i * view->stride[dim] * (int64_t)bytes, view, dim + 1, bytes);
+    return to;
+}
+
+/* A contiguous copy of host memory in a new Array on the host. */
+static PyObject *gathered(const ac_state_t *state, const ac_view_t *view) {
+    const ac_device_t host = {AC_DEVICE_CPU, 0};
+    PyObject *copy = new_array(state, "from_host", view->dtype, host, view->ndim, view->shape);
+    if (!copy || ac_view_numel(view) == 0) return copy;
+    Py_BEGIN_ALLOW_THREADS
+    gather(((array_t *)copy)->view.data, view->data, view, 0, (size_t)ac_dtype_bytes(view->dtype));
+    Py_END_ALLOW_THREADS
     return copy;
+}
+
+/* A copy of host memory in a new Array on `device`; what is not contiguous makes a stop on the host. */
+static PyObject *copy_to(const ac_state_t *state, const ac_view_t *view, ac_device_t device) {
+    if (device.type == AC_DEVICE_CPU) return gathered(state, view);
+    PyObject *host = NULL, *array = NULL;
+    if (!ac_view_is_contiguous(view)) {
+        host = gathered(state, view);
+        if (!host) return NULL;
+        view = &((array_t *)host)->view;
+    }
+    array = new_array(state, "from_host", view->dtype, device, view->ndim, view->shape);
+    if (array && copy_waiting(state, (array_t *)array, ((array_t *)array)->view.data, view->data) < 0) Py_CLEAR(array);
+    Py_XDECREF(host);
+    return array;
 }
 
 PyObject *py_from_host(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
@@ -267,17 +319,11 @@ PyObject *py_from_host(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     if (ac_bind(state, AC_FN_from_host, args, nargs, kwnames, values) < 0) return NULL;
     if (ac_to_device("from_host", "device", values[1], &device) < 0) return NULL;
     if (ac_tensor_import(state, "from_host", "array", values[0], AC_TENSOR_INPUT, &source) < 0) return NULL;
-    if (source.view.device.type != AC_DEVICE_CPU) {
+    if (source.view.device.type == AC_DEVICE_CPU)
+        array = copy_to(state, &source.view, device);
+    else
         PyErr_Format(PyExc_ValueError, "from_host: array: expected a tensor on the cpu, got one on %s",
                      ac_device_text(source.view.device, text, sizeof text));
-    } else {
-        array = copy_of(state, "from_host", &source.view);
-        if (array && device.type != AC_DEVICE_CPU) {
-            PyObject *host = array;
-            array = upload(state, host, device);
-            Py_DECREF(host);
-        }
-    }
     ac_tensor_release(&source, 1);
     return array;
 }

@@ -8,6 +8,27 @@ static const char op[] = "Array.__dlpack__";
 enum { AC_ARGS___dlpack__(ARG, ) EXPORT_COUNT };
 #undef ARG
 
+/* The consumer's stream: -1 asks for no waiting; None is the default stream. Which numbers stand for default streams
+ * depends on the device: 1 and 2 with CUDA, where 0 could be either; 0 with HIP. An Array does not know on which
+ * streams it was written, so every stream but -1 means waiting for all of them. */
+static int parse_stream(PyObject *stream, const ac_view_t *view, bool *out_wait) {
+    int64_t value = 0;
+    bool cuda = view->device.type == AC_DEVICE_CUDA;
+    if (view->device.type == AC_DEVICE_CPU) {
+        if (ac_is_none(stream)) return 0;
+        PyErr_Format(PyExc_ValueError, "%s: stream: expected None for an array on the cpu, got %R", op, stream);
+        return -1;
+    }
+    *out_wait = true;
+    if (ac_is_none(stream)) return 0;
+    if (ac_to_int64(op, "stream", stream, &value) < 0) return -1;
+    *out_wait = value != -1;
+    if (value >= -1 && (cuda ? value != 0 : value != 1 && value != 2)) return 0;
+    PyErr_Format(PyExc_ValueError, "%s: stream: expected None, -1, %s or a stream's handle, got %lld", op,
+                 cuda ? "1, 2" : "0", (long long)value);
+    return -1;
+}
+
 int ac_export_parse(const ac_state_t *state, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
                     const ac_view_t *view, ac_export_t *out_request) {
     PyObject *values[EXPORT_COUNT];
@@ -15,11 +36,8 @@ int ac_export_parse(const ac_state_t *state, PyObject *const *args, Py_ssize_t n
     if (ac_bind(state, AC_FN___dlpack__, args, nargs, kwnames, values) < 0) return -1;
     PyObject *stream = values[EXPORT_stream], *version = values[EXPORT_max_version];
     PyObject *device = values[EXPORT_dl_device], *copies = values[EXPORT_copy];
-    *out_request = (ac_export_t){false, false};
-    if (!ac_is_none(stream) && view->device.type == AC_DEVICE_CPU) {
-        PyErr_Format(PyExc_ValueError, "%s: stream: expected None for an array on the cpu, got %R", op, stream);
-        return -1;
-    }
+    *out_request = (ac_export_t){false, false, false};
+    if (parse_stream(stream, view, &out_request->wait) < 0) return -1;
     if (!ac_is_none(version)) {
         if (!PyTuple_Check(version)) return ac_expected(op, "max_version", "a tuple (major, minor)", version);
         if (!PyArg_ParseTuple(version, "ii;Array.__dlpack__: max_version: expected (major, minor)", &major, &minor))

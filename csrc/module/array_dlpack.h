@@ -8,6 +8,7 @@
 typedef struct ac_export_t {
     bool versioned; /* the consumer knows DLPack 1.0: "dltensor_versioned", else "dltensor" */
     bool copy;      /* the memory is to be the consumer's own */
+    bool wait;      /* the consumer's stream may use the memory at once: the device's work so far must be done */
 } ac_export_t;
 
 /* The arguments of __dlpack__ on an array that `view` describes. */

@@ -31,7 +31,8 @@
     "num_kv_splits_indptr: [B+1] int32 or None; logits: [T, S, H, 512] float32 and attn_lse: [T, S, H, 1] float32,\n" \
     "or None when plan.writes_output; lse: [T, H] float32, natural log, or None\n" \
     "q_scale, kv_scale: None, a float, or a one-element float32 tensor; used for an fp8 operand only\n" \
-    "plan: an MlaPlan made for this call; stream: the device's stream handle, None is the framework's current one\n\n" \
+    "plan: an MlaPlan made for this call; stream: the device's stream handle, None is the framework's current one\n" \
+    "(a TypeError where no framework tells one, as for Arrays alone: pass 0 for the default stream)\n\n" \
     "The op runs asynchronously on a device: with a stream of your own, keep the tensors alive until it is done.\n" \
     "Raises TypeError, ValueError, BufferError (DLPack refusal, read-only output), UnsupportedError, DeviceError;\n" \
     "a refused call writes nothing.")
@@ -60,7 +61,7 @@
     "Raises TypeError (unknown dtype), ValueError (shape, device), UnsupportedError (no runtime), MemoryError.")
 
 #define AC_DOC_from_host AC_DOC(from_host, \
-    "A contiguous copy of a NumPy array or of any tensor on the CPU, as an Array on a device.")
+    "A contiguous copy of a NumPy array or of any tensor on the CPU, as an Array on a device; complete on return.")
 
 #define AC_DOC_set_num_threads AC_DOC(set_num_threads, \
     "Set the number of CPU threads, the calling one included; 0 is as many as the process may run on.")
@@ -70,17 +71,20 @@
 #define AC_DOC_cpu_arch AC_DOC(cpu_arch, "The CPU path in use: 'amx', 'avx512bf16', 'avx512', 'avx2' or 'portable'.")
 
 #define AC_DOC_build_info AC_DOC(build_info, \
-    "How this extension was built: version, source_hash, variant, compiler, target, limited_api, python_headers,\n" \
-    "dlpack.")
+    "How this extension was built: version, source_hash, kernel_source_hash (of the code objects it accepts),\n" \
+    "variant, compiler, target, limited_api, python_headers, dlpack.")
 
 #define AC_DOC_runtime_info AC_DOC(runtime_info, \
-    "What this process runs on: cpu_arch, cpu_reason, num_threads, and runtimes: name -> available, devices, reason.")
+    "What this process runs on: cpu_arch, cpu_reason, num_threads, and runtimes: name -> available, devices,\n" \
+    "device_names, library, version, attempts (libraries that would not do), reason (why no runtime, or no device).\n" \
+    "Loads the driver libraries and asks them for their devices.")
 
 #define AC_DOC_environment AC_DOC(environment, \
     "The AITER_C_* switches as they were at import: name -> (value or None, meaning).")
 
 #define AC_DOC_kernel_table AC_DOC(kernel_table, \
-    "Every kernel as a dict: its limits, what it writes, and whether this process can run it.")
+    "Every kernel as a dict: its limits, what it writes, and whether it is available: this processor runs it or, for a\n" \
+    "GPU, its code object is here.")
 
 #define AC_DOC_dlpack_path AC_DOC(dlpack_path, \
     "How tensors of a type (or of an object's type) come in: 'own', 'exchange', 'numpy', '__dlpack__' or 'none'.")
@@ -103,10 +107,13 @@
     "Contiguous memory on a device with a dtype and a shape; made by empty and from_host, exported by DLPack."
 
 #define AC_DOC_numpy AC_METHOD_DOC(numpy, \
-    "The array as a NumPy array over the same memory; bfloat16 and fp8 need ml_dtypes. CPU only.")
+    "The array as a NumPy array: over the same memory on the CPU; from another device a copy, made when all work of\n" \
+    "the device is done. bfloat16 and fp8 need ml_dtypes.")
 
 #define AC_DOC___dlpack__ AC_METHOD_DOC(__dlpack__, \
-    "Export as a DLPack capsule: versioned for max_version >= (1, 0), else the older kind.")
+    "Export as a DLPack capsule: versioned for max_version >= (1, 0), else the older kind.\n\n" \
+    "stream: the consumer's. An Array does not know on which streams it was written, so this waits for all work of\n" \
+    "its device; -1 does not wait (under graph capture, or when the consumer's stream is the one that wrote it).")
 
 #define AC_DOC___dlpack_device__ AC_METHOD_DOC(__dlpack_device__, "(device type, device id) in DLPack's numbers.")
 

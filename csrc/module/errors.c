@@ -22,33 +22,46 @@ done:
     return result;
 }
 
+/* Names of files and devices stand in the texts, which may be cut anywhere: what is not UTF-8 is replaced. */
+static PyObject *decode(const char *text) { return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace"); }
+
+static void raise_text(PyObject *type, const char *text) {
+    PyObject *message = decode(text);
+    if (message) PyErr_SetObject(type, message);
+    Py_XDECREF(message);
+}
+
+/* Without a call that failed (a code object is missing, ...) the three attributes stay None. */
 static void raise_device_error(const ac_state_t *state, const ac_error_t *error) {
     PyObject *code = PyLong_FromLong(error->code);
-    PyObject *name = PyUnicode_FromString(error->code_name);
-    PyObject *call = PyUnicode_FromString(error->call);
+    PyObject *name = decode(error->code_name);
+    PyObject *call = decode(error->call);
+    PyObject *text = decode(error->text);
     PyObject *exception = NULL;
-    if (!code || !name || !call) goto done;
-    exception = PyObject_CallFunction(state->device_error, "s", error->text);
+    if (!code || !name || !call || !text) goto done;
+    exception = PyObject_CallFunctionObjArgs(state->device_error, text, NULL);
     if (!exception) goto done;
-    if (PyObject_SetAttrString(exception, "code", code) < 0 || PyObject_SetAttrString(exception, "name", name) < 0 ||
-        PyObject_SetAttrString(exception, "call", call) < 0)
+    if (error->call[0] &&
+        (PyObject_SetAttrString(exception, "code", code) < 0 || PyObject_SetAttrString(exception, "name", name) < 0 ||
+         PyObject_SetAttrString(exception, "call", call) < 0))
         goto done;
     PyErr_SetObject(state->device_error, exception);
 done:
     Py_XDECREF(code);
     Py_XDECREF(name);
     Py_XDECREF(call);
+    Py_XDECREF(text);
     Py_XDECREF(exception);
 }
 
 PyObject *ac_raise(const ac_state_t *state, const ac_error_t *error) {
     switch (error->kind) {
-    case AC_ERROR_TYPE: PyErr_SetString(PyExc_TypeError, error->text); break;
-    case AC_ERROR_VALUE: PyErr_SetString(PyExc_ValueError, error->text); break;
-    case AC_ERROR_BUFFER: PyErr_SetString(PyExc_BufferError, error->text); break;
-    case AC_ERROR_UNSUPPORTED: PyErr_SetString(state->unsupported_error, error->text); break;
+    case AC_ERROR_TYPE: raise_text(PyExc_TypeError, error->text); break;
+    case AC_ERROR_VALUE: raise_text(PyExc_ValueError, error->text); break;
+    case AC_ERROR_BUFFER: raise_text(PyExc_BufferError, error->text); break;
+    case AC_ERROR_UNSUPPORTED: raise_text(state->unsupported_error, error->text); break;
     case AC_ERROR_DEVICE: raise_device_error(state, error); break;
-    case AC_ERROR_MEMORY: PyErr_SetString(PyExc_MemoryError, error->text); break;
+    case AC_ERROR_MEMORY: raise_text(PyExc_MemoryError, error->text); break;
     case AC_ERROR_NONE: PyErr_SetString(PyExc_SystemError, "aiter_c: a failed call left no error"); break;
     }
     return NULL;

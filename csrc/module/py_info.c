@@ -1,8 +1,11 @@
 #include "py_info.h"
 
+#include <string.h>
+
 #include "../core/kernel_table.h"
 #include "../cpu/ceiling.h"
 #include "../cpu/cpu.h"
+#include "../device/code_object.h"
 #include "../device/device.h"
 #include "argparse.h"
 #include "array.h"
@@ -68,11 +71,45 @@ PyObject *py_build_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored
 #else
     Py_INCREF(limited);
 #endif
-    result = Py_BuildValue("{s:s,s:s,s:s,s:s,s:s,s:N,s:s,s:s}", "version", AC_VERSION, "source_hash", AC_SOURCE_HASH,
-                           "variant", AC_BUILD_VARIANT, "compiler", COMPILER, "target", TARGET, "limited_api", limited,
-                           "python_headers", PY_VERSION, "dlpack",
+    result = Py_BuildValue("{s:s,s:s,s:s,s:s,s:s,s:s,s:N,s:s,s:s}", "version", AC_VERSION, "source_hash",
+                           AC_SOURCE_HASH, "kernel_source_hash", ac_kernel_source_hash(), "variant", AC_BUILD_VARIANT,
+                           "compiler", COMPILER, "target", TARGET, "limited_api", limited, "python_headers",
+                           PY_VERSION, "dlpack",
                            Py_STRINGIFY(DLPACK_MAJOR_VERSION) "." Py_STRINGIFY(DLPACK_MINOR_VERSION));
     return result;
+}
+
+/* None for an empty text. The texts come from drivers and file names: whatever is not UTF-8 in them is replaced. */
+static PyObject *text_or_none(const char *text) {
+    if (!text[0]) return Py_NewRef(Py_None);
+    return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
+}
+
+/* "gfx942, 304 units", or why the kernel table has nothing for the device. */
+static PyObject *device_names(const ac_runtime_info_t *info) {
+    PyObject *list = PyList_New(0);
+    for (int i = 0; list && i < info->device_count; i++) {
+        ac_device_facts_t facts;
+        ac_error_t error = {0};
+        PyObject *name = info->runtime->facts(i, &facts, &error) < 0
+                             ? text_or_none(error.text)
+                             : PyUnicode_FromFormat("%s, %d units", ac_arch_name(facts.arch), facts.compute_units);
+        if (!name || PyList_Append(list, name) < 0) Py_CLEAR(list);
+        Py_XDECREF(name);
+    }
+    return list;
+}
+
+/* Py_BuildValue's N takes NULL as failure. */
+static PyObject *runtime_row(int device_type) {
+    ac_runtime_info_t info;
+    Py_BEGIN_ALLOW_THREADS
+    ac_runtime_describe(device_type, &info);
+    Py_END_ALLOW_THREADS
+    return Py_BuildValue("{s:N,s:i,s:N,s:N,s:N,s:N,s:N}", "available", PyBool_FromLong(info.runtime != NULL),
+                         "devices", info.device_count, "device_names", device_names(&info), "library",
+                         text_or_none(info.library), "version", text_or_none(info.version), "attempts",
+                         text_or_none(info.attempts), "reason", text_or_none(info.note));
 }
 
 PyObject *py_runtime_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
@@ -82,10 +119,7 @@ PyObject *py_runtime_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignor
     } devices[] = {{"cpu", AC_DEVICE_CPU}, {"hip", AC_DEVICE_HIP}, {"cuda", AC_DEVICE_CUDA}};
     PyObject *rows = PyDict_New();
     for (size_t i = 0; rows && i < sizeof devices / sizeof devices[0]; i++) {
-        const char *reason = NULL;
-        const ac_runtime_t *runtime = ac_runtime_for(devices[i].type, &reason);
-        PyObject *row = Py_BuildValue("{s:O,s:i,s:z}", "available", runtime ? Py_True : Py_False, "devices",
-                                      runtime ? runtime->device_count() : 0, "reason", runtime ? NULL : reason);
+        PyObject *row = runtime_row(devices[i].type);
         if (!row || PyDict_SetItemString(rows, devices[i].name, row) < 0) Py_CLEAR(rows);
         Py_XDECREF(row);
     }
@@ -120,12 +154,12 @@ static PyObject *format_names(unsigned formats) {
     return tuple;
 }
 
-/* Columns in the order of ac_kernel_t; Py_BuildValue's N takes NULL as failure. */
+/* Columns in the order of ac_kernel_t. */
 static PyObject *kernel_row(const ac_kernel_t *kernel) {
     const char *operation = kernel->op == AC_OP_MLA_DECODE ? "mla_decode" : "mla_merge";
-    bool available = ac_cpu_kernel(kernel->id) && kernel->arch <= ac_cpu_arch();
-    return Py_BuildValue("{s:s,s:s,s:s,s:N,s:N,s:N,s:N,s:i,s:i,s:s,s:i,s:N,s:N,s:N,s:s,s:i,s:i,s:z,s:N}", "name", kernel->name,
-                         "op", operation, "arch", ac_arch_name(kernel->arch), "q_dtypes",
+    bool available = ac_arch_is_cpu(kernel->arch) ? ac_cpu_kernel(kernel->id) != NULL : ac_code_object_exists(kernel);
+    return Py_BuildValue("{s:s,s:s,s:s,s:N,s:N,s:N,s:N,s:i,s:i,s:s,s:i,s:N,s:N,s:N,s:s,s:i,s:i,s:z,s:N}", "name",
+                         kernel->name, "op", operation, "arch", ac_arch_name(kernel->arch), "q_dtypes",
                          dtype_names(kernel->q_dtypes), "kv_dtypes", dtype_names(kernel->kv_dtypes), "o_dtypes",
                          dtype_names(kernel->o_dtypes), "kv_formats", format_names(kernel->kv_formats), "max_heads",
                          kernel->max_heads, "max_seqlen_q", kernel->max_seqlen_q, "page_rule", "any", "tile_rows",

@@ -2,35 +2,44 @@
 
 #include "argparse.h"
 
-/* torch.cuda's current stream on `index`, as cuda.h or hip.h know it; torch-ROCm answers under the same name.
- * *out_found is false where torch is not loaded or was built without devices. */
-static int torch_stream(int index, int64_t *out_stream, bool *out_found) {
-    int result = -1;
-    PyObject *handle = NULL, *function = NULL;
-    PyObject *name = PyUnicode_FromString("torch._C");
-    PyObject *torch = name ? PyImport_GetModule(name) : NULL;
+/* A module that something has imported already, as a new reference; NULL, perhaps with an exception, when not. */
+static PyObject *imported(const char *name) {
+    PyObject *text = PyUnicode_FromString(name);
+    PyObject *module = text ? PyImport_GetModule(text) : NULL;
+    Py_XDECREF(text);
+    return module;
+}
+
+/* An attribute as a new reference; NULL without an exception when there is none. */
+static PyObject *attribute(PyObject *object, const char *name) {
+    PyObject *value = PyObject_GetAttrString(object, name);
+    if (!value && PyErr_ExceptionMatches(PyExc_AttributeError)) PyErr_Clear();
+    return value;
+}
+
+/* Whether the torch of this process drives devices of the type: a build has HIP or CUDA, never both. */
+static bool torch_serves(int device_type) {
+    PyObject *version = imported("torch.version");
+    PyObject *hip = version ? attribute(version, "hip") : NULL;
+    bool is_hip = hip && hip != Py_None;
+    Py_XDECREF(version);
+    Py_XDECREF(hip);
+    return is_hip == (device_type == AC_DEVICE_HIP);
+}
+
+/* torch.cuda's current stream on the device, as cuda.h or hip.h know it; torch-ROCm answers under the same name.
+ * *out_found is false where torch is not loaded or was built without such devices. */
+static int torch_stream(ac_device_t device, int64_t *out_stream, bool *out_found) {
+    PyObject *handle = NULL, *function = NULL, *torch = imported("torch._C");
     *out_found = false;
-    if (!torch) {
-        result = PyErr_Occurred() ? -1 : 0;
-        goto done;
-    }
-    function = PyObject_GetAttrString(torch, "_cuda_getCurrentRawStream");
-    if (!function) {
-        if (!PyErr_ExceptionMatches(PyExc_AttributeError)) goto done;
-        PyErr_Clear();
-        result = 0;
-        goto done;
-    }
-    handle = PyObject_CallFunction(function, "i", index);
-    if (!handle || ac_to_int64("torch", "stream", handle, out_stream) < 0) goto done;
-    *out_found = true;
-    result = 0;
-done:
-    Py_XDECREF(name);
-    Py_XDECREF(torch);
-    Py_XDECREF(function);
+    if (torch && torch_serves(device.type) && !PyErr_Occurred())
+        function = attribute(torch, "_cuda_getCurrentRawStream");
+    if (function) handle = PyObject_CallFunction(function, "i", device.index);
+    if (handle && ac_to_int64("torch", "stream", handle, out_stream) == 0) *out_found = true;
     Py_XDECREF(handle);
-    return result;
+    Py_XDECREF(function);
+    Py_XDECREF(torch);
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 int ac_stream_resolve(const char *op, PyObject *stream, const ac_tensor_t *tensor, intptr_t *out_stream) {
@@ -42,6 +51,11 @@ int ac_stream_resolve(const char *op, PyObject *stream, const ac_tensor_t *tenso
     *out_stream = 0;
     if (!ac_is_none(stream)) {
         if (ac_to_int64(op, "stream", stream, &value) < 0) return -1;
+        if (value < 0) {
+            PyErr_Format(PyExc_ValueError, "%s: stream: expected a stream's handle, at least 0, got %lld", op,
+                         (long long)value);
+            return -1;
+        }
         *out_stream = (intptr_t)value;
         return 0;
     }
@@ -51,7 +65,7 @@ int ac_stream_resolve(const char *op, PyObject *stream, const ac_tensor_t *tenso
         *out_stream = (intptr_t)current;
         return 0;
     }
-    if (torch_stream(device.index, &value, &found) < 0) return -1;
+    if (torch_stream(device, &value, &found) < 0) return -1;
     *out_stream = (intptr_t)value;
     if (found) return 0;
     PyErr_Format(PyExc_TypeError, "%s: stream: expected int (no framework tells the current stream of %s), got None",

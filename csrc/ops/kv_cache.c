@@ -33,8 +33,8 @@ int ac_kv_cache_kind(ac_arg_t kv, int kv_format, int64_t page_size, ac_kv_kind_t
     out_kind->rope_dim = (int32_t)(view->shape[3] - AC_MLA_DV);
     if (view->shape[3] == AC_MLA_DV || view->shape[3] == AC_MLA_DV + AC_MLA_ROPE) return 0;
     return ac_fail(error, AC_ERROR_UNSUPPORTED,
-                   "%s: %s: expected rows of 576 (512 + rope 64) or 512 (rope 0) elements, got %" PRId64, kv.op, kv.name,
-                   view->shape[3]);
+                   "%s: %s: expected rows of 576 (512 + rope 64) or 512 (rope 0) elements, got %" PRId64, kv.op,
+                   kv.name, view->shape[3]);
 }
 
 static int describe_plain(ac_arg_t kv, const ac_kv_kind_t *kind, int64_t page_size, ac_kv_cache_t *out,

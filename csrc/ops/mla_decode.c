@@ -44,8 +44,8 @@ static int find_runtime(ac_arg_t arg, const ac_runtime_t **out_runtime, ac_error
     char text[64];
     *out_runtime = ac_runtime_for(arg.view->device.type, &reason);
     if (*out_runtime) return 0;
-    return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: %s: expected a device with a runtime, got %s: %s", arg.op, arg.name,
-                   ac_device_text(arg.view->device, text, sizeof text), reason);
+    return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: %s: expected a device with a runtime, got %s: %s", arg.op,
+                   arg.name, ac_device_text(arg.view->device, text, sizeof text), reason);
 }
 
 /* q, kv_buffer, qo_indptr and the numbers: all that a plan is made from. */
@@ -58,7 +58,8 @@ static int read_shape(const ac_mla_decode_args_t *args, shape_t *out, ac_error_t
         return ac_fail(error, AC_ERROR_UNSUPPORTED, OP ": nhead_kv: expected 1 (MLA has one latent head), got %" PRId64,
                        args->nhead_kv);
     if (args->logit_cap > 0)
-        return ac_fail(error, AC_ERROR_UNSUPPORTED, OP ": logit_cap: expected 0 (no soft cap), got %g", args->logit_cap);
+        return ac_fail(error, AC_ERROR_UNSUPPORTED, OP ": logit_cap: expected 0 (no soft cap), got %g",
+                       args->logit_cap);
     TRY(find_runtime(ARG(q), &out->runtime, error));
     out->device = args->q->device;
     TRY(ac_kv_cache_kind(ARG(kv_buffer), args->kv_format, args->page_size, &out->kv, error));
@@ -143,6 +144,10 @@ static int check_plan(const ac_mla_decode_args_t *args, const shape_t *s, const 
         snprintf(got, sizeof got, "%" PRId64, numbers[i].got);
         return plan_differs(numbers[i].field, planned, got, error);
     }
+    ac_device_facts_t facts;
+    TRY(s->runtime->facts(s->device.index, &facts, error));
+    if (facts.arch != plan->target.arch)
+        return plan_differs("arch", ac_arch_name(plan->target.arch), ac_arch_name(facts.arch), error);
     if (r->q_dtype != args->q->dtype)
         return plan_differs("q_dtype", ac_dtype_name(r->q_dtype), ac_dtype_name(args->q->dtype), error);
     if (r->kv_format != s->kv.format)
@@ -317,8 +322,9 @@ int ac_mla_decode_stage2(const ac_mla_decode_args_t *args, const ac_mla_plan_t *
                          ac_error_t *error) {
     const ac_runtime_t *runtime;
     if (plan->writes_output)
-        return ac_fail(error, AC_ERROR_VALUE, OP ": plan.writes_output: expected a plan with partials to merge, got one "
-                       "whose stage 1 writes the output");
+        return ac_fail(error, AC_ERROR_VALUE,
+                       OP ": plan.writes_output: expected a plan with partials to merge, got one "
+                          "whose stage 1 writes the output");
     TRY(ac_check_given(ARG(o), error));
     TRY(find_runtime(ARG(o), &runtime, error));
     const ac_device_t device = args->o->device;
@@ -350,6 +356,7 @@ int ac_mla_decode_stage2(const ac_mla_decode_args_t *args, const ac_mla_plan_t *
         .head_tiles = tiles_of(H, plan->stage2),
         .o_dtype = (int32_t)args->o->dtype,
     };
-    const ac_launch_t launch = {plan->stage2, &params, sizeof params, params.batch * served * params.head_tiles, stream};
+    const ac_launch_t launch = {plan->stage2, &params, sizeof params, params.batch * served * params.head_tiles,
+                                stream};
     return runtime->launch(device.index, &launch, error);
 }

@@ -1,0 +1,28 @@
+/* The code objects: hsa/<arch>/<object>.co (AMD) or .cubin (NVIDIA), built by scripts/build_kernels. */
+#ifndef AC_DEVICE_CODE_OBJECT_H
+#define AC_DEVICE_CODE_OBJECT_H
+
+#include <stddef.h>
+
+#include "../core/error.h"
+#include "../core/kernel_table.h"
+
+typedef struct ac_code_object_t {
+    char path[1024];
+    const void *image; /* [bytes], mapped read-only */
+    size_t bytes;
+} ac_code_object_t;
+
+/* Maps the code object that holds the kernel. It is looked for in the folder that AITER_C_HSA names, else in hsa/
+ * beside the extension (a wheel), else in hsa/ one folder up (a checkout). Refused when it was built from other kernel
+ * sources than those beside which this extension was built: a stale kernel gives wrong numbers without a word. */
+int ac_code_object_open(const ac_kernel_t *kernel, ac_code_object_t *out_object, ac_error_t *error);
+void ac_code_object_close(ac_code_object_t *object);
+
+/* True when there is a file, of whatever content. */
+bool ac_code_object_exists(const ac_kernel_t *kernel);
+
+/* The hash of the kernel sources that this extension expects, 64 hex digits. */
+const char *ac_kernel_source_hash(void);
+
+#endif

@@ -1,0 +1,151 @@
+/* NVIDIA GPUs: the driver API of libcuda.so.1, whose ABI is stable. Work happens in the device's primary context, which
+ * is the one of the CUDA runtime and of torch; the thread's own context is back in place after every call. */
+#include <stdio.h>
+
+#include "gpu.h"
+
+#define ATTRIBUTE_UNITS 16 /* CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT */
+#define ATTRIBUTE_MAJOR 75 /* CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR */
+#define ATTRIBUTE_MINOR 76
+#define FUNCTION_MAX_LOCAL 8             /* CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES */
+#define LOCAL_BYTES_AT_HAND (48 * 1024) /* a kernel that wants more says so first */
+
+static const ac_driver_symbol_t symbols[AC_DRIVER_CALL_COUNT] = {
+#define CALL(type, name, arguments, hip, cuda) cuda,
+#include "driver_symbols.inc"
+#undef CALL
+};
+
+static const char *const libraries[] = {"libcuda.so.1", NULL};
+
+static void places(const char **out_only, const char **out_folder) {
+    *out_only = NULL;
+    *out_folder = NULL;
+}
+
+static void version_text(int version, char *out_text, size_t size) {
+    snprintf(out_text, size, "CUDA %d.%d", version / 1000, version % 1000 / 10);
+}
+
+static const char *error_name(ac_gpu_t *gpu, int code) {
+    const char *name = NULL;
+    return gpu->calls.cuda_error_name(code, &name) == 0 ? name : NULL;
+}
+
+static int inspect(ac_gpu_t *gpu, int index, ac_gpu_device_t *device, ac_error_t *error) {
+    int handle, major, minor;
+    AC_TRY_CALL(get_device, (&handle, index));
+    AC_TRY_CALL(attribute, (&major, ATTRIBUTE_MAJOR, handle));
+    AC_TRY_CALL(attribute, (&minor, ATTRIBUTE_MINOR, handle));
+    AC_TRY_CALL(attribute, (&device->facts.compute_units, ATTRIBUTE_UNITS, handle));
+    device->facts.arch = major == 9 && minor == 0 ? AC_SM90A : AC_ARCH_COUNT;
+    snprintf(device->arch_name, sizeof device->arch_name, "compute capability %d.%d", major, minor);
+    return 0;
+}
+
+static int retain_context(ac_gpu_t *gpu, int index, void **out_context, ac_error_t *error) {
+    int handle;
+    AC_TRY_CALL(get_device, (&handle, index));
+    AC_TRY_CALL(retain_context, (out_context, handle));
+    return 0;
+}
+
+static int find_context(ac_gpu_t *gpu, int index, void **out_context, ac_error_t *error) {
+    ac_gpu_device_t *device = &gpu->devices[index];
+    int status = 0;
+    *out_context = atomic_load(&device->context);
+    if (*out_context) return 0;
+    pthread_mutex_lock(&gpu->lock);
+    *out_context = atomic_load(&device->context);
+    if (!*out_context) {
+        status = retain_context(gpu, index, out_context, error);
+        if (status == 0) atomic_store(&device->context, *out_context);
+    }
+    pthread_mutex_unlock(&gpu->lock);
+    return status;
+}
+
+static int enter(ac_gpu_t *gpu, int index, int *out_saved, ac_error_t *error) {
+    void *context;
+    *out_saved = 0; /* the driver's stack of contexts keeps it */
+    if (find_context(gpu, index, &context, error) < 0) return -1;
+    AC_TRY_CALL(push_context, (context));
+    return 0;
+}
+
+static int leave(ac_gpu_t *gpu, int index, int saved, ac_error_t *error) {
+    void *context;
+    (void)saved;
+    AC_TRY_CALL(pop_context, (&context));
+    return 0;
+}
+
+static int copy(ac_gpu_t *gpu, int index, void *to, const void *from, size_t bytes, void *stream, ac_error_t *error) {
+    AC_TRY_CALL(cuda_copy, (to, from, bytes, stream));
+    return 0;
+}
+
+static int allow_local(ac_gpu_t *gpu, int index, void *function, int bytes, ac_error_t *error) {
+    if (bytes > LOCAL_BYTES_AT_HAND) AC_TRY_CALL(set_attribute, (function, FUNCTION_MAX_LOCAL, bytes));
+    return 0;
+}
+
+ac_gpu_t ac_cuda = {
+    .runtime = &ac_cuda_runtime,
+    .title = "CUDA",
+    .archs = "compute capability 9.0 (sm_90a)",
+    .libraries = libraries,
+    .symbols = symbols,
+    .launch_end = (void *)0,
+    .max_threads = INT64_MAX,
+    .places = places,
+    .version_text = version_text,
+    .error_name = error_name,
+    .inspect = inspect,
+    .enter = enter,
+    .leave = leave,
+    .copy = copy,
+    .allow_local = allow_local,
+    .lock = PTHREAD_MUTEX_INITIALIZER,
+};
+
+static int cuda_device_count(int *out_count, ac_error_t *error) {
+    return ac_gpu_device_count(&ac_cuda, out_count, error);
+}
+
+static int cuda_facts(int index, ac_device_facts_t *out_facts, ac_error_t *error) {
+    return ac_gpu_facts(&ac_cuda, index, out_facts, error);
+}
+
+static int cuda_alloc(int index, size_t bytes, void **out_pointer, ac_error_t *error) {
+    return ac_gpu_alloc(&ac_cuda, index, bytes, out_pointer, error);
+}
+
+static void cuda_free(int index, void *pointer) { ac_gpu_free(&ac_cuda, index, pointer); }
+
+static int cuda_copy(int index, void *to, const void *from, size_t bytes, intptr_t stream, ac_error_t *error) {
+    return ac_gpu_copy(&ac_cuda, index, to, from, bytes, stream, error);
+}
+
+static int cuda_synchronize(int index, ac_error_t *error) { return ac_gpu_synchronize(&ac_cuda, index, error); }
+
+static int cuda_fill32(int index, void *to, uint32_t word, int64_t count, intptr_t stream, ac_error_t *error) {
+    return ac_gpu_fill32(&ac_cuda, index, to, word, count, stream, error);
+}
+
+static int cuda_launch(int index, const ac_launch_t *launch, ac_error_t *error) {
+    return ac_gpu_launch(&ac_cuda, index, launch, error);
+}
+
+const ac_runtime_t ac_cuda_runtime = {
+    .name = "cuda",
+    .device_type = AC_DEVICE_CUDA,
+    .device_count = cuda_device_count,
+    .facts = cuda_facts,
+    .alloc = cuda_alloc,
+    .free = cuda_free,
+    .copy = cuda_copy,
+    .synchronize = cuda_synchronize,
+    .fill32 = cuda_fill32,
+    .launch = cuda_launch,
+};

@@ -1,0 +1,144 @@
+/* AMD GPUs: libamdhip64. Its headers are not needed; what stands here of its ABI is the same from HIP 5.0 on, except
+ * where it says otherwise. */
+#include <stdio.h>
+#include <string.h>
+
+#include "gpu.h"
+
+#define COPY_KIND_DEFAULT 4 /* hipMemcpyDefault: the direction follows from the addresses */
+
+static const ac_driver_symbol_t symbols[AC_DRIVER_CALL_COUNT] = {
+#define CALL(type, name, arguments, hip, cuda) hip,
+#include "driver_symbols.inc"
+#undef CALL
+};
+
+static const char *const libraries[] = {"libamdhip64.so.7", "libamdhip64.so.6", "libamdhip64.so.5", "libamdhip64.so",
+                                        NULL};
+
+/* hipDeviceProp_t: its size with room to grow, and where the two fields lie that are read. HIP 6 gave it another layout
+ * and the function that fills it another symbol; the old symbol kept the old layout. */
+#define PROPERTIES_BYTES 4096
+#define ARCH_NAME_BYTES 256
+typedef struct {
+    size_t compute_units, arch_name;
+} layout_t;
+static const layout_t layout_r0600 = {388, 1160}, layout_before = {336, 396};
+
+static void places(const char **out_only, const char **out_folder) {
+    *out_only = ac_device_config()->hip_library;
+    *out_folder = ac_device_config()->hip_package_folder;
+}
+
+static void version_text(int version, char *out_text, size_t size) {
+    snprintf(out_text, size, "HIP %d.%d.%d", version / 10000000, version / 100000 % 100, version % 100000);
+}
+
+static const char *error_name(ac_gpu_t *gpu, int code) { return gpu->calls.hip_error_name(code); }
+
+static int read_properties(ac_gpu_t *gpu, int index, char *properties, const layout_t **out_layout,
+                           ac_error_t *error) {
+    if (gpu->calls.properties) {
+        *out_layout = &layout_r0600;
+        AC_TRY_CALL(properties, (properties, index));
+    } else if (gpu->calls.old_properties) {
+        *out_layout = &layout_before;
+        AC_TRY_CALL(old_properties, (properties, index));
+    } else {
+        return ac_fail(error, AC_ERROR_DEVICE, "hip:%d: the HIP driver library lacks %s and %s", index,
+                       symbols[AC_CALL_properties].name, symbols[AC_CALL_old_properties].name);
+    }
+    return 0;
+}
+
+static int inspect(ac_gpu_t *gpu, int index, ac_gpu_device_t *device, ac_error_t *error) {
+    _Alignas(16) char properties[PROPERTIES_BYTES] = {0};
+    const layout_t *layout = &layout_r0600;
+    if (read_properties(gpu, index, properties, &layout, error) < 0) return -1;
+    const char *name = properties + layout->arch_name; /* "gfx942:sramecc+:xnack-" */
+    size_t length = 0;
+    while (length < ARCH_NAME_BYTES && length < sizeof device->arch_name - 1 && name[length] && name[length] != ':')
+        length++;
+    memcpy(device->arch_name, name, length);
+    device->arch_name[length] = '\0';
+    memcpy(&device->facts.compute_units, properties + layout->compute_units, sizeof(int));
+    device->facts.arch = AC_ARCH_COUNT;
+    if (strcmp(device->arch_name, ac_arch_name(AC_GFX942)) == 0) device->facts.arch = AC_GFX942;
+    if (strcmp(device->arch_name, ac_arch_name(AC_GFX950)) == 0) device->facts.arch = AC_GFX950;
+    return 0;
+}
+
+static int enter(ac_gpu_t *gpu, int index, int *out_saved, ac_error_t *error) {
+    AC_TRY_CALL(get_current, (out_saved));
+    if (*out_saved != index) AC_TRY_CALL(set_current, (index));
+    return 0;
+}
+
+static int leave(ac_gpu_t *gpu, int index, int saved, ac_error_t *error) {
+    if (saved != index) AC_TRY_CALL(set_current, (saved));
+    return 0;
+}
+
+static int copy(ac_gpu_t *gpu, int index, void *to, const void *from, size_t bytes, void *stream, ac_error_t *error) {
+    AC_TRY_CALL(hip_copy, (to, from, bytes, COPY_KIND_DEFAULT, stream));
+    return 0;
+}
+
+ac_gpu_t ac_hip = {
+    .runtime = &ac_hip_runtime,
+    .title = "HIP",
+    .archs = "gfx942 or gfx950",
+    .libraries = libraries,
+    .symbols = symbols,
+    .launch_end = (void *)3,
+    .max_threads = UINT32_MAX, /* a launch packet counts threads, not workgroups, in 32 bits */
+    .places = places,
+    .version_text = version_text,
+    .error_name = error_name,
+    .inspect = inspect,
+    .enter = enter,
+    .leave = leave,
+    .copy = copy,
+    .lock = PTHREAD_MUTEX_INITIALIZER,
+};
+
+static int hip_device_count(int *out_count, ac_error_t *error) {
+    return ac_gpu_device_count(&ac_hip, out_count, error);
+}
+
+static int hip_facts(int index, ac_device_facts_t *out_facts, ac_error_t *error) {
+    return ac_gpu_facts(&ac_hip, index, out_facts, error);
+}
+
+static int hip_alloc(int index, size_t bytes, void **out_pointer, ac_error_t *error) {
+    return ac_gpu_alloc(&ac_hip, index, bytes, out_pointer, error);
+}
+
+static void hip_free(int index, void *pointer) { ac_gpu_free(&ac_hip, index, pointer); }
+
+static int hip_copy(int index, void *to, const void *from, size_t bytes, intptr_t stream, ac_error_t *error) {
+    return ac_gpu_copy(&ac_hip, index, to, from, bytes, stream, error);
+}
+
+static int hip_synchronize(int index, ac_error_t *error) { return ac_gpu_synchronize(&ac_hip, index, error); }
+
+static int hip_fill32(int index, void *to, uint32_t word, int64_t count, intptr_t stream, ac_error_t *error) {
+    return ac_gpu_fill32(&ac_hip, index, to, word, count, stream, error);
+}
+
+static int hip_launch(int index, const ac_launch_t *launch, ac_error_t *error) {
+    return ac_gpu_launch(&ac_hip, index, launch, error);
+}
+
+const ac_runtime_t ac_hip_runtime = {
+    .name = "hip",
+    .device_type = AC_DEVICE_HIP,
+    .device_count = hip_device_count,
+    .facts = hip_facts,
+    .alloc = hip_alloc,
+    .free = hip_free,
+    .copy = hip_copy,
+    .synchronize = hip_synchronize,
+    .fill32 = hip_fill32,
+    .launch = hip_launch,
+};

@@ -1,0 +1,354 @@
+"""Run by test_runtime_fake.py: python runtime_checks.py {hip,cuda} DRIVER CHECK, with aiter_c on a fake driver."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import numpy as np
+from fake_driver import FakeDriver
+from ml_dtypes import bfloat16
+
+import aiter_c
+from aiter_c import _C, DeviceError, UnsupportedError, empty, from_host, mla_decode_fwd, mla_plan
+
+VENDOR = sys.argv[1]
+ZERO, ONE, OTHER_ARCH = (f"{VENDOR}:{index}" for index in range(3))
+GUARD = {"hip": {"hipGetDevice", "hipSetDevice"}, "cuda": {"cuCtxPushCurrent_v2", "cuCtxPopCurrent_v2"}}[VENDOR]
+FILL, LAUNCH = {"hip": ("hipMemsetD32Async", "hipModuleLaunchKernel"), "cuda": ("cuMemsetD32Async", "cuLaunchKernel")}[
+    VENDOR
+]
+LOAD, FIND, FREE, SYNC = {
+    "hip": ("hipModuleLoadData", "hipModuleGetFunction", "hipFree", "hipDeviceSynchronize"),
+    "cuda": ("cuModuleLoadData", "cuModuleGetFunction", "cuMemFree_v2", "cuCtxSynchronize"),
+}[VENDOR]
+driver = FakeDriver(VENDOR, sys.argv[2])
+
+
+@contextmanager
+def raises(kind: type, text: str = ""):
+    try:
+        yield
+    except kind as error:
+        assert type(error) is kind and text in str(error), error
+    else:
+        raise AssertionError(f"no {kind.__name__}")
+
+
+class Call:
+    """The arguments of one decode call of two requests on a device."""
+
+    def __init__(self, place: str, splits: int = 2) -> None:
+        self.place, self.splits = place, splits
+        self.q = from_host(np.ones((2, 16, 576), bfloat16), place)
+        self.kv = from_host(np.ones((8, 4, 1, 576), bfloat16), place)
+        self.o = from_host(np.zeros((2, 16, 512), bfloat16), place)
+        self.qo_indptr = from_host(np.array([0, 1, 2], np.int32), place)
+        self.kv_indptr = from_host(np.array([0, 3, 8], np.int32), place)
+        self.kv_indices = from_host(np.arange(8, dtype=np.int32), place)
+        self.last = from_host(np.array([4, 2], np.int32), place)
+
+    def run(self, **keywords: object) -> tuple[object, object]:
+        return mla_decode_fwd(
+            self.q, self.kv, self.o, self.qo_indptr, self.kv_indptr, self.kv_indices, self.last, 1, 4,
+            num_kv_splits=self.splits, return_lse=True, **({"stream": 7} | keywords),
+        )  # fmt: skip
+
+
+def check_arrays() -> None:
+    """Memory there and back, on two devices, and what an Array says of itself."""
+    for place in (ZERO, ONE):
+        data = np.arange(600, dtype=np.int32).reshape(20, 30)
+        for source in (data, data[3:17:2, 25:4:-3], data[:0], np.asarray(data[5, 5])):
+            array = from_host(source, place)
+            assert array.device == place and array.shape == source.shape
+            assert np.array_equal(array.numpy(), source) and array.numpy() is not array.numpy()
+    kind = {"hip": 10, "cuda": 2}[VENDOR]
+    assert empty((2, 3), "bfloat16", ONE).__dlpack_device__() == (kind, 1)
+    assert empty((2, 3), "float32", VENDOR).device == ZERO
+    driver.set_current(0)
+    assert empty(5, "uint8", OTHER_ARCH).numpy().shape == (5,)
+    with raises(MemoryError, f"{ONE}: cannot allocate {4 << 50} bytes"):
+        empty(1 << 50, "float32", ONE)
+    with raises(ValueError, f"expected one of 3 {VENDOR} devices, got {VENDOR}:3"):
+        empty(1, "float32", f"{VENDOR}:3")
+    del array
+    assert driver.allocations() == 0
+
+
+def check_decode() -> None:
+    """What reaches the kernel: names, sizes, stream, parameters; and the fill before it."""
+    for index, place in enumerate((ZERO, ONE)):
+        call = Call(place)
+        since = driver.launches()
+        plan = mla_plan(2, 16, 1, 4, "bfloat16", "bfloat16", num_kv_splits=2, return_lse=True, device=place)
+        rows = {row["name"]: row for row in _C.kernel_table() if row["arch"] == plan.arch}
+        stage1, stage2 = rows[plan.stage1], rows[plan.stage2]
+        logits, lse = call.run(plan=plan)
+        assert driver.launches() == since + 2 and logits.device == lse.device == place
+        last = driver.last_launch()
+        assert last.kernel.decode() == stage2["name"] and tuple(last.grid[1:]) == (1, 1) and last.device == index
+        assert tuple(last.block) == (stage2["threads"], 1, 1) and last.stream == 7
+        assert np.all(np.isneginf(lse.numpy()))  # the fake kernels write nothing
+        logits, lse = Call(place, splits=1).run()
+        last = driver.last_launch()
+        assert last.kernel.decode() == plan.stage1 and last.local_bytes == stage1["local_bytes"]
+        assert tuple(last.grid) == (2 * plan.row_tiles, 1, 1) and driver.launches() == since + 3
+        assert last.params_bytes > 200 and int.from_bytes(last.params[:8], "little") % 64 == 0
+        del call, logits, lse
+    assert driver.allocations() == 0
+
+
+def check_guard() -> None:
+    """Another device is the thread's own before, and after, also after failures."""
+    before = [0, 1] if VENDOR == "hip" else [-1, 0, 1]
+    for own in before:
+        for place in (ZERO, ONE):
+            driver.set_current(own)
+            Call(place).run()
+            from_host(np.ones(3, np.float32), place).numpy()
+            with raises(UnsupportedError):
+                mla_plan(2, 16, 1, 4, "bfloat16", "bfloat16", device=OTHER_ARCH)
+            with raises(MemoryError):
+                empty(1 << 50, "float32", place)
+            assert driver.current() == own
+
+
+def check_refusals() -> None:
+    """Mixed devices, another architecture, another device's plan, too large a grid, streams."""
+    call = Call(ZERO)
+    call.kv = Call(ONE).kv
+    with raises(ValueError, f"kv_buffer: expected device {ZERO} (of q), got {ONE}"):
+        call.run()
+    call = Call(ZERO)
+    call.kv_indptr = from_host(np.array([0, 3, 8], np.int32))
+    with raises(ValueError, f"kv_indptr: expected device {ZERO} (of q), got cpu"):
+        call.run()
+    found = {"hip": "expected gfx942 or gfx950, got gfx1100", "cuda": "compute capability 9.0 (sm_90a), got "}[VENDOR]
+    with raises(UnsupportedError, f"{OTHER_ARCH}: expected"):
+        mla_plan(2, 16, 1, 4, "bfloat16", "bfloat16", device=OTHER_ARCH)
+    with raises(UnsupportedError, found):
+        Call(OTHER_ARCH).run()
+    plan = mla_plan(2, 16, 1, 4, "bfloat16", "bfloat16", num_kv_splits=2, return_lse=True, device="cpu")
+    with raises(UnsupportedError, "got one for "):
+        Call(ZERO).run(plan=plan)
+    with raises(ValueError, "stream: expected a stream's handle, at least 0, got -1"):
+        Call(ZERO).run(stream=-1)
+    with raises(TypeError, f"stream: expected int (no framework tells the current stream of {ZERO}), got None"):
+        Call(ZERO).run(stream=None)
+    call = Call(ZERO, splits=900)
+    call.qo_indptr = from_host(np.zeros(4_000_001, np.int32), ZERO)
+    call.kv_indptr, call.last = call.qo_indptr, call.qo_indptr
+    call.q, call.o = from_host(np.ones((1, 1, 576), bfloat16), ZERO), empty((1, 1, 512), "bfloat16", ZERO)
+    with raises(UnsupportedError, "work items in a launch, got "):
+        call.run()
+
+
+def check_dlpack() -> None:
+    """The stream protocol of __dlpack__: which numbers are streams, and what is waited for."""
+    array = from_host(np.arange(4, dtype=np.float32), ONE)
+    good, bad = ([None, 0, 3, 1 << 40], [1, 2, -2]) if VENDOR == "hip" else ([None, 1, 2, 3, 1 << 40], [0, -2])
+    for stream in good:
+        since = driver.call_count()
+        array.__dlpack__(stream=stream, max_version=(1, 0))
+        assert driver.calls(since).count(SYNC) == 1
+    since = driver.call_count()
+    array.__dlpack__(stream=-1)
+    assert driver.call_count() == since
+    for stream in bad:
+        with raises(ValueError, "Array.__dlpack__: stream: expected None, -1, "):
+            array.__dlpack__(stream=stream)
+    with raises(BufferError, "dl_device: expected "):
+        array.__dlpack__(dl_device=(1, 0))
+    live = driver.allocations()
+    capsule = array.__dlpack__(copy=True, max_version=(1, 0))
+    assert driver.allocations() == live + 1
+    del capsule
+    assert driver.allocations() == live and np.array_equal(array.numpy(), np.arange(4))
+
+
+def check_steady_state() -> None:
+    """From the second call on an op fills and launches, and calls the driver for nothing else."""
+    call = Call(ONE)
+    plan = mla_plan(2, 16, 1, 4, "bfloat16", "bfloat16", num_kv_splits=2, return_lse=True, device=ONE)
+    logits, attn_lse = empty((2, 2, 16, 512), "float32", ONE), empty((2, 2, 16, 1), "float32", ONE)
+    lse = empty((2, 16), "float32", ONE)
+    for repeat in range(3):
+        since = driver.call_count()
+        _C.mla_decode_stage1(
+            call.q, call.kv, call.o, call.qo_indptr, call.kv_indptr, call.kv_indices, call.last, 1, 4, 1, None, 0.0,
+            None, logits, attn_lse, lse, None, None, True, plan=plan, stream=9,
+        )  # fmt: skip
+        _C.mla_decode_stage2(logits, attn_lse, call.o, lse, call.qo_indptr, plan=plan, stream=9)
+        calls = driver.calls(since)
+        if repeat:
+            assert [name for name in calls if name not in GUARD] == [FILL, LAUNCH, LAUNCH], calls
+            assert mla_plan(2, 16, 1, 4, "bfloat16", "bfloat16", num_kv_splits=2, return_lse=True, device=ONE) == plan
+    assert driver.call_count() == since + len(calls)  # a plan asks the driver nothing
+
+
+def check_capture() -> None:
+    """While a stream is captured the first launch still loads its kernel; what must wait is refused by the driver."""
+    call = Call(ZERO, splits=1)
+    lse = empty((2, 16), "float32", ZERO)
+    plan = mla_plan(2, 16, 1, 4, "bfloat16", "bfloat16", num_kv_splits=1, return_lse=True, device=ZERO)
+    driver.set_capturing(True)
+    _C.mla_decode_stage1(
+        call.q, call.kv, call.o, call.qo_indptr, call.kv_indptr, call.kv_indices, call.last, 1, 4, 1, None, 0.0,
+        None, None, None, lse, None, None, True, plan=plan, stream=9,
+    )  # fmt: skip
+    assert driver.launches() == 1 and driver.capture_mode() == 0
+    with raises(DeviceError, f"{ZERO}: {SYNC} failed: "):
+        lse.numpy()
+    lse.__dlpack__(stream=-1)
+    driver.set_capturing(False)
+    assert np.all(np.isneginf(lse.numpy()))
+
+
+def check_threads() -> None:
+    """Eight threads, each with its own stream and device, from the first use on."""
+    failures: list[BaseException] = []
+    start = threading.Barrier(8)
+
+    def work(number: int) -> None:
+        try:
+            place = (ZERO, ONE)[number % 2]
+            start.wait()
+            for repeat in range(30):
+                call = Call(place)
+                data = np.full((3, number + 1), repeat, np.int64)
+                call.run(stream=100 + number)
+                assert np.array_equal(from_host(data, place).numpy(), data)
+                assert driver.current() == (0 if VENDOR == "hip" else -1)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures
+    objects = {row["object"] for row in _C.kernel_table() if row["arch"] == {"hip": "gfx942", "cuda": "sm_90a"}[VENDOR]}
+    assert driver.launches() == 8 * 30 * 2 and driver.allocations() == 0
+    assert driver.modules() <= 2 * len(objects) and driver.calls().count(LOAD) == driver.modules()
+    assert driver.calls().count(FIND) == 2 * 2  # two kernels on two devices
+
+
+def _in_child(work: Callable[[], None]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork with threads, from CPython 3.12 on
+        pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def check_fork() -> None:
+    """Before the first use a fork is harmless; after it the child is told, and the parent goes on."""
+
+    def uses() -> None:
+        Call(ZERO).run()
+
+    _in_child(uses)
+    kept = Call(ZERO)
+    kept.run()
+
+    def refused() -> None:
+        text = "driver was used before fork(), and a forked process cannot use it again"
+        since = driver.call_count()
+        for attempt in (
+            lambda: empty(3, "float32", ONE),
+            lambda: kept.run(),
+            lambda: kept.q.numpy(),
+            lambda: kept.q.__dlpack__(),
+            lambda: mla_plan(2, 16, 1, 4, "bfloat16", "bfloat16", device=ZERO),
+        ):
+            with raises(DeviceError, text):
+                attempt()
+        try:
+            empty(3, "float32", ONE)
+        except DeviceError as error:
+            assert (error.code, error.name, error.call) == (None, None, None)
+        array, kept.o = kept.o, None
+        del array  # not freed: the memory is the parent's
+        assert _C.runtime_info()["runtimes"][VENDOR]["available"]
+        assert driver.call_count() == since
+        assert aiter_c.from_host(np.ones(3)).numpy().sum() == 3  # the CPU works
+
+    _in_child(refused)
+    kept.run()
+    assert np.array_equal(kept.q.numpy(), np.ones((2, 16, 576), bfloat16))
+
+
+def check_errors() -> None:
+    """The text of an error, codes without a name, errors that earlier work left, and HIP's memory of the last error."""
+    array = from_host(np.ones(3, np.float32), ZERO)
+    for code in (1, 700, 719, 999):
+        driver.fail(SYNC, 1, code)
+        try:
+            array.numpy()
+        except DeviceError as error:
+            name = "unknown error" if code == 999 else f"ErrorWithANameAsLongAsTheLongestOfTheDriver{code:04}"
+            left = ", perhaps left by earlier work on the device" if code in (700, 719) else ""
+            assert (error.code, error.name, error.call) == (code, name, SYNC)
+            assert str(error) == f"{ZERO}: {SYNC} failed: {name} ({code}){left}"
+        else:
+            raise AssertionError("no error")
+        assert VENDOR == "cuda" or driver.last_error() == 0
+        assert array.numpy().sum() == 3
+    driver.fail(FREE, 1, 4)  # the driver has shut down: nobody to tell
+    del array
+    assert driver.allocations() == 1 and (VENDOR == "cuda" or driver.last_error() == 0)
+
+
+def check_info() -> None:
+    """runtime_info, and the report of python -m aiter_c env."""
+    from aiter_c.cli.env import collect
+
+    info = _C.runtime_info()["runtimes"][VENDOR]
+    names = {
+        "hip": ["gfx942, 300 units", "gfx950, 301 units", "hip:2: expected gfx942 or gfx950, got gfx1100"],
+        "cuda": ["sm_90a, 132 units", "sm_90a, 133 units", "cuda:2: expected compute capability 9.0 (sm_90a), got "
+                 "compute capability 8.0"],
+    }[VENDOR]  # fmt: skip
+    version = {"hip": "HIP 6.4.43482", "cuda": "CUDA 13.1"}[VENDOR]
+    assert info == {
+        "available": True, "devices": 3, "device_names": names, "library": info["library"], "version": version,
+        "attempts": None, "reason": None,
+    }  # fmt: skip
+    assert os.path.samefile(info["library"], sys.argv[2])
+    assert collect()["runtimes"][VENDOR] == f"on, 3 devices: {'; '.join(names)} ({info['library']}, {version})"
+    environment = _C.environment()
+    assert environment["AITER_C_HIP_LIBRARY"][0] == os.environ.get("AITER_C_HIP_LIBRARY")
+    assert environment["AITER_C_HSA"][0] == os.environ["AITER_C_HSA"]
+
+
+def check_no_device() -> None:
+    """FAKE_ARCHS is empty: the runtime is found, and says why there is no device."""
+    info = _C.runtime_info()["runtimes"][VENDOR]
+    assert info["available"] and info["devices"] == 0
+    assert info["reason"] == "no device: ErrorWithANameAsLongAsTheLongestOfTheDriver0100"
+    with raises(ValueError, f"expected one of 0 {VENDOR} devices, got {ZERO}"):
+        empty(3, "float32", ZERO)
+    with raises(ValueError, f"{ZERO}: expected one of 0 {VENDOR} devices"):
+        mla_plan(2, 16, 1, 4, "bfloat16", "bfloat16", device=ZERO)
+
+
+def check_exit() -> None:
+    """Arrays that are alive when the interpreter ends."""
+    globals()["kept"] = Call(ZERO)
+    globals()["kept"].run()
+
+
+if __name__ == "__main__":
+    globals()[f"check_{sys.argv[3]}"]()
