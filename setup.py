@@ -1,4 +1,4 @@
-"""Builds aiter_c._C, one C extension on the stable ABI of CPython 3.11.
+"""Builds aiter_c._C, one C extension on the stable ABI of CPython 3.11, and ships hsa/ with it as aiter_c/hsa/.
 
 AITER_C_BUILD chooses a variant: release (default), debug, asan, coverage, emulated (the AVX-512 kernels through SIMDe,
 on any x86 CPU) or faults (upstream bugs planted, see csrc/core/fault.h). AITER_C_WERROR=1 turns warnings into errors.
@@ -7,6 +7,7 @@ on any x86 CPU) or faults (upstream bugs planted, see csrc/core/fault.h). AITER_
 import os
 import platform
 import runpy
+import shutil
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,13 +15,18 @@ from pathlib import Path
 import numpy
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("csrc/*/*.c"))
 HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("csrc/*/*.h"), *ROOT.glob("csrc/*/*.inc")])
 
 # Loaded by path: importing the package would need the extension that is being built.
-SOURCE_HASH = runpy.run_path(str(ROOT / "aiter_c/cli/source_hash.py"))["source_hash"](ROOT)
+_hashes = runpy.run_path(str(ROOT / "aiter_c/cli/source_hash.py"))
+SOURCE_HASH, KERNEL_SOURCE_HASH = _hashes["source_hash"](ROOT), _hashes["kernel_source_hash"](ROOT)
+CODE_OBJECTS = sorted(
+    path for pattern in ("manifest.csv", "*/*.co", "*/*.cubin") for path in (ROOT / "hsa").glob(pattern)
+)
 
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 X86 = platform.machine().lower() in ("x86_64", "amd64") and not os.environ.get("AITER_C_CROSS")
@@ -60,6 +66,7 @@ class BuildExt(build_ext):
         texts = {
             "AC_VERSION": self.distribution.get_version(),
             "AC_SOURCE_HASH": SOURCE_HASH,
+            "AC_KERNEL_SOURCE_HASH": KERNEL_SOURCE_HASH,
             "AC_BUILD_VARIANT": VARIANT,
         }
         macros = ext.define_macros + [(name, f'"{text}"') for name, text in texts.items()]
@@ -85,6 +92,23 @@ class BuildExt(build_ext):
         self.compiler.link_shared_object(objects, target, libraries=["m", "pthread"], extra_postargs=link_flags)
 
 
+class BuildPy(build_py):
+    """Copies the code objects into the package. An editable install reads them where they are, in hsa/."""
+
+    def _target(self, path: Path) -> Path:
+        return Path(self.build_lib) / "aiter_c" / path.relative_to(ROOT)
+
+    def run(self) -> None:
+        super().run()
+        for path in [] if self.editable_mode else CODE_OBJECTS:
+            self._target(path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, self._target(path))
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        copied = [] if self.editable_mode else [str(self._target(path)) for path in CODE_OBJECTS]
+        return [*super().get_outputs(include_bytecode), *copied]
+
+
 define_macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")]
 if LIMITED_API:
     define_macros.append(("Py_LIMITED_API", "0x030B0000"))
@@ -100,6 +124,6 @@ setup(
             py_limited_api=LIMITED_API,
         )
     ],
-    cmdclass={"build_ext": BuildExt},
+    cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED_API else {},
 )

@@ -56,7 +56,7 @@ typedef struct ac_kernel_t {
     ac_dtype_t p_dtype;   /* in which probabilities meet values; AC_DTYPE_NONE for a merge */
     int local_bytes;      /* scratch of one running work item: LDS on a GPU, an arena per thread on the CPU */
     int threads;          /* of a workgroup; 1 on the CPU */
-    const char *object;   /* the code object hsa/<arch>/<object>.co or .cubin that holds symbol `name`; NULL on the CPU */
+    const char *object;   /* the code object hsa/<arch>/<object> that holds symbol `name`; NULL on the CPU */
 } ac_kernel_t;
 
 const ac_kernel_t *ac_kernel(ac_kernel_id_t id);

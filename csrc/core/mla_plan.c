@@ -119,8 +119,8 @@ static void plan_splits(ac_mla_plan_t *plan) {
         plan->split_granule = FIXED_SPLIT_GRANULE;
     } else if (!ac_arch_is_cpu(plan->target.arch)) {
         plan->num_kv_splits = plan->split_count =
-            ac_mla_fill_splits((int64_t)r->batch * plan->row_tiles, r->total_kv < 0 ? -1 : r->total_kv / ac_max64(r->batch, 1),
-                               plan->target.compute_units);
+            ac_mla_fill_splits((int64_t)r->batch * plan->row_tiles,
+                               r->total_kv < 0 ? -1 : r->total_kv / ac_max64(r->batch, 1), plan->target.compute_units);
     } else {
         int is_fp8 = ac_dtype_in(r->q_dtype, AC_FP8) && r->total_kv >= 0;
         plan->num_kv_splits = plan->split_count =
