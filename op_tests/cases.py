@@ -10,9 +10,12 @@ The shapes of the bench are in aiter_c.testing.perf.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from itertools import product
 
-from aiter_c.testing import MlaCase
+import pytest
+
+from aiter_c.testing import Device, MlaCase
 from aiter_c.testing.case import DTYPES_FP8, KV_DTYPES, O_DTYPES, Q_DTYPES
 
 TOTAL = 5_400  # SMOKE + CORNER + SWEEP
@@ -223,3 +226,32 @@ CORNER = _unique(_heads() + _query_lengths() + _dtypes() + _pages_and_lists() + 
 _NAMED = _unique(SMOKE + CORNER)
 SWEEP = _sweep(TOTAL - len(_NAMED))
 ALL = _NAMED + SWEEP
+
+
+# The part that runs again on every CPU path and under sanitizers.
+_SMOKE = {*SMOKE, *CORNER[::3]}
+
+
+def work(case: MlaCase) -> int:
+    """(query row, head) pairs times keys: what a simulated device spends its time on."""
+    return sum(q * max(k, 64) for q, k in zip(case.q_lens, case.kv_lens, strict=True)) * max(case.heads, 16)
+
+
+#: On simulated devices: every named case, and of the random ones a quarter, another for each architecture; none that
+#: takes seconds.
+SIMULATED_WORK = 500_000
+_SIMULATED_SWEEP = {"gfx942": {*SWEEP[::4]}, "gfx950": {*SWEEP[2::4]}}
+_SWEEP = {*SWEEP}
+
+
+def on_device(cases: Iterable[MlaCase], device: Device) -> list[MlaCase]:
+    """Those of the cases that run there."""
+    if not device.simulated:
+        return list(cases)
+    sample = _SIMULATED_SWEEP[device.name]
+    return [case for case in cases if (case in sample or case not in _SWEEP) and work(case) <= SIMULATED_WORK]
+
+
+def marks(case: MlaCase, device: Device) -> list[pytest.MarkDecorator]:
+    """Of one case on one device."""
+    return [pytest.mark.smoke] if case in _SMOKE and device.name == "cpu" else []

@@ -12,8 +12,8 @@ import pytest
 
 import aiter_c
 from aiter_c.__main__ import main
-from aiter_c.cli import bench_mla, bench_overhead, demo
-from aiter_c.testing.perf import decode_shape, least_work
+from aiter_c.cli import bench_gpu, bench_mla, bench_overhead, demo
+from aiter_c.testing.perf import GPU_DIMS, GPU_OTHERS, GPU_QUICK, GPU_SHAPES, decode_shape, least_work, page_shape
 
 CEILINGS = {"read_bytes_per_s": 1e10, "f32_flop_per_s": 1e11, "bf16_flop_per_s": 2e11, "amx_flop_per_s": 1e12}
 
@@ -23,7 +23,8 @@ def test_env_names_what_a_bug_report_needs(tmp_path: Path, capsys: pytest.Captur
     report = json.loads((tmp_path / "env.json").read_text())
     assert report["aiter_c"]["version"] == aiter_c.__version__ and report["aiter_c"]["compiler"]
     assert report["cpu"]["path"] == aiter_c._C.cpu_arch() and report["cpu"]["because"]
-    assert report["runtimes"]["cpu"] == "on, 1 device" and report["runtimes"]["hip"].startswith("off: ")
+    assert report["runtimes"]["cpu"] == "on, 1 device"
+    assert report["runtimes"]["hip"].startswith(("off: ", "runtime found (", "on, "))
     assert "through numpy" in report["frameworks"]["numpy"]
     assert set(report["environment"]) >= {"AITER_C_CPU", "AITER_C_NUM_THREADS", "AITER_C_DLPACK_EXCHANGE"}
     printed = capsys.readouterr().out
@@ -72,11 +73,29 @@ def test_bench_prints_a_ratio_to_the_roofline(monkeypatch: pytest.MonkeyPatch, t
         assert row["% of roofline"] > 0 and row["% of bf16"] > 0 and row["kernel"].startswith("mla_decode_")
 
 
+def test_bench_on_a_gpu_says_what_it_needs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(bench_gpu, "torch_or_none", lambda: None)
+    assert main(["bench", "mla_decode", "--device", "cuda"]) == 2
+    assert capsys.readouterr().err == "--device cuda: needs torch that sees the GPU\n"
+
+
+def test_the_shapes_of_the_gpu_bench() -> None:
+    """PERFORMANCE.md 7: every row, both dtypes; few heads beside 16."""
+    assert len(GPU_SHAPES) == len(set(GPU_SHAPES)) == 2 * sum(map(len, GPU_DIMS.values()))
+    assert {case.heads for case in GPU_SHAPES} == {4, 8, 16, 32, 64, 128} and set(GPU_QUICK) <= set(GPU_SHAPES)
+    assert {case.page_size for case in GPU_SHAPES + GPU_OTHERS} == {64}
+    assert {case.kv_format for case in GPU_OTHERS} == {"plain", "fp8_ds_mla"}
+
+
 def test_the_least_work_of_a_call() -> None:
     """PERFORMANCE.md 2.2: FLOP = 2176 * H * s_q * L; bytes = L * 1152 + H * s_q * (576 * 2 + 512 * 2)."""
     num_bytes, flop = least_work(decode_shape(1, 16, 8192))
     assert (num_bytes, flop) == (8192 * 1152 + 16 * (576 + 512) * 2, 2176 * 16 * 8192)
     assert least_work(decode_shape(3, 16, 8192, "float8_e4m3fn"))[0] == 3 * (8192 * 576 + 16 * (576 + 512) * 2)
+    records = next(case for case in GPU_OTHERS if case.kv_format != "plain")
+    assert least_work(records)[0] == records.batch * (4096 * 656 + records.heads * (576 + 512) * 2)
+    num_bytes, flop = least_work(page_shape(1, 16, 128, 2))
+    assert (num_bytes, flop) == (128 * 1152 + 2 * 16 * (576 + 512) * 2, 2176 * 16 * (127 + 128))
 
 
 def test_call_overhead_counts_every_way_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

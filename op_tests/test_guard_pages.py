@@ -1,15 +1,19 @@
-"""Values inside tensors never fault (issue, section 5): both ends of every pointer at a forbidden page, in a child."""
+"""Values inside tensors never fault: on the CPU both ends of every pointer at a forbidden page, in a child; on a device
+every tensor in memory of exactly its size, which a simulator (and compute-sanitizer) guards to the byte."""
 
 from __future__ import annotations
 
 import signal
 
 import pytest
+from fuzz import check, expected, fuzz
 from interpreter import run_python, script
 
-pytestmark = pytest.mark.isolated
+from aiter_c.testing import Device
+from aiter_c.testing.run import p_dtype_of
 
 
+@pytest.mark.isolated
 @pytest.mark.parametrize("threads", [1, 3])
 def test_no_pointer_is_followed_past_its_ends(threads: int) -> None:
     out = run_python(script("guard_pages.py"), str(threads), "320").stdout.split("\n")
@@ -17,6 +21,7 @@ def test_no_pointer_is_followed_past_its_ends(threads: int) -> None:
     assert verdict == "ok" and int(cells) >= 500, out[-5:]
 
 
+@pytest.mark.isolated
 @pytest.mark.parametrize("end", [True, False])
 def test_the_guard_guards(end: bool) -> None:
     """One element too far kills the process: the test above can fail."""
@@ -29,3 +34,12 @@ def test_the_guard_guards(end: bool) -> None:
     )
     done = run_python("-c", code, check=False)
     assert done.returncode in (-signal.SIGSEGV, -signal.SIGBUS) and done.stdout.strip() == ("4" if end else "0")
+
+
+@pytest.mark.accelerators
+@pytest.mark.parametrize("seed", range(4))
+def test_any_index_on_a_device(seed: int, device: Device) -> None:
+    for one in fuzz(40, seed):
+        _, lse = device.decode(**one.inputs.arguments() | one.changed, exact=True)
+        want = expected(one.inputs, one.changed, p_dtype_of(one.inputs.case, device))
+        check(one.name, one.inputs, one.inputs.array("o"), lse, want)

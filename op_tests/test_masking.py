@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from cases import LIST_LENGTHS, PAGE_SIZES
 
-from aiter_c import mla_decode_fwd
-from aiter_c.testing import MlaCase, build_inputs, check_bits, run_case
+from aiter_c.testing import Device, MlaCase, build_inputs, check_bits, run_case
 from aiter_c.testing.case import KV_DTYPES, MASK_PATTERNS
 from aiter_c.testing.memory import nan_bytes
 
@@ -24,8 +23,8 @@ FORMATS = [("plain", dtype) for dtype in KV_DTYPES] + [(f, "float8_e4m3fn") for 
 
 
 @pytest.mark.parametrize(("length", "masked", "splits"), list(product(LIST_LENGTHS, MASK_PATTERNS, (1, 5))), ids=str)
-def test_list_lengths(length: int, masked: str, splits: int) -> None:
-    run_case(MlaCase(heads=2, kv_lens=(length,), masked=masked, splits=splits))
+def test_list_lengths(length: int, masked: str, splits: int, device: Device) -> None:
+    run_case(MlaCase(heads=2, kv_lens=(length,), masked=masked, splits=splits), device=device)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +32,7 @@ def test_list_lengths(length: int, masked: str, splits: int) -> None:
     list(product(PAGE_SIZES, ("none", "extremes", "tail", "all"), FORMATS)),
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else str(value),
 )
-def test_page_sizes(page_size: int, masked: str, kv: tuple[str, str]) -> None:
+def test_page_sizes(page_size: int, masked: str, kv: tuple[str, str], device: Device) -> None:
     kv_format, kv_dtype = kv
     lens = (2 * page_size + 1, page_size, max(page_size - 1, 1))
     run_case(
@@ -45,36 +44,37 @@ def test_page_sizes(page_size: int, masked: str, kv: tuple[str, str]) -> None:
             masked=masked,
             kv_dtype=kv_dtype,
             kv_format=kv_format,
-        )
+        ),
+        device=device,
     )
 
 
 @pytest.mark.parametrize("bad", BAD_INDICES, ids=str)
 @pytest.mark.parametrize("page_size", [1, 5])
-def test_a_bad_index_is_a_key_less(bad: int | str, page_size: int) -> None:
+def test_a_bad_index_is_a_key_less(bad: int | str, page_size: int, device: Device) -> None:
     """Exactly the list without it: the same softmax; positions still count for the causal mask."""
     case = MlaCase(heads=3, q_lens=(3,), kv_lens=(10 * page_size,), page_size=page_size, causal=True)
     inputs = build_inputs(case)
     value = len(inputs.pool) + ("+" in bad) if isinstance(bad, str) else bad
     inputs.array("kv_indices")[4] = value
     inputs.kv_lists[0].slots[4 * page_size : 5 * page_size] = -1
-    _, lse = mla_decode_fwd(**inputs.arguments())
+    _, lse = device.decode(**inputs.arguments())
     np.testing.assert_allclose(lse, inputs.reference().lse, rtol=2e-5, atol=1e-6)
     assert np.abs(inputs.array("o").astype(np.float64) - inputs.reference().o).max() < 2e-2
 
 
 @pytest.mark.parametrize(("kv_format", "kv_dtype"), FORMATS)
 @pytest.mark.parametrize("splits", [1, 4])
-def test_causally_invisible_keys_may_be_nan(kv_format: str, kv_dtype: str, splits: int) -> None:
+def test_causally_invisible_keys_may_be_nan(kv_format: str, kv_dtype: str, splits: int, device: Device) -> None:
     """The last keys are NaN. Rows that do not see them keep their bits; rows that do are NaN. In one tile."""
     case = MlaCase(
         heads=5, q_lens=(6,), kv_lens=(40,), page_size=4, kv_format=kv_format, kv_dtype=kv_dtype, splits=splits
     )
     inputs = build_inputs(case)
-    _, clean_lse = mla_decode_fwd(**inputs.arguments())
+    _, clean_lse = device.decode(**inputs.arguments())
     clean_o = inputs.array("o").copy()
     poison_positions(inputs, range(37, 40))  # rows 3, 4, 5 see the first of them, 0 to 2 none
-    _, lse = mla_decode_fwd(**inputs.arguments())
+    _, lse = device.decode(**inputs.arguments())
     check_bits("o of rows that see no NaN", inputs.array("o")[:3], clean_o[:3], case.repro)
     check_bits("lse of rows that see no NaN", lse[:3], clean_lse[:3], case.repro)
     assert np.isnan(lse[3:]).all() and np.isnan(inputs.array("o")[3:].astype(np.float32)).all()
@@ -97,25 +97,25 @@ def poison_positions(inputs: object, positions: range) -> None:
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("splits", [1, 2])
-def test_a_nan_key_of_one_request_stays_there(causal: bool, splits: int) -> None:
+def test_a_nan_key_of_one_request_stays_there(causal: bool, splits: int, device: Device) -> None:
     case = MlaCase(heads=5, q_lens=(2, 2), kv_lens=(30, 30), causal=causal, splits=splits)
     inputs = build_inputs(case)
-    _, clean_lse = mla_decode_fwd(**inputs.arguments())
+    _, clean_lse = device.decode(**inputs.arguments())
     clean_o = inputs.array("o").copy()
     poison_positions(inputs, range(3, 4))
-    _, lse = mla_decode_fwd(**inputs.arguments())
+    _, lse = device.decode(**inputs.arguments())
     check_bits("o", inputs.array("o")[2:], clean_o[2:], case.repro)
     check_bits("lse", lse[2:], clean_lse[2:], case.repro)
     assert np.isnan(lse[:2]).all() and np.isnan(inputs.array("o")[:2].astype(np.float32)).all()
 
 
 @pytest.mark.parametrize(("flavour", "is_nan"), [("float8_e4m3fn", False), ("float8_e4m3fnuz", True)])
-def test_0x80_is_minus_zero_in_fn_and_nan_in_fnuz(flavour: str, is_nan: bool) -> None:
+def test_0x80_is_minus_zero_in_fn_and_nan_in_fnuz(flavour: str, is_nan: bool, device: Device) -> None:
     case = MlaCase(heads=2, kv_lens=(20,), kv_dtype=flavour)
     inputs = build_inputs(case)
     slot = inputs.kv_lists[0].slots[7]
     inputs.pool.view(np.uint8)[slot, 0, 0, :512] = 0x80
-    _, lse = mla_decode_fwd(**inputs.arguments())
+    _, lse = device.decode(**inputs.arguments())
     assert np.isnan(lse).all() == is_nan
     assert np.isnan(inputs.array("o").astype(np.float32)).all() == is_nan
     if not is_nan:
@@ -138,30 +138,30 @@ def test_0x80_is_minus_zero_in_fn_and_nan_in_fnuz(flavour: str, is_nan: bool) ->
     ],
     ids=lambda case: case.id,
 )
-def test_nothing_to_see(case: MlaCase, splits: int | None, return_lse: bool) -> None:
+def test_nothing_to_see(case: MlaCase, splits: int | None, return_lse: bool, device: Device) -> None:
     """Batch 0, no keys, q longer than the list, all -1: o = 0 and lse = -inf, rows of no request untouched."""
     from dataclasses import replace
 
-    run_case(replace(case, splits=splits, return_lse=return_lse))
+    run_case(replace(case, splits=splits, return_lse=return_lse), device=device)
 
 
 @pytest.mark.parametrize(
     ("last", "length"), [(0, 8), (-5, 8), (-(2**31), 8), (3, 11), (4, 12), (5, 12), (2**31 - 1, 12)]
 )
-def test_last_page_length_is_clamped(last: int, length: int) -> None:
+def test_last_page_length_is_clamped(last: int, length: int, device: Device) -> None:
     """SPEC 14.7: to [0, page size]; three pages of four."""
     whole = build_inputs(MlaCase(heads=3, kv_lens=(12,), page_size=4))
     whole.array("kv_last_page_lens")[0] = last
-    _, lse = mla_decode_fwd(**whole.arguments())
+    _, lse = device.decode(**whole.arguments())
     slots = whole.kv_lists[0].slots[:length]
     scores = whole.q_values[0] @ whole.read_rows(slots).T / 24
     np.testing.assert_allclose(lse[0], np.log(np.exp(scores).sum(1)), rtol=2e-5, atol=1e-6)
 
 
-def test_kv_last_page_lens_is_not_looked_at_at_page_size_1() -> None:
+def test_kv_last_page_lens_is_not_looked_at_at_page_size_1(device: Device) -> None:
     """vLLM passes cu_seqlens_q there: content, length and dtype do not matter, nor does None."""
     inputs = build_inputs(MlaCase(heads=3, kv_lens=(12,)))
-    _, expected = mla_decode_fwd(**inputs.arguments())
+    _, expected = device.decode(**inputs.arguments())
     for anything in (None, np.zeros(0, np.int32), np.full(1, -7, np.int32), np.zeros((3, 3))):
-        _, lse = mla_decode_fwd(**inputs.arguments() | {"kv_last_page_lens": anything})
+        _, lse = device.decode(**inputs.arguments() | {"kv_last_page_lens": anything})
         check_bits("lse", lse, expected, repr(anything))

@@ -8,35 +8,29 @@ from cases import ALL, CORNER, SMOKE
 from partials import check_partials
 
 import aiter_c
-from aiter_c.testing import MlaCase, build_inputs, run_case
+from aiter_c.testing import Device, MlaCase, build_inputs, run_case
 from aiter_c.testing.perf import OTHERS, TARGETS
 
 # Splits that leave partials behind, over everything that shapes them.
 PARTIAL_CASES = [case for case in SMOKE + CORNER if case.splits != 1 and sum(case.kv_lens) < 1200][::7]
 
 
-def _marked(cases: list[MlaCase]) -> list:
-    """The smoke cases, and one corner in three, also run on every other CPU path and under sanitizers."""
-    smoke = {*SMOKE, *CORNER[::3]}
-    return [pytest.param(c, id=c.id, marks=[pytest.mark.smoke] if c in smoke else []) for c in cases]
-
-
-@pytest.mark.parametrize("case", _marked(ALL))
-def test_case(case: MlaCase) -> None:
-    run_case(case)
+@pytest.mark.cases(ALL)
+def test_case(case: MlaCase, device: Device) -> None:
+    run_case(case, device=device)
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("case", PARTIAL_CASES, ids=lambda case: case.id)
-def test_partials(case: MlaCase) -> None:
+@pytest.mark.cases(PARTIAL_CASES)
+def test_partials(case: MlaCase, device: Device) -> None:
     """Partial s of a request is the softmax over its run of the list; -inf where the run holds nothing for a row."""
-    check_partials(run_case(case))
+    check_partials(run_case(case, device=device))
 
 
-@pytest.mark.parametrize("case", TARGETS + OTHERS, ids=lambda case: case.id)
-def test_the_shapes_of_the_bench(case: MlaCase) -> None:
+@pytest.mark.cases(TARGETS + OTHERS)
+def test_the_shapes_of_the_bench(case: MlaCase, device: Device) -> None:
     """Long lists, automatic splits: what is timed is right."""
-    run_case(case)
+    run_case(case, device=device)
 
 
 def test_there_are_5000_cases() -> None:
@@ -47,9 +41,9 @@ def test_top_level_name_is_the_same_function() -> None:
     assert aiter_c.mla_decode_fwd is aiter_c.mla.mla_decode_fwd
 
 
-def test_one_split_returns_o_itself() -> None:
+def test_one_split_returns_o_itself(device: Device) -> None:
     inputs = build_inputs(MlaCase(splits=1))
-    logits, lse = aiter_c.mla_decode_fwd(**inputs.arguments())
+    logits, lse = device.decode(**inputs.arguments())
     assert logits is inputs.array("o")
     assert lse.shape == (1, 16)
 
@@ -89,10 +83,10 @@ def test_neutral_arguments_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("sm_scale", [0.0, -0.3])
-def test_zero_and_negative_softmax_scales(sm_scale: float) -> None:
+def test_zero_and_negative_softmax_scales(sm_scale: float, device: Device) -> None:
     """A scale of 0 is the mean of the values; of a negative one only the product counts."""
     inputs = build_inputs(MlaCase(heads=4, kv_lens=(50,)))
-    _, lse = aiter_c.mla_decode_fwd(**inputs.arguments() | {"sm_scale": sm_scale})
+    _, lse = device.decode(**inputs.arguments() | {"sm_scale": sm_scale})
     keys = inputs.read_rows(inputs.kv_lists[0].slots)
     scores = sm_scale * inputs.q_values[0] @ keys.T
     weights = np.exp(scores - scores.max(1, keepdims=True))
@@ -101,58 +95,62 @@ def test_zero_and_negative_softmax_scales(sm_scale: float) -> None:
     np.testing.assert_allclose(lse[0], np.log(np.exp(scores).sum(1)), rtol=2e-5)
 
 
-def test_duplicate_indices_are_separate_keys() -> None:
+def test_duplicate_indices_are_separate_keys(device: Device) -> None:
     """SPEC 2.2.9."""
     inputs = build_inputs(MlaCase(heads=4, kv_lens=(8,)))
     inputs.array("kv_indices")[:] = inputs.array("kv_indices")[0]
-    _, lse = aiter_c.mla_decode_fwd(**inputs.arguments())
+    _, lse = device.decode(**inputs.arguments())
     key = inputs.read_rows(inputs.array("kv_indices")[:1].astype(np.int64))
     scores = inputs.q_values[0] @ key[0] / 24
     np.testing.assert_allclose(lse[0], scores + np.log(8), rtol=2e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("magnitude", [60.0, 3000.0])
-def test_large_scores_neither_overflow_nor_lose_the_largest(magnitude: float) -> None:
+def test_large_scores_neither_overflow_nor_lose_the_largest(magnitude: float, device: Device) -> None:
     """exp(3000) overflows everything; the running maximum must take it out."""
-    run_case(MlaCase(heads=4, q_lens=(2,), kv_lens=(90,), q_dtype="float32", score_std=magnitude, splits=1))
-    run_case(MlaCase(heads=4, q_lens=(2,), kv_lens=(90,), q_dtype="float32", score_std=magnitude, splits=3))
+    run_case(
+        MlaCase(heads=4, q_lens=(2,), kv_lens=(90,), q_dtype="float32", score_std=magnitude, splits=1), device=device
+    )
+    run_case(
+        MlaCase(heads=4, q_lens=(2,), kv_lens=(90,), q_dtype="float32", score_std=magnitude, splits=3), device=device
+    )
 
 
-def test_negative_strides_of_q() -> None:
+def test_negative_strides_of_q(device: Device) -> None:
     """Heads and rows in reverse: strides are signed."""
     inputs = build_inputs(MlaCase(heads=8, q_lens=(3,), kv_lens=(40,), causal=False))
     arguments = inputs.arguments()
     plain_o = arguments["o"]
-    aiter_c.mla_decode_fwd(**arguments)
+    device.decode(**arguments)
     flipped = np.zeros_like(plain_o)
-    aiter_c.mla_decode_fwd(**arguments | {"q": arguments["q"][::-1, ::-1], "o": flipped})
+    device.decode(**arguments | {"q": arguments["q"][::-1, ::-1], "o": flipped})
     assert np.array_equal(flipped[::-1, ::-1].view(np.uint16), plain_o.view(np.uint16))
 
 
-def test_broadcast_strides_of_inputs() -> None:
+def test_broadcast_strides_of_inputs(device: Device) -> None:
     """A stride of 0 is fine for what is only read."""
     inputs = build_inputs(MlaCase(heads=8, q_lens=(3,), kv_lens=(40,), causal=False))
     arguments = inputs.arguments()
     one_head = np.broadcast_to(arguments["q"][:, :1], arguments["q"].shape)
-    _, lse = aiter_c.mla_decode_fwd(**arguments | {"q": one_head})
+    _, lse = device.decode(**arguments | {"q": one_head})
     assert (lse == lse[:, :1]).all()
 
 
-def test_rows_of_a_page_may_be_strided() -> None:
+def test_rows_of_a_page_may_be_strided(device: Device) -> None:
     """Token rows of 576 inside 640, in pages of 16: [num_page, ps, 1, 576] with a gap after every row."""
     inputs = build_inputs(MlaCase(heads=8, kv_lens=(70,), page_size=16))
     arguments = inputs.arguments()
     pool = arguments["kv_buffer"]
     wide = np.full((*pool.shape[:3], 640), np.nan, pool.dtype)
     wide[..., :576] = pool
-    aiter_c.mla_decode_fwd(**arguments)
+    device.decode(**arguments)
     expected = arguments["o"].copy()
-    aiter_c.mla_decode_fwd(**arguments | {"kv_buffer": wide[..., :576]})
+    device.decode(**arguments | {"kv_buffer": wide[..., :576]})
     assert np.array_equal(arguments["o"].view(np.uint16), expected.view(np.uint16))
 
 
 @pytest.mark.parametrize("splits", [1, 3])
-def test_in_place_replay(splits: int) -> None:
+def test_in_place_replay(splits: int, device: Device) -> None:
     """SPEC 12.10: lengths and indices change in place between calls on the same tensors; nothing is remembered."""
     inputs = build_inputs(MlaCase(heads=8, q_lens=(1, 1), kv_lens=(60, 60), splits=splits))
     arguments = inputs.arguments()
@@ -160,7 +158,7 @@ def test_in_place_replay(splits: int) -> None:
     for length in (60, 1, 0, 33):
         kv_indptr[:] = [0, length, 60 + length]
         kv_indices[:] = kv_indices[::-1].copy()
-        _, lse = aiter_c.mla_decode_fwd(**arguments)
+        _, lse = device.decode(**arguments)
         keys = inputs.read_rows(kv_indices[:length].astype(np.int64))
         scores = inputs.q_values[0] @ keys.T / 24
         with np.errstate(divide="ignore"):

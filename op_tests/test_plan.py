@@ -4,16 +4,21 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
 import aiter_c
 import aiter_c.mla
 from aiter_c import _C, mla_decode_fwd, mla_plan
-from aiter_c.testing import MlaCase, build_inputs, check_bits, run_case
+from aiter_c.testing import Device, MlaCase, build_inputs, check_bits, run_case
+from aiter_c.testing.case import DTYPES_16, KV_DTYPES, O_DTYPES, Q_DTYPES, RECORD_FORMATS
 
 CASE = MlaCase(heads=12, q_lens=(2, 1), kv_lens=(90, 33), page_size=16, splits=3)
-TILE_ROWS = 64
+TILE_ROWS = 64  # of the CPU's kernels
+CPU_ARCHS = ("amx", "avx512bf16", "avx512", "avx2", "portable")
+GPU_ARCHS = ("gfx942", "gfx950", "sm_90a")
 
 
 def _plan(case: MlaCase = CASE, **changed: object) -> aiter_c.MlaPlan:
@@ -274,9 +279,53 @@ def test_dtypes_of_torch() -> None:
 def test_the_kernel_table_says_what_writes_what() -> None:
     """Every decode kernel can write final rows, partials and the LSE: what the early return stands on."""
     rows = _C.kernel_table()
-    decode = [row for row in rows if "decode" in row["name"]]
-    assert {row["arch"] for row in decode} == {"amx", "avx512bf16", "avx512", "avx2", "portable"}
+    decode = [row for row in rows if row["op"] == "mla_decode"]
+    assert {row["arch"] for row in decode} == {*CPU_ARCHS, *GPU_ARCHS}
     for row in decode:
         assert row["writes_output"] and row["writes_partials"] and row["writes_lse"], row
-        assert row["max_heads"] == 128 and row["tile_rows"] == TILE_ROWS, row
+        assert row["max_heads"] == 128 and row["max_seqlen_q"] == 0, row
+        if row["arch"] in CPU_ARCHS:
+            assert row["tile_rows"] == TILE_ROWS and row["object"] is None, row
+        else:
+            assert row["object"] and row["threads"] >= 64 and row["tile_rows"] >= 16, row
     assert _plan().stage1 in {row["name"] for row in rows}
+
+
+@pytest.mark.parametrize("arch", GPU_ARCHS)
+def test_a_gpu_serves_every_mix_that_the_cpu_serves(arch: str) -> None:
+    """By the table: every pair of q and cache dtypes, both outputs, both records."""
+    rows = [row for row in _C.kernel_table() if row["arch"] == arch and row["op"] == "mla_decode"]
+    for q, kv, o in product(Q_DTYPES, KV_DTYPES, O_DTYPES):
+        served = [r for r in rows if q in r["q_dtypes"] and kv in r["kv_dtypes"] and "plain" in r["kv_formats"]]
+        assert any(o in row["o_dtypes"] for row in served), (q, kv, o)
+    for q, kv_format in product(DTYPES_16, RECORD_FORMATS):
+        assert any(q in row["q_dtypes"] and kv_format in row["kv_formats"] for row in rows), (q, kv_format)
+
+
+@pytest.mark.accelerators
+def test_plans_of_a_device(device: Device) -> None:
+    """The kernel is the device's, work items are counted the same way, and one request fills the chip."""
+    archs = {(row["name"], row["arch"]) for row in _C.kernel_table()}
+    for heads, q_len, splits in product((1, 16, 40, 128), (1, 3), (1, 4, None)):
+        plan = _plan(num_heads=heads, max_seqlen_q=q_len, num_kv_splits=splits, device=device.place, max_kv_len=65536)
+        assert plan.device == device.place and plan.compute_units > 100
+        assert (plan.stage1, plan.arch) in archs and (plan.stage2 is None or (plan.stage2, plan.arch) in archs)
+        assert plan.row_tiles == -(-heads * q_len // plan.tile_rows)
+        assert plan.grid == 2 * plan.num_kv_splits * plan.row_tiles
+        assert plan.num_kv_splits == splits or splits is None
+    alone = mla_plan(1, 16, 1, 64, "bfloat16", "bfloat16", max_kv_len=65536, device=device.place)
+    assert alone.compute_units / 2 <= alone.grid <= 4 * alone.compute_units, alone
+
+
+@pytest.mark.accelerators
+def test_a_plan_of_another_device_is_refused(device: Device) -> None:
+    """By field, before anything is written."""
+    inputs = build_inputs(CASE)
+    inputs.freeze()
+    text = r"plan\.(device|arch): expected a plan made for {}, got one made for {}$"
+    here, there = f"({device.place}|{device.name}|sm_90a)", f"(cpu|{_C.cpu_arch()})"
+    with pytest.raises(ValueError, match=text.format(there, here)):
+        mla_decode_fwd(**inputs.arguments(), plan=_plan(device=device.place))
+    with pytest.raises(ValueError, match=text.format(here, there)):
+        device.decode(**inputs.arguments(), plan=_plan())
+    inputs.check_untouched()

@@ -6,6 +6,7 @@ Needs NumPy and ml_dtypes. `run_case(MlaCase(heads=12, kv_lens=(300,)))` decodes
 
 from .case import MlaCase, parse_case
 from .compare import check_bits, check_close, cosine_difference
+from .device import CPU, Device, DeviceTensor
 from .guard import GuardedArray
 from .inputs import MlaInputs, build_inputs
 from .memory import Block, dtype_of
@@ -15,11 +16,14 @@ from .scratch import Scratch, poisoned_scratch
 from .tolerance import LSE, OUTPUT, OUTPUT_FP8_P, PARTIAL, Tolerance
 
 __all__ = [
+    "CPU",
     "LSE",
     "OUTPUT",
     "OUTPUT_FP8_P",
     "PARTIAL",
     "Block",
+    "Device",
+    "DeviceTensor",
     "GuardedArray",
     "KvList",
     "MlaCase",

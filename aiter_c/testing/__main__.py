@@ -1,20 +1,26 @@
-"""python -m aiter_c.testing "MlaCase(heads=16, ...)": runs one case again. Exit status 1 and why when it fails."""
+"""python -m aiter_c.testing "MlaCase(heads=16, ...)" [cuda:0]: runs one case again, there or on the CPU. Exit status 1
+and why when it fails. hip:0 is a simulated device where AITER_C_HIP_LIBRARY names the simulator."""
 
 from __future__ import annotations
 
+import os
 import sys
 
 from .case import parse_case
+from .device import CPU, Device
 from .run import run_case
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 1:
-        print('usage: python -m aiter_c.testing "MlaCase(field=value, ...)"', file=sys.stderr)
+    if len(arguments) not in (1, 2):
+        print('usage: python -m aiter_c.testing "MlaCase(field=value, ...)" [DEVICE]', file=sys.stderr)
         return 2
-    case = parse_case(arguments[0])
+    case, device = parse_case(arguments[0]), CPU
+    if len(arguments) == 2 and arguments[1] != "cpu":
+        simulated = arguments[1].startswith("hip") and "gfxsim" in os.environ.get("AITER_C_HIP_LIBRARY", "")
+        device = Device(arguments[1], arguments[1], simulated=simulated, copies=True)
     try:
-        result = run_case(case)
+        result = run_case(case, device=device)
     except AssertionError as failure:
         print(failure, file=sys.stderr)
         return 1

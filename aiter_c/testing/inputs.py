@@ -59,14 +59,19 @@ class MlaInputs:
             out |= {"kv_buffer": out["kv_buffer"].view(np.uint8), "kv_dtype": case.kv_dtype}
         return out
 
-    def reference(self, *, p_dtype: str = "float32", cut: object = None) -> Reference:
+    def reference(
+        self, *, p_dtype: str = "float32", cut: object = None, scales: tuple[float, float] | None = None
+    ) -> Reference:
         """The fp64 result of the whole call, or of one run of every list (see `mla_decode_reference`).
+
+        scales: q_scale and kv_scale where they are no longer those of the case.
 
         An entry of a ragged split indptr that gives a request no split makes its rows empty (SPEC 14.7).
         """
         case = self.case
         q_scale = float(np.float32(case.q_scale)) if case.q_is_fp8 and case.q_scale is not None else 1.0
         kv_scale = float(np.float32(case.kv_scale)) if case.kv_is_fp8 and case.kv_scale is not None else 1.0
+        q_scale, kv_scale = scales or (q_scale, kv_scale)
         return mla_decode_reference(
             self.q_values,
             self.read_rows,

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .case import MlaCase
+from aiter_c import _C, MlaPlan, mla_plan
+
+from .case import DTYPES_FP8, MlaCase
 from .compare import check_close
+from .device import CPU, Device
 from .inputs import MlaInputs, build_inputs
 from .reference import Reference
 from .scratch import Scratch, poisoned_scratch
-from .tolerance import LSE, OUTPUT, OUTPUT_FP8_P, p_dtype_of
+from .tolerance import LSE, OUTPUT, OUTPUT_FP8_P
 
 
 @dataclass
@@ -28,16 +31,25 @@ class MlaResult:
     p_dtype: str
 
 
-def run_case(case: MlaCase, op: Callable | None = None, *, p_dtype: str | None = None, **extra: object) -> MlaResult:
+def run_case(
+    case: MlaCase,
+    op: Callable | None = None,
+    *,
+    device: Device = CPU,
+    p_dtype: str | None = None,
+    **extra: object,
+) -> MlaResult:
     """Builds, calls, checks. Raises AssertionError with a one-line repro.
 
-    op: mla_decode_fwd unless given; extra: more keyword arguments for it. p_dtype: in which the kernel multiplies
-    probabilities and values; unless given, by the kernel that the planner picks.
+    op: device.decode, which is mla_decode_fwd on that device, unless given; extra: more keyword arguments for it.
+    p_dtype: in which the kernel multiplies probabilities and values; unless given, by the kernel that the plan has.
     """
     if op is None:
-        from aiter_c.mla import mla_decode_fwd as op
+        op = device.decode
+        if device.copies:  # half of the cases without margins: there the device itself guards the ends
+            extra.setdefault("exact", case.seed % 2 == 1 or case.page_size % 2 == 0)
     if p_dtype is None:
-        p_dtype = p_dtype_of(kernel_of(case))
+        p_dtype = p_dtype_of(case, device)
     inputs = build_inputs(case)
     inputs.freeze()
     with poisoned_scratch() as scratch:
@@ -52,13 +64,24 @@ def run_case(case: MlaCase, op: Callable | None = None, *, p_dtype: str | None =
     return MlaResult(inputs, expected, o, lse, logits, scratch, p_dtype)
 
 
-def kernel_of(case: MlaCase) -> str:
-    """The stage 1 kernel that serves the case on this device."""
-    from aiter_c import mla_plan
-
+def plan_of(case: MlaCase, device: Device = CPU) -> MlaPlan:
+    """The plan of the case's call with one split."""
     kv_dtype = case.kv_dtype if case.kv_format == "plain" else case.kv_format
     shape = (case.batch, case.heads, case.served_q_len, case.page_size)
-    return mla_plan(*shape, case.q_dtype, kv_dtype, num_kv_splits=1, qk_rope_head_dim=case.rope).stage1
+    options = {"num_kv_splits": 1, "qk_rope_head_dim": case.rope, "device": device.place}
+    return mla_plan(*shape, case.q_dtype, kv_dtype, **options)
+
+
+def p_dtype_of(case: MlaCase, device: Device = CPU) -> str:
+    """The type of p in the stage 1 kernel that serves the case there, from the kernel table."""
+    plan = plan_of(case, device)
+    found = [
+        row["p_dtype"]
+        for row in _C.kernel_table()
+        if row["name"] == plan.stage1 and (device.place == "cpu" or row["arch"] == plan.arch)
+    ]
+    assert len(found) == 1, f"{plan.stage1} on {plan.arch}: {len(found)} rows of the kernel table"
+    return found[0]
 
 
 def check_output(case: MlaCase, o: np.ndarray, expected: Reference, *, p_dtype: str = "float32") -> None:
@@ -75,7 +98,7 @@ def check_output(case: MlaCase, o: np.ndarray, expected: Reference, *, p_dtype: 
         f"o (rows {_text_of_rows(written)})",
         o[written],
         expected.o[written],
-        OUTPUT_FP8_P if p_dtype == "float8_e4m3fn" else OUTPUT,
+        OUTPUT_FP8_P if p_dtype in DTYPES_FP8 else OUTPUT,
         case.repro,
         allowance=expected.rounding[written] if p_dtype != "float32" else 0.0,
     )

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from .device import DeviceTensor
 from .memory import Block
 
 
@@ -16,15 +17,15 @@ class Scratch:
     def __init__(self) -> None:
         self._blocks: dict[str, Block] = {}
 
-    def allocate(self, like: object, shape: tuple[int, ...]) -> np.ndarray:
-        """In place of aiter_c.mla.empty_float32: NaN in every element, known bytes around them."""
+    def allocate(self, like: object, shape: tuple[int, ...]) -> np.ndarray | DeviceTensor:
+        """In place of aiter_c.mla.empty_float32: NaN in every element, known bytes around them, on like's device."""
         block = Block(tuple(shape), np.float32)
         block.fill_nan()
         block.freeze()
         name = {2: "lse", 4: "logits" if shape[-1] == 512 else "attn_lse"}[len(shape)]
         assert name not in self._blocks, f"{name} was allocated twice"
         self._blocks[name] = block
-        return block.array
+        return like.copies.tensor(block.array) if isinstance(like, DeviceTensor) else block.array
 
     def get(self, name: str) -> np.ndarray | None:
         """The array of that name, if the call took one."""

@@ -4,10 +4,10 @@ o:   |got - ref| <= 8e-4 + 2.01/128 * |ref| at every element: two units in the l
      sums that cancel; 1 - cosine <= 5e-6 over the whole output and <= 1e-5 over each row of 512.
 lse: |got - ref| <= 1e-6 + 8.01/65536 * |ref|; where that lies below what fp32 can tell (an LSE near zero, cancelled
      out of large terms), one rounding of the sum of the terms' magnitudes on top: see `dot_product_bound`.
-A kernel that rounds the probabilities is given the analytic bound of that rounding on top (`ProbabilityRounding`):
-e4m3 where q and cache are both fp8 (SPEC 14.1), bf16 in engines of bf16 dot products. FlashMLA's floor of 8e-4 has room
-for the latter only because its values are 0.1 * N(0, 1); ours are N(0, 1), so that a kernel with fp32 probabilities is
-held ten times tighter.
+A kernel that rounds the probabilities is given the analytic bound of that rounding on top (`ProbabilityRounding`): e4m3
+where q and cache are both fp8 (SPEC 14.1), bf16 or fp16 in engines of such products; the kernel table says which.
+FlashMLA's floor of 8e-4 has room for bf16 only because its values are 0.1 * N(0, 1); ours are N(0, 1), so that a kernel
+with fp32 probabilities is held ten times tighter.
 """
 
 from __future__ import annotations
@@ -59,14 +59,12 @@ class ProbabilityRounding:
         return self.step * abs_pv + self.floor * abs_v_over_sum
 
 
-#: By the type in which a kernel multiplies p and v: 24, 8 and 4 significant bits.
+#: By the type in which a kernel multiplies p and v: 24, 8, 11 and 4 significant bits; the floor is half the distance of
+#: subnormal numbers.
 P_ROUNDING = {
     "float32": ProbabilityRounding(),
     "bfloat16": ProbabilityRounding(2.0**-8),
+    "float16": ProbabilityRounding(2.0**-11, 2.0**-25),
     "float8_e4m3fn": ProbabilityRounding(2.0**-4, 2.0**-10),
+    "float8_e4m3fnuz": ProbabilityRounding(2.0**-4, 2.0**-11),
 }
-
-
-def p_dtype_of(kernel: str) -> str:
-    """The type of p in a kernel, by its name in the kernel table: the dot and AMX engines multiply bf16 pairs."""
-    return "float32" if "_f32_" in kernel else "bfloat16"

@@ -1,0 +1,146 @@
+"""python -m aiter_c bench simcost: instructions per KV token on gfx942 and gfx950, beside those of AITER's kernels.
+
+The simulator of a checkout (op_tests/gfxsim) executes the code objects and counts: a run over 2048 keys minus one over
+1024, divided by 1024, one split, all workgroups of one request together. AITER's rows were counted from its own code
+objects in the same way. The proxy is what one compute unit must issue, in clocks per token: (MFMA clocks + 4 VALU + 16
+transcendental) / 4, of its four SIMDs.
+"""
+
+import ctypes
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import aiter_c
+from aiter_c.cli.report import print_table, progress, write_json
+from aiter_c.testing import Device, MlaCase, build_inputs
+
+_LONG, _SHORT = 2048, 1024
+_PLACES = {"gfx942": "hip:0", "gfx950": "hip:1"}
+#: 2 * (576 + 512) FLOP per head, query row and key, over FLOP per SIMD and clock.
+_FLOP = 2176
+_RATES = {
+    ("gfx942", "bfloat16"): 512, ("gfx942", "float8_e4m3fn"): 1024, ("gfx942", "float8_e4m3fnuz"): 1024,
+    ("gfx950", "bfloat16"): 1024, ("gfx950", "float8_e4m3fn"): 2048,
+}  # fmt: skip
+_NAMES = ("mfma clocks", "valu", "trans", "lds", "vmem", "salu", "barriers")
+
+#: AITER's code objects of commit e4048607: (arch, kernel, dtype, H, q) -> per KV token, in the order of _NAMES.
+AITER = {
+    ("gfx942", "subQ16_mqa16", "bfloat16", 16, 1): (68, 14.9, 0.31, 4.1, 1.6, 0.5, 0.31),
+    ("gfx942", "subQ128_mqa128", "bfloat16", 128, 1): (544, 77.8, 2.5, 14.0, 4.8, 6.4, 0.75),
+    ("gfx942", "qh16_m16x4", "bfloat16", 16, 4): (272, 31.5, 1.25, 12.8, 4.8, 7.1, 0.75),
+    ("gfx942", "qh8_v3", "bfloat16", 8, 1): (68, 14.9, 0.31, 4.1, 1.6, 0.5, 0.31),
+    ("gfx942", "qh16", "float8_e4m3fnuz", 16, 1): (34, 11.3, 0.31, 4.1, 2.3, 0.5, 0.31),
+    ("gfx942", "qh128", "float8_e4m3fnuz", 128, 1): (272, 44.1, 2.25, 8.0, 2.4, 3.9, 0.38),
+    ("gfx950", "subQ16_mqa16", "bfloat16", 16, 1): (68, 14.9, 0.31, 4.1, 1.6, 0.5, 0.31),
+    ("gfx950", "16mx4", "bfloat16", 32, 1): (136, 16.5, 1.12, 12.5, 1.25, 2.4, 0.13),
+    ("gfx950", "qh64_v3", "bfloat16", 64, 1): (136, 19.0, 1.12, 12.5, 1.25, 2.3, 0.13),
+    ("gfx950", "subQ128_mqa128", "bfloat16", 128, 1): (544, 77.8, 2.5, 14.0, 4.8, 6.4, 0.75),
+    ("gfx950", "qh16_m16x4", "bfloat16", 16, 4): (272, 31.5, 1.25, 12.8, 4.8, 7.1, 0.75),
+    ("gfx950", "qh16", "float8_e4m3fn", 16, 1): (18, 6.0, 0.28, 1.9, 0.7, 1.6, 0.09),
+    ("gfx950", "qh128", "float8_e4m3fn", 128, 1): (272, 44.1, 2.25, 8.0, 2.4, 3.9, 0.38),
+}
+
+
+class _Totals(ctypes.Structure):
+    """gs_totals_t of op_tests/gfxsim/src/launch.h."""
+
+    _fields_ = [
+        (name, ctypes.c_uint64)
+        for name in (
+            "mfma", "valu", "trans", "lds", "vmem", "smem", "salu", "branch", "barriers", "wait", "mfma clocks",
+            "read bytes", "write bytes", "lds read bytes", "lds write bytes", "launches", "workgroups", "waves",
+        )
+    ]  # fmt: skip
+
+
+def issue_proxy(counts):
+    """Clocks per KV token of one compute unit."""
+    return (counts["mfma clocks"] + 4 * counts["valu"] + 16 * counts["trans"]) / 4
+
+
+def count_call(simulator, device, case):
+    """Everything that the launches of one decode executed."""
+    arguments = build_inputs(case).arguments()
+    simulator.gfxsim_reset_counters()
+    device.decode(**arguments)
+    totals = _Totals()
+    simulator.gfxsim_total_counters(ctypes.byref(totals))
+    if totals.launches == 0:
+        raise RuntimeError("the simulator saw no launch: AITER_C_HIP_LIBRARY is not the library that aiter_c loaded")
+    return {name: getattr(totals, name) for name, _ in totals._fields_}
+
+
+def _measure(simulator, arch, dtype, heads, q_len, page_size):
+    device = Device(arch, _PLACES[arch], simulated=True, copies=True)
+    fields = {"heads": heads, "q_lens": (q_len,), "q_dtype": dtype, "kv_dtype": dtype, "page_size": page_size}
+    run = lambda length: count_call(simulator, device, MlaCase(kv_lens=(length,), splits=1, **fields))  # noqa: E731
+    long, short = run(_LONG), run(_SHORT)
+    return {name: (long[name] - short[name]) / (_LONG - _SHORT) for name in long} | {"workgroups": long["workgroups"]}
+
+
+def _row(simulator, key, page_size):
+    arch, kernel, dtype, heads, q_len = key
+    ours = _measure(simulator, arch, dtype, heads, q_len, page_size)
+    theirs = dict(zip(_NAMES, AITER[key], strict=True))
+    plan = aiter_c.mla_plan(
+        1, heads, q_len, page_size, dtype, dtype, num_kv_splits=1, max_kv_len=_LONG, device=_PLACES[arch]
+    )
+    itemsize = 2 if dtype == "bfloat16" else 1
+    return {
+        "arch": arch, "H": heads, "q": q_len, "dtype": dtype, "kernel": plan.stage1, "AITER": kernel,
+        "useful": _FLOP * heads * q_len / _RATES[arch, dtype], **{name: ours[name] for name in _NAMES},
+        "proxy": issue_proxy(ours), "AITER's": issue_proxy(theirs), "ratio": issue_proxy(ours) / issue_proxy(theirs),
+        "workgroups": ours["workgroups"], "bytes": ours["read bytes"], "theirs": theirs,
+        "x least bytes": ours["read bytes"] / (576 * itemsize),
+    }  # fmt: skip
+
+
+_COLUMNS = {
+    "arch": "", "H": "d", "q": "d", "dtype": "", "kernel": "", "useful": ".0f", "mfma clocks": ".0f", "valu": ".1f",
+    "trans": ".2f", "lds": ".1f", "vmem": ".2f", "salu": ".1f", "barriers": ".2f", "workgroups": "d",
+    "x least bytes": ".2f", "proxy": ".1f", "AITER's": ".1f", "ratio": ".2f",
+}  # fmt: skip
+
+
+def _simulator_of_the_checkout():
+    """libgfxsim.so, built when it was not, or None outside of a checkout."""
+    script = Path(aiter_c.__file__).resolve().parents[1] / "op_tests/gfxsim/build.py"
+    return runpy.run_path(str(script))["build"]() if script.is_file() else None
+
+
+def _run_again_with(simulator, arguments):
+    """The package reads its environment when it is imported, so the counting is done in a process of its own."""
+    command = [sys.executable, "-m", "aiter_c", "bench", "simcost", "--page-size", str(arguments.page_size)]
+    command += [word for arch in arguments.arch or () for word in ("--arch", arch)]
+    command += ["--json", arguments.json] if arguments.json else []
+    paths = [str(Path(aiter_c.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        "AITER_C_HIP_LIBRARY": str(simulator),
+        "GFXSIM_DEVICES": "gfx942,gfx950",
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    }
+    return subprocess.run(command, env=os.environ | environment, check=False).returncode
+
+
+def run(arguments):
+    """The command."""
+    library = os.environ.get("AITER_C_HIP_LIBRARY", "")
+    if "gfxsim" not in Path(library).name:
+        simulator = _simulator_of_the_checkout()
+        if simulator is None:
+            print(
+                "bench simcost needs the simulator of a checkout, op_tests/gfxsim; it is not installed", file=sys.stderr
+            )
+            return 2
+        return _run_again_with(simulator, arguments)
+    simulator = ctypes.CDLL(library)
+    keys = [key for key in AITER if key[0] in (arguments.arch or _PLACES)]
+    rows = [_row(simulator, key, arguments.page_size) for key in progress(keys, "simcost")]
+    print_table(_COLUMNS, rows)
+    if arguments.json:
+        write_json(arguments.json, rows)
+    return 0
