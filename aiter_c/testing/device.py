@@ -181,9 +181,12 @@ class Device:
     def __str__(self) -> str:
         return self.name
 
-    def decode(self, *positional: object, exact: bool = False, **arguments: object) -> tuple[object, object]:
+    def decode(
+        self, *positional: object, exact: bool = False, fetch_partials: bool = True, **arguments: object
+    ) -> tuple[object, object]:
         """mla_decode_fwd with NumPy arrays: (logits, lse) as NumPy arrays, logits being `o` itself after the early
-        return; `o` and every other argument are up to date on return, also when the call is refused."""
+        return; `o` and every other argument are up to date on return, also when the call is refused. Partials are
+        left on the device (and None) without fetch_partials: nothing writes those of a split that holds no key."""
         if not self.copies:
             return aiter_c.mla_decode_fwd(*positional, **arguments)
         copies = Copies(self.place, exact=exact)
@@ -200,7 +203,10 @@ class Device:
                 copies.fetch()
                 raise
             copies.fetch()
-            return tuple(_host_value(value) for value in results)
+            logits, lse = results
+            if isinstance(logits, aiter_c.Array) and not fetch_partials:
+                logits = None
+            return _host_value(logits), _host_value(lse)
         except aiter_c.DeviceError as error:
             if self.simulated:
                 error.add_note(report_of_simulator())
