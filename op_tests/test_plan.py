@@ -329,3 +329,17 @@ def test_a_plan_of_another_device_is_refused(device: Device) -> None:
     with pytest.raises(ValueError, match=text.format(here, there)):
         device.decode(**inputs.arguments(), plan=_plan())
     inputs.check_untouched()
+
+
+@pytest.mark.accelerators
+@pytest.mark.parametrize("heads", [4, 16, 40, 128])
+def test_a_deterministic_kernel_does_not_follow_the_longest_query(heads: int, device: Device) -> None:
+    """Kernels of other tiles add in another order, so the choice must not depend on what else is in the batch."""
+
+    def kernel(q_len: int, deterministic: bool) -> str:
+        shape = (2, heads, q_len, 1, "bfloat16", "bfloat16")
+        return mla_plan(*shape, deterministic=deterministic, device=device.place).stage1
+
+    assert len({kernel(q_len, True) for q_len in (1, 2, 5, 16, 40)}) == 1
+    if device.simulated and heads <= 16:  # where there are several tiles, the ordinary choice does follow it
+        assert kernel(1, False) != kernel(40, False)
