@@ -6,52 +6,54 @@
 #include "../device/device.h"
 #include "cpu.h"
 
-static int cpu_device_count(int *out_count, ac_error_t *error) {
-    (void)error;
+static int cpu_device_count(const ac_runtime_t *self, int *out_count, ac_error_t *error) {
+    (void)self, (void)error;
     *out_count = 1;
     return 0;
 }
 
-static int cpu_facts(int index, ac_device_facts_t *out_facts, ac_error_t *error) {
-    (void)index, (void)error;
+static int cpu_facts(const ac_runtime_t *self, int index, ac_device_facts_t *out_facts, ac_error_t *error) {
+    (void)self, (void)index, (void)error;
     out_facts->arch = ac_cpu_arch();
     out_facts->compute_units = ac_cpu_num_threads();
     return 0;
 }
 
-static int cpu_alloc(int index, size_t bytes, void **out_pointer, ac_error_t *error) {
-    (void)index;
+static int cpu_alloc(const ac_runtime_t *self, int index, size_t bytes, void **out_pointer, ac_error_t *error) {
+    (void)self, (void)index;
     /* aligned_alloc wants a multiple of the alignment, and 0 bytes shall have an address too. */
     *out_pointer = bytes <= SIZE_MAX - 64 ? aligned_alloc(64, bytes == 0 ? 64 : (bytes + 63) / 64 * 64) : NULL;
     if (!*out_pointer) return ac_fail(error, AC_ERROR_MEMORY, "cpu: cannot allocate %zu bytes", bytes);
     return 0;
 }
 
-static void cpu_free(int index, void *pointer) {
-    (void)index;
+static void cpu_free(const ac_runtime_t *self, int index, void *pointer) {
+    (void)self, (void)index;
     free(pointer);
 }
 
-static int cpu_copy(int index, void *to, const void *from, size_t bytes, intptr_t stream, ac_error_t *error) {
-    (void)index, (void)stream, (void)error;
+static int cpu_copy(const ac_runtime_t *self, int index, void *to, const void *from, size_t bytes, intptr_t stream,
+                    ac_error_t *error) {
+    (void)self, (void)index, (void)stream, (void)error;
     if (bytes > 0) memcpy(to, from, bytes);
     return 0;
 }
 
-static int cpu_synchronize(int index, ac_error_t *error) {
-    (void)index, (void)error;
+static int cpu_synchronize(const ac_runtime_t *self, int index, ac_error_t *error) {
+    (void)self, (void)index, (void)error;
     return 0;
 }
 
-static int cpu_fill32(int index, void *to, uint32_t word, int64_t count, intptr_t stream, ac_error_t *error) {
-    (void)index, (void)stream, (void)error;
+static int cpu_fill32(const ac_runtime_t *self, int index, void *to, uint32_t word, int64_t count, intptr_t stream,
+                      ac_error_t *error) {
+    (void)self, (void)index, (void)stream, (void)error;
     for (int64_t i = 0; i < count; i++) memcpy((char *)to + i * (int64_t)sizeof word, &word, sizeof word);
     return 0;
 }
 
-static int cpu_launch(int index, const ac_launch_t *launch, ac_error_t *error) {
+static int cpu_launch(const ac_runtime_t *self, int index, const ac_launch_t *launch, ac_error_t *error) {
     ac_cpu_kernel_t kernel = ac_cpu_kernel(launch->kernel->id);
-    (void)index;
+    (void)self, (void)index;
     if (!kernel)
         return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: expected a kernel of this processor (%s), got one for %s",
                        launch->kernel->name, ac_arch_name(ac_cpu_arch()), ac_arch_name(launch->kernel->arch));

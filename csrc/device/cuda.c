@@ -91,7 +91,7 @@ static int allow_local(ac_gpu_t *gpu, int index, void *function, int bytes, ac_e
 }
 
 ac_gpu_t ac_cuda = {
-    .runtime = &ac_cuda_runtime,
+    .runtime = AC_GPU_RUNTIME("cuda", AC_DEVICE_CUDA),
     .title = "CUDA",
     .archs = "compute capability 9.0 (sm_90a)",
     .libraries = libraries,
@@ -107,45 +107,4 @@ ac_gpu_t ac_cuda = {
     .copy = copy,
     .allow_local = allow_local,
     .lock = PTHREAD_MUTEX_INITIALIZER,
-};
-
-static int cuda_device_count(int *out_count, ac_error_t *error) {
-    return ac_gpu_device_count(&ac_cuda, out_count, error);
-}
-
-static int cuda_facts(int index, ac_device_facts_t *out_facts, ac_error_t *error) {
-    return ac_gpu_facts(&ac_cuda, index, out_facts, error);
-}
-
-static int cuda_alloc(int index, size_t bytes, void **out_pointer, ac_error_t *error) {
-    return ac_gpu_alloc(&ac_cuda, index, bytes, out_pointer, error);
-}
-
-static void cuda_free(int index, void *pointer) { ac_gpu_free(&ac_cuda, index, pointer); }
-
-static int cuda_copy(int index, void *to, const void *from, size_t bytes, intptr_t stream, ac_error_t *error) {
-    return ac_gpu_copy(&ac_cuda, index, to, from, bytes, stream, error);
-}
-
-static int cuda_synchronize(int index, ac_error_t *error) { return ac_gpu_synchronize(&ac_cuda, index, error); }
-
-static int cuda_fill32(int index, void *to, uint32_t word, int64_t count, intptr_t stream, ac_error_t *error) {
-    return ac_gpu_fill32(&ac_cuda, index, to, word, count, stream, error);
-}
-
-static int cuda_launch(int index, const ac_launch_t *launch, ac_error_t *error) {
-    return ac_gpu_launch(&ac_cuda, index, launch, error);
-}
-
-const ac_runtime_t ac_cuda_runtime = {
-    .name = "cuda",
-    .device_type = AC_DEVICE_CUDA,
-    .device_count = cuda_device_count,
-    .facts = cuda_facts,
-    .alloc = cuda_alloc,
-    .free = cuda_free,
-    .copy = cuda_copy,
-    .synchronize = cuda_synchronize,
-    .fill32 = cuda_fill32,
-    .launch = cuda_launch,
 };

@@ -21,7 +21,7 @@ const ac_runtime_t *ac_runtime_for(int device_type, const char **out_reason) {
     ac_gpu_t *gpu = gpu_of(device_type);
     *out_reason = "";
     if (gpu) {
-        if (ac_gpu_load(gpu, reason, sizeof reason) == 0) return gpu->runtime;
+        if (ac_gpu_load(gpu, reason, sizeof reason) == 0) return &gpu->runtime;
         *out_reason = reason;
         return NULL;
     }
@@ -41,7 +41,7 @@ void ac_runtime_describe(int device_type, ac_runtime_info_t *out_info) {
     out_info->runtime = ac_runtime_for(device_type, &reason);
     if (!out_info->runtime)
         snprintf(out_info->note, sizeof out_info->note, "%s", reason);
-    else if (out_info->runtime->device_count(&out_info->device_count, &error) < 0)
+    else if (out_info->runtime->device_count(out_info->runtime, &out_info->device_count, &error) < 0)
         snprintf(out_info->note, sizeof out_info->note, "%s", error.text);
     if (gpu) ac_gpu_describe(gpu, out_info);
 }

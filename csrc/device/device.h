@@ -22,23 +22,28 @@ typedef struct ac_launch_t {
     intptr_t stream;
 } ac_launch_t;
 
-typedef struct ac_runtime_t {
+typedef struct ac_runtime_t ac_runtime_t;
+
+/* Every function gets the runtime that it was taken from as `self`. */
+struct ac_runtime_t {
     const char *name;
     int device_type; /* ac_device_type_t */
-    int (*device_count)(int *out_count, ac_error_t *error);
+    int (*device_count)(const ac_runtime_t *self, int *out_count, ac_error_t *error);
     /* UnsupportedError for a device that the kernel table does not know. */
-    int (*facts)(int index, ac_device_facts_t *out_facts, ac_error_t *error);
+    int (*facts)(const ac_runtime_t *self, int index, ac_device_facts_t *out_facts, ac_error_t *error);
     /* Memory for aiter_c.empty, 64-byte aligned at least. Never called by an op. Free waits for the device's work. */
-    int (*alloc)(int index, size_t bytes, void **out_pointer, ac_error_t *error);
-    void (*free)(int index, void *pointer);
+    int (*alloc)(const ac_runtime_t *self, int index, size_t bytes, void **out_pointer, ac_error_t *error);
+    void (*free)(const ac_runtime_t *self, int index, void *pointer);
     /* Between any two of: the device, the host. In stream order; the host memory may be in use until a synchronize. */
-    int (*copy)(int index, void *to, const void *from, size_t bytes, intptr_t stream, ac_error_t *error);
+    int (*copy)(const ac_runtime_t *self, int index, void *to, const void *from, size_t bytes, intptr_t stream,
+                ac_error_t *error);
     /* Waits for all work of all streams. Never called by an op. */
-    int (*synchronize)(int index, ac_error_t *error);
+    int (*synchronize)(const ac_runtime_t *self, int index, ac_error_t *error);
     /* Writes `count` 32-bit words; in stream order. */
-    int (*fill32)(int index, void *to, uint32_t word, int64_t count, intptr_t stream, ac_error_t *error);
-    int (*launch)(int index, const ac_launch_t *launch, ac_error_t *error);
-} ac_runtime_t;
+    int (*fill32)(const ac_runtime_t *self, int index, void *to, uint32_t word, int64_t count, intptr_t stream,
+                  ac_error_t *error);
+    int (*launch)(const ac_runtime_t *self, int index, const ac_launch_t *launch, ac_error_t *error);
+};
 
 /* The runtime that serves a DLPack device type, or NULL with *out_reason (why none does; good until the thread's next
  * call). The first call for a GPU type loads that GPU's driver library, nothing else does. */
@@ -68,6 +73,6 @@ typedef struct ac_device_config_t {
 void ac_device_configure(const ac_device_config_t *config);
 const ac_device_config_t *ac_device_config(void);
 
-extern const ac_runtime_t ac_cpu_runtime, ac_hip_runtime, ac_cuda_runtime;
+extern const ac_runtime_t ac_cpu_runtime; /* those of the GPUs are in gpu.h */
 
 #endif

@@ -9,8 +9,8 @@
 #include "text.h"
 
 static const char *title_of(const ac_gpu_t *gpu, int index, char *text, int size) {
-    if (index < 0) return gpu->runtime->name;
-    return ac_device_text((ac_device_t){gpu->runtime->device_type, index}, text, size);
+    if (index < 0) return gpu->runtime.name;
+    return ac_device_text((ac_device_t){gpu->runtime.device_type, index}, text, size);
 }
 
 /* Codes that a call returns because a kernel or copy before it failed; they stay until the process ends. */
@@ -119,7 +119,8 @@ static int start_locked(ac_gpu_t *gpu, ac_error_t *error) {
     return 0;
 }
 
-int ac_gpu_device_count(ac_gpu_t *gpu, int *out_count, ac_error_t *error) {
+int ac_gpu_device_count(const ac_runtime_t *self, int *out_count, ac_error_t *error) {
+    ac_gpu_t *gpu = ac_gpu_of(self);
     int status = 0;
     if (!atomic_load(&gpu->started)) {
         if (atomic_load(&gpu->forked)) return fail_forked(gpu, -1, error);
@@ -134,10 +135,10 @@ int ac_gpu_device_count(ac_gpu_t *gpu, int *out_count, ac_error_t *error) {
 /* The device, with its facts known. */
 static int find_device(ac_gpu_t *gpu, int index, ac_gpu_device_t **out_device, ac_error_t *error) {
     int count = 0, status = 0;
-    if (ac_gpu_device_count(gpu, &count, error) < 0) return -1;
+    if (ac_gpu_device_count(&gpu->runtime, &count, error) < 0) return -1;
     if (index < 0 || index >= count)
-        return ac_fail(error, AC_ERROR_VALUE, "%s:%d: expected one of %d %s devices", gpu->runtime->name, index, count,
-                       gpu->runtime->name);
+        return ac_fail(error, AC_ERROR_VALUE, "%s:%d: expected one of %d %s devices", gpu->runtime.name, index, count,
+                       gpu->runtime.name);
     if (atomic_load(&gpu->forked)) return fail_forked(gpu, index, error);
     ac_gpu_device_t *device = *out_device = &gpu->devices[index];
     if (atomic_load(&device->inspected)) return 0;
@@ -150,7 +151,8 @@ static int find_device(ac_gpu_t *gpu, int index, ac_gpu_device_t **out_device, a
     return status;
 }
 
-int ac_gpu_facts(ac_gpu_t *gpu, int index, ac_device_facts_t *out_facts, ac_error_t *error) {
+int ac_gpu_facts(const ac_runtime_t *self, int index, ac_device_facts_t *out_facts, ac_error_t *error) {
+    ac_gpu_t *gpu = ac_gpu_of(self);
     ac_gpu_device_t *device = NULL;
     char title[32];
     if (find_device(gpu, index, &device, error) < 0) return -1;
@@ -170,7 +172,8 @@ int ac_gpu_end(ac_gpu_t *gpu, int index, int saved, int status, ac_error_t *erro
     return gpu->leave(gpu, index, saved, status == 0 ? error : &second) < 0 ? -1 : status;
 }
 
-int ac_gpu_alloc(ac_gpu_t *gpu, int index, size_t bytes, void **out_pointer, ac_error_t *error) {
+int ac_gpu_alloc(const ac_runtime_t *self, int index, size_t bytes, void **out_pointer, ac_error_t *error) {
+    ac_gpu_t *gpu = ac_gpu_of(self);
     ac_gpu_device_t *device = NULL;
     char title[32];
     int saved = 0;
@@ -186,7 +189,8 @@ int ac_gpu_alloc(ac_gpu_t *gpu, int index, size_t bytes, void **out_pointer, ac_
 }
 
 /* Errors have nobody to go to: the driver may have shut down, or an earlier kernel may have broken the device. */
-void ac_gpu_free(ac_gpu_t *gpu, int index, void *pointer) {
+void ac_gpu_free(const ac_runtime_t *self, int index, void *pointer) {
+    ac_gpu_t *gpu = ac_gpu_of(self);
     ac_gpu_device_t *device = NULL;
     ac_error_t error;
     int saved = 0;
@@ -195,8 +199,9 @@ void ac_gpu_free(ac_gpu_t *gpu, int index, void *pointer) {
     ac_gpu_end(gpu, index, saved, status, &error);
 }
 
-int ac_gpu_copy(ac_gpu_t *gpu, int index, void *to, const void *from, size_t bytes, intptr_t stream,
+int ac_gpu_copy(const ac_runtime_t *self, int index, void *to, const void *from, size_t bytes, intptr_t stream,
                 ac_error_t *error) {
+    ac_gpu_t *gpu = ac_gpu_of(self);
     ac_gpu_device_t *device = NULL;
     int saved = 0;
     if (bytes == 0) return 0;
@@ -205,7 +210,8 @@ int ac_gpu_copy(ac_gpu_t *gpu, int index, void *to, const void *from, size_t byt
     return ac_gpu_end(gpu, index, saved, status, error);
 }
 
-int ac_gpu_synchronize(ac_gpu_t *gpu, int index, ac_error_t *error) {
+int ac_gpu_synchronize(const ac_runtime_t *self, int index, ac_error_t *error) {
+    ac_gpu_t *gpu = ac_gpu_of(self);
     ac_gpu_device_t *device = NULL;
     int saved = 0;
     if (ac_gpu_begin(gpu, index, &device, &saved, error) < 0) return -1;
@@ -213,8 +219,9 @@ int ac_gpu_synchronize(ac_gpu_t *gpu, int index, ac_error_t *error) {
     return ac_gpu_end(gpu, index, saved, status, error);
 }
 
-int ac_gpu_fill32(ac_gpu_t *gpu, int index, void *to, uint32_t word, int64_t count, intptr_t stream,
+int ac_gpu_fill32(const ac_runtime_t *self, int index, void *to, uint32_t word, int64_t count, intptr_t stream,
                   ac_error_t *error) {
+    ac_gpu_t *gpu = ac_gpu_of(self);
     ac_gpu_device_t *device = NULL;
     int saved = 0;
     if (count == 0) return 0;

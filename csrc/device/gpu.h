@@ -9,7 +9,6 @@
 #include "device.h"
 
 _Static_assert(sizeof(void *) == 8, "device addresses are 64 bits wide");
-
 #define AC_GPU_MAX_DEVICES 64
 
 /* The functions of driver_symbols.inc; one that the driver lacks is NULL. All pointers, so that they can be counted. */
@@ -45,8 +44,8 @@ typedef struct ac_gpu_device_t {
 } ac_gpu_device_t;
 
 typedef struct ac_gpu_t {
+    ac_runtime_t runtime; /* first: a pointer to it is one to the whole */
     /* What differs. */
-    const ac_runtime_t *runtime;
     const char *title; /* "HIP" */
     const char *archs; /* that the kernel table knows, for messages */
     const char *const *libraries;
@@ -102,16 +101,20 @@ int ac_gpu_fail(ac_gpu_t *gpu, int index, ac_driver_call_t call, int code, ac_er
 int ac_gpu_begin(ac_gpu_t *gpu, int index, ac_gpu_device_t **out_device, int *out_saved, ac_error_t *error);
 int ac_gpu_end(ac_gpu_t *gpu, int index, int saved, int status, ac_error_t *error);
 
-/* The functions of ac_runtime_t. */
-int ac_gpu_device_count(ac_gpu_t *gpu, int *out_count, ac_error_t *error);
-int ac_gpu_facts(ac_gpu_t *gpu, int index, ac_device_facts_t *out_facts, ac_error_t *error);
-int ac_gpu_alloc(ac_gpu_t *gpu, int index, size_t bytes, void **out_pointer, ac_error_t *error);
-void ac_gpu_free(ac_gpu_t *gpu, int index, void *pointer);
-int ac_gpu_copy(ac_gpu_t *gpu, int index, void *to, const void *from, size_t bytes, intptr_t stream,
+/* The functions of a GPU's ac_runtime_t. */
+int ac_gpu_device_count(const ac_runtime_t *self, int *out_count, ac_error_t *error);
+int ac_gpu_facts(const ac_runtime_t *self, int index, ac_device_facts_t *out_facts, ac_error_t *error);
+int ac_gpu_alloc(const ac_runtime_t *self, int index, size_t bytes, void **out_pointer, ac_error_t *error);
+void ac_gpu_free(const ac_runtime_t *self, int index, void *pointer);
+int ac_gpu_copy(const ac_runtime_t *self, int index, void *to, const void *from, size_t bytes, intptr_t stream,
                 ac_error_t *error);
-int ac_gpu_synchronize(ac_gpu_t *gpu, int index, ac_error_t *error);
-int ac_gpu_fill32(ac_gpu_t *gpu, int index, void *to, uint32_t word, int64_t count, intptr_t stream,
+int ac_gpu_synchronize(const ac_runtime_t *self, int index, ac_error_t *error);
+int ac_gpu_fill32(const ac_runtime_t *self, int index, void *to, uint32_t word, int64_t count, intptr_t stream,
                   ac_error_t *error);
-int ac_gpu_launch(ac_gpu_t *gpu, int index, const ac_launch_t *launch, ac_error_t *error);
+int ac_gpu_launch(const ac_runtime_t *self, int index, const ac_launch_t *launch, ac_error_t *error);
+#define AC_GPU_RUNTIME(name, type)                                                                               \
+    {name, type, ac_gpu_device_count, ac_gpu_facts, ac_gpu_alloc, ac_gpu_free, ac_gpu_copy, ac_gpu_synchronize, \
+     ac_gpu_fill32, ac_gpu_launch}
+static inline ac_gpu_t *ac_gpu_of(const ac_runtime_t *runtime) { return (ac_gpu_t *)runtime; }
 
 #endif

@@ -93,7 +93,8 @@ static int launch_here(ac_gpu_t *gpu, int index, ac_gpu_device_t *device, const 
     return 0;
 }
 
-int ac_gpu_launch(ac_gpu_t *gpu, int index, const ac_launch_t *launch, ac_error_t *error) {
+int ac_gpu_launch(const ac_runtime_t *self, int index, const ac_launch_t *launch, ac_error_t *error) {
+    ac_gpu_t *gpu = ac_gpu_of(self);
     const int64_t by_threads = gpu->max_threads / launch->kernel->threads;
     const int64_t most = by_threads < INT32_MAX ? by_threads : INT32_MAX;
     ac_gpu_device_t *device = NULL;

@@ -85,7 +85,7 @@ static int copy(ac_gpu_t *gpu, int index, void *to, const void *from, size_t byt
 }
 
 ac_gpu_t ac_hip = {
-    .runtime = &ac_hip_runtime,
+    .runtime = AC_GPU_RUNTIME("hip", AC_DEVICE_HIP),
     .title = "HIP",
     .archs = "gfx942 or gfx950",
     .libraries = libraries,
@@ -100,45 +100,4 @@ ac_gpu_t ac_hip = {
     .leave = leave,
     .copy = copy,
     .lock = PTHREAD_MUTEX_INITIALIZER,
-};
-
-static int hip_device_count(int *out_count, ac_error_t *error) {
-    return ac_gpu_device_count(&ac_hip, out_count, error);
-}
-
-static int hip_facts(int index, ac_device_facts_t *out_facts, ac_error_t *error) {
-    return ac_gpu_facts(&ac_hip, index, out_facts, error);
-}
-
-static int hip_alloc(int index, size_t bytes, void **out_pointer, ac_error_t *error) {
-    return ac_gpu_alloc(&ac_hip, index, bytes, out_pointer, error);
-}
-
-static void hip_free(int index, void *pointer) { ac_gpu_free(&ac_hip, index, pointer); }
-
-static int hip_copy(int index, void *to, const void *from, size_t bytes, intptr_t stream, ac_error_t *error) {
-    return ac_gpu_copy(&ac_hip, index, to, from, bytes, stream, error);
-}
-
-static int hip_synchronize(int index, ac_error_t *error) { return ac_gpu_synchronize(&ac_hip, index, error); }
-
-static int hip_fill32(int index, void *to, uint32_t word, int64_t count, intptr_t stream, ac_error_t *error) {
-    return ac_gpu_fill32(&ac_hip, index, to, word, count, stream, error);
-}
-
-static int hip_launch(int index, const ac_launch_t *launch, ac_error_t *error) {
-    return ac_gpu_launch(&ac_hip, index, launch, error);
-}
-
-const ac_runtime_t ac_hip_runtime = {
-    .name = "hip",
-    .device_type = AC_DEVICE_HIP,
-    .device_count = hip_device_count,
-    .facts = hip_facts,
-    .alloc = hip_alloc,
-    .free = hip_free,
-    .copy = hip_copy,
-    .synchronize = hip_synchronize,
-    .fill32 = hip_fill32,
-    .launch = hip_launch,
 };

@@ -31,7 +31,7 @@ static const ac_runtime_t *runtime_of(const ac_state_t *state, const char *op, a
     }
     ac_error_t error = {0};
     int count;
-    if (runtime->device_count(&count, &error) < 0) {
+    if (runtime->device_count(runtime, &count, &error) < 0) {
         ac_raise(state, &error);
         return NULL;
     }
@@ -77,7 +77,7 @@ static PyObject *new_array(const ac_state_t *state, const char *op, ac_dtype_t d
         void *data = NULL;
         int status;
         Py_BEGIN_ALLOW_THREADS
-        status = runtime->alloc(device.index, (size_t)bytes, &data, &error);
+        status = runtime->alloc(runtime, device.index, (size_t)bytes, &data, &error);
         Py_END_ALLOW_THREADS
         if (status < 0) {
             ac_raise(state, &error);
@@ -99,7 +99,7 @@ static void array_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     array_t *array = (array_t *)self;
     PyObject_GC_UnTrack(self);
-    if (array->view.data) array->runtime->free(array->view.device.index, array->view.data);
+    if (array->view.data) array->runtime->free(array->runtime, array->view.device.index, array->view.data);
     PyObject_GC_Del(self);
     Py_DECREF((PyObject *)type);
 }
@@ -174,9 +174,9 @@ static int copy_waiting(const ac_state_t *state, const array_t *array, void *to,
     int status;
     if (bytes == 0) return 0;
     Py_BEGIN_ALLOW_THREADS
-    status = runtime->synchronize(index, &error);
-    if (status == 0) status = runtime->copy(index, to, from, bytes, 0, &error);
-    if (status == 0) status = runtime->synchronize(index, &error);
+    status = runtime->synchronize(runtime, index, &error);
+    if (status == 0) status = runtime->copy(runtime, index, to, from, bytes, 0, &error);
+    if (status == 0) status = runtime->synchronize(runtime, index, &error);
     Py_END_ALLOW_THREADS
     if (status < 0) ac_raise(state, &error);
     return status;
@@ -204,7 +204,7 @@ static int wait_for_device(const ac_state_t *state, const array_t *array) {
     ac_error_t error = {0};
     int status;
     Py_BEGIN_ALLOW_THREADS
-    status = array->runtime->synchronize(array->view.device.index, &error);
+    status = array->runtime->synchronize(array->runtime, array->view.device.index, &error);
     Py_END_ALLOW_THREADS
     if (status < 0) ac_raise(state, &error);
     return status;

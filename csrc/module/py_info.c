@@ -91,7 +91,7 @@ static PyObject *device_names(const ac_runtime_info_t *info) {
     for (int i = 0; list && i < info->device_count; i++) {
         ac_device_facts_t facts;
         ac_error_t error = {0};
-        PyObject *name = info->runtime->facts(i, &facts, &error) < 0
+        PyObject *name = info->runtime->facts(info->runtime, i, &facts, &error) < 0
                              ? text_or_none(error.text)
                              : PyUnicode_FromFormat("%s, %d units", ac_arch_name(facts.arch), facts.compute_units);
         if (!name || PyList_Append(list, name) < 0) Py_CLEAR(list);

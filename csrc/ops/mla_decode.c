@@ -84,7 +84,7 @@ int ac_mla_plan_for_device(const ac_mla_request_t *request, ac_device_t device, 
     if (!runtime)
         return ac_fail(error, AC_ERROR_UNSUPPORTED, "mla_plan: device: expected a device with a runtime, got %s: %s",
                        ac_device_text(device, text, sizeof text), reason);
-    TRY(runtime->facts(device.index, &facts, error));
+    TRY(runtime->facts(runtime, device.index, &facts, error));
     return ac_mla_plan("mla_plan", request, &(ac_plan_target_t){facts.arch, facts.compute_units}, out_plan, error);
 }
 
@@ -97,7 +97,7 @@ int ac_mla_decode_plan(const ac_mla_decode_args_t *args, ac_mla_plan_t *out_plan
         return ac_fail(error, AC_ERROR_VALUE,
                        OP ": num_kv_splits: expected None or -1 (automatic) or 1 to 2147483647, got %" PRId64,
                        args->num_kv_splits);
-    TRY(s.runtime->facts(s.device.index, &facts, error));
+    TRY(s.runtime->facts(s.runtime, s.device.index, &facts, error));
     const ac_mla_request_t request = {
         .batch = (int32_t)s.B,
         .num_heads = s.H,
@@ -145,7 +145,7 @@ static int check_plan(const ac_mla_decode_args_t *args, const shape_t *s, const 
         return plan_differs(numbers[i].field, planned, got, error);
     }
     ac_device_facts_t facts;
-    TRY(s->runtime->facts(s->device.index, &facts, error));
+    TRY(s->runtime->facts(s->runtime, s->device.index, &facts, error));
     if (facts.arch != plan->target.arch)
         return plan_differs("arch", ac_arch_name(plan->target.arch), ac_arch_name(facts.arch), error);
     if (r->q_dtype != args->q->dtype)
@@ -312,10 +312,10 @@ int ac_mla_decode_stage1(const ac_mla_decode_args_t *args, const ac_mla_plan_t *
     const ac_launch_t launch = {plan->stage1, &params, sizeof params,
                                 (int64_t)params.batch * plan->num_kv_splits * params.row_tiles, stream};
     if (params.lse) /* rows that no request owns keep this */
-        TRY(s.runtime->fill32(s.device.index, params.lse, minus_infinity, s.T * s.H, stream, error));
+        TRY(s.runtime->fill32(s.runtime, s.device.index, params.lse, minus_infinity, s.T * s.H, stream, error));
     /* ROCm/aiter#2983: the path of one split gets no output pointer. */
     if (AC_FAULT("skip_direct_output") && plan->writes_output) return 0;
-    return s.runtime->launch(s.device.index, &launch, error);
+    return s.runtime->launch(s.runtime, s.device.index, &launch, error);
 }
 
 int ac_mla_decode_stage2(const ac_mla_decode_args_t *args, const ac_mla_plan_t *plan, intptr_t stream,
@@ -358,5 +358,5 @@ int ac_mla_decode_stage2(const ac_mla_decode_args_t *args, const ac_mla_plan_t *
     };
     const ac_launch_t launch = {plan->stage2, &params, sizeof params, params.batch * served * params.head_tiles,
                                 stream};
-    return runtime->launch(device.index, &launch, error);
+    return runtime->launch(runtime, device.index, &launch, error);
 }
