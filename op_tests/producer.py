@@ -8,59 +8,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from aiter_c.testing.dlpack import (
+    DTYPES,
+    DLManagedTensor,
+    DLManagedTensorVersioned,
+    DLTensor,
+    int64s,
+    new_capsule,
+    pointer_to,
+)
+
 CPU, CUDA, CUDA_HOST, ROCM = 1, 2, 3, 10
 READ_ONLY = 1
 
-#: DLPack (code, bits) by dtype name.
-CODES = {
-    "int32": (0, 32),
-    "int64": (0, 64),
-    "uint8": (1, 8),
-    "float16": (2, 16),
-    "float32": (2, 32),
-    "float64": (2, 64),
-    "bfloat16": (4, 16),
-    "float8_e4m3fn": (10, 8),
-    "float8_e4m3fnuz": (11, 8),
-    "float8_e5m2": (12, 8),
-}
-
-
-class _Tensor(ctypes.Structure):
-    _fields_ = [
-        ("data", ctypes.c_void_p),
-        ("device_type", ctypes.c_int32),
-        ("device_id", ctypes.c_int32),
-        ("ndim", ctypes.c_int32),
-        ("code", ctypes.c_uint8),
-        ("bits", ctypes.c_uint8),
-        ("lanes", ctypes.c_uint16),
-        ("shape", ctypes.POINTER(ctypes.c_int64)),
-        ("strides", ctypes.POINTER(ctypes.c_int64)),
-        ("byte_offset", ctypes.c_uint64),
-    ]
-
-
-class _Legacy(ctypes.Structure):
-    _fields_ = [("tensor", _Tensor), ("manager", ctypes.c_void_p), ("deleter", ctypes.c_void_p)]
-
-
-class _Versioned(ctypes.Structure):
-    _fields_ = [
-        ("major", ctypes.c_uint32),
-        ("minor", ctypes.c_uint32),
-        ("manager", ctypes.c_void_p),
-        ("deleter", ctypes.c_void_p),
-        ("flags", ctypes.c_uint64),
-        ("tensor", _Tensor),
-    ]
-
-
 _Deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-_api = ctypes.pythonapi
-_api.PyCapsule_New.restype = ctypes.py_object
-_api.PyCapsule_New.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-_NAMES = {name: ctypes.c_char_p(name) for name in (b"dltensor", b"dltensor_versioned", b"used_dltensor", b"other")}
 
 
 @dataclass
@@ -105,26 +66,23 @@ class Producer:
         self.exported += 1
         deleter = ctypes.cast(self._deleter, ctypes.c_void_p)
         if self.kind == "versioned":
-            managed = _Versioned(*self.version, None, deleter, self.flags, self._tensor())
-            name = b"dltensor_versioned"
+            managed = DLManagedTensorVersioned(*self.version, None, deleter, self.flags, self._tensor())
+            name = "dltensor_versioned"
         else:
-            managed = _Legacy(self._tensor(), None, deleter)
-            name = {"used": b"used_dltensor", "other": b"other"}.get(self.kind, b"dltensor")
+            managed = DLManagedTensor(self._tensor(), None, deleter)
+            name = {"used": "used_dltensor", "other": "other"}.get(self.kind, "dltensor")
         self._alive.append(managed)
-        return _api.PyCapsule_New(ctypes.addressof(managed), _NAMES[name], None)
+        return new_capsule(managed, name)
 
-    def _tensor(self) -> _Tensor:
+    def _tensor(self) -> DLTensor:
         a = self.array
         shape = a.shape if self.shape is None else self.shape
         strides = tuple(s // a.itemsize for s in a.strides) if self.strides == "array" else self.strides
-        code = (*CODES[a.dtype.name], 1) if self.dtype is None else self.dtype
-        c_shape = (ctypes.c_int64 * max(len(shape), 1))(*shape)
-        c_strides = None if strides is None else (ctypes.c_int64 * max(len(strides), 1))(*strides)
+        code = (*DTYPES[a.dtype.name], 1) if self.dtype is None else self.dtype
+        c_shape, c_strides = int64s(shape), None if strides is None else int64s(strides)
         self._alive += [c_shape, c_strides]
         data = a.ctypes.data if self.data is None else self.data
-        as_pointer = ctypes.POINTER(ctypes.c_int64)
-        return _Tensor(
-            data or None, *self.device, len(shape), *code,
-            ctypes.cast(c_shape, as_pointer), ctypes.cast(c_strides, as_pointer) if c_strides is not None else None,
-            self.byte_offset,
+        return DLTensor(
+            data or None, *self.device, len(shape), *code, pointer_to(c_shape),
+            None if c_strides is None else pointer_to(c_strides), self.byte_offset,
         )  # fmt: skip

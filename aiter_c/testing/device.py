@@ -15,64 +15,24 @@ from dataclasses import dataclass
 import numpy as np
 
 import aiter_c
-
-#: DLPack's (code, bits) by dtype name.
-_DLPACK_DTYPES = {
-    "int32": (0, 32),
-    "int64": (0, 64),
-    "uint8": (1, 8),
-    "float16": (2, 16),
-    "float32": (2, 32),
-    "float64": (2, 64),
-    "bfloat16": (4, 16),
-    "float8_e4m3fn": (10, 8),
-    "float8_e4m3fnuz": (11, 8),
-}
-
-
-class _DLTensor(ctypes.Structure):
-    _fields_ = [
-        ("data", ctypes.c_void_p),
-        ("device_type", ctypes.c_int32),
-        ("device_id", ctypes.c_int32),
-        ("ndim", ctypes.c_int32),
-        ("code", ctypes.c_uint8),
-        ("bits", ctypes.c_uint8),
-        ("lanes", ctypes.c_uint16),
-        ("shape", ctypes.c_void_p),
-        ("strides", ctypes.c_void_p),
-        ("byte_offset", ctypes.c_uint64),
-    ]
-
-
-class _ManagedTensor(ctypes.Structure):
-    """DLManagedTensorVersioned: the older form cannot say that an output is writable."""
-
-    _fields_ = [
-        ("major", ctypes.c_uint32),
-        ("minor", ctypes.c_uint32),
-        ("manager", ctypes.c_void_p),
-        ("deleter", ctypes.c_void_p),
-        ("flags", ctypes.c_uint64),
-        ("tensor", _DLTensor),
-    ]
-
+from aiter_c.testing.dlpack import (
+    DTYPES,
+    DLManagedTensorVersioned,
+    DLTensor,
+    int64s,
+    new_capsule,
+    pointer_to,
+    tensor_in,
+)
 
 _VERSION = (1, 0)
-_NAME = ctypes.c_char_p(b"dltensor_versioned")
-_new_capsule = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(
-    ("PyCapsule_New", ctypes.pythonapi)
-)
-_capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", ctypes.pythonapi)
-)
 
 
 def address_of(array: aiter_c.Array) -> int:
     """Where the memory of an Array begins, on its device; 0 when it has none."""
     no_wait = {} if array.device == "cpu" else {"stream": -1}
     capsule = array.__dlpack__(max_version=_VERSION, **no_wait)
-    return _ManagedTensor.from_address(_capsule_pointer(capsule, _NAME)).tensor.data or 0
+    return tensor_in(capsule).data or 0
 
 
 class DeviceTensor:
@@ -82,21 +42,20 @@ class DeviceTensor:
         self.array, self.copies = array, copies
         self.shape, self.dtype, self.device = array.shape, array.dtype.name, memory.device
         self._memory, self._device = memory, memory.__dlpack_device__()
-        strides = [stride // max(array.itemsize, 1) for stride in array.strides]
-        self._sizes = (ctypes.c_int64 * max(array.ndim, 1))(*array.shape)
-        self._strides = (ctypes.c_int64 * max(array.ndim, 1))(*strides)
-        code, bits = _DLPACK_DTYPES[array.dtype.name]
-        tensor = _DLTensor(
-            address or None, *self._device, array.ndim, code, bits, 1, ctypes.addressof(self._sizes),
-            ctypes.addressof(self._strides), 0,
+        strides = tuple(stride // max(array.itemsize, 1) for stride in array.strides)
+        self._sizes, self._strides = int64s(array.shape), int64s(strides)
+        tensor = DLTensor(
+            address or None, *self._device, array.ndim, *DTYPES[array.dtype.name], 1, pointer_to(self._sizes),
+            pointer_to(self._strides), 0,
         )  # fmt: skip
-        self._managed = _ManagedTensor(*_VERSION, None, None, 0, tensor)  # no deleter: this object owns everything
+        # No deleter: this object owns everything.
+        self._managed = DLManagedTensorVersioned(*_VERSION, None, None, 0, tensor)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self._device
 
     def __dlpack__(self, **_: object) -> object:
-        return _new_capsule(ctypes.addressof(self._managed), _NAME, None)
+        return new_capsule(self._managed, "dltensor_versioned")
 
 
 def _owner(array: np.ndarray) -> np.ndarray:
