@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import aiter_c
+from aiter_c import _C
 from aiter_c.metadata import get_meta_param
 
 #: heads * max_seqlen_q -> KV rows per split at least, for fp8 (SPEC 2.2.2).
@@ -78,6 +79,13 @@ def test_any_product_is_served_for_fp8(heads: int) -> None:
 def test_sixteen_bit_counts_are_taken_as_given() -> None:
     for count in (1, 2, 16, 17, 1000, 2**31 - 1):
         assert get_meta_param(count, 1, 5, 16, 1, "bfloat16", cu_num=304)[0] == count
+
+
+@pytest.mark.parametrize("bs", [1, 2**31 - 1, 2**55, 2**62])
+def test_huge_numbers_do_not_wrap(bs: int) -> None:
+    for total, groups, fp8 in product((2**31, 2**53, 2**62, 2**63 - 1), (1, 2**31 - 1), (False, True)):
+        want = expected_splits(None, bs, total, 16, 1, fp8, groups, False, 304)
+        assert _C.choose_kv_splits(None, bs, total, 16, 1, fp8, groups, False, 304) == want, (total, groups, fp8)
 
 
 def test_minus_one_is_automatic() -> None:

@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from producer import Producer
 
 import aiter_c
 import aiter_c.mla
@@ -95,6 +96,43 @@ def test_workspace_bytes_are_what_the_call_takes() -> None:
     result = run_case(CASE)
     taken = sum(result.scratch.get(name).nbytes for name in ("logits", "attn_lse"))
     assert taken == _plan().workspace_bytes(CASE.num_rows)
+
+
+@pytest.mark.parametrize("rows", [2**44, 2**53, 2**62, 2**63 - 1])
+def test_workspace_bytes_do_not_wrap(rows: int) -> None:
+    plan = _plan()
+    expected = rows * 3 * 12 * 513 * 4
+    if expected < 2**63:
+        assert plan.workspace_bytes(rows) == expected
+        return
+    text = f"MlaPlan.workspace_bytes: num_rows: expected less than 2**63 bytes in all, got {rows} rows"
+    with pytest.raises(ValueError) as caught:
+        plan.workspace_bytes(rows)
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("max_kv_len", [2**40, 2**61, 2**63 - 1])
+def test_huge_lists_are_planned_like_long_ones(max_kv_len: int, deterministic: bool, device: Device) -> None:
+    """No product of lengths, heads and requests wraps around; every dtype, as fp8 counts rows another way."""
+    for dtype in ("bfloat16", "float8_e4m3fn"):
+        plans = [
+            mla_plan(1, 16, 1, 1, dtype, dtype, max_kv_len=length, deterministic=deterministic, device=device.place)
+            for length in (2**40, max_kv_len)
+        ]
+        assert plans[0].num_kv_splits == plans[1].num_kv_splits > (1 if device.place != "cpu" or deterministic else 0)
+    full = mla_plan(2**31 - 1, 128, 2**20, 1, "bfloat16", "bfloat16", max_kv_len=2**30, device=device.place)
+    assert full.num_kv_splits == 1 and full.grid == (2**31 - 1) * full.row_tiles
+
+
+def test_a_claimed_size_cannot_wrap_the_planner() -> None:
+    """2**33 indices (of which nothing is read) on pages of 2**31 - 1 rows."""
+    inputs = build_inputs(CASE)
+    indices = Producer(inputs.array("kv_indices"), shape=(2**33,), strides=(1,))
+    arguments = (inputs.array("q"), inputs.array("kv_buffer"), inputs.array("qo_indptr"), indices, 2, 2**31 - 1)
+    for count in (None, 2**31 - 1):
+        plan = _C.mla_decode_plan(*arguments, num_kv_splits=count, deterministic=True)
+        assert plan.num_kv_splits == (16 if count is None else count)
 
 
 def test_equality_and_hash_go_by_value() -> None:

@@ -113,7 +113,7 @@ static void plan_splits(ac_mla_plan_t *plan) {
         plan->num_kv_splits = plan->split_count = r->num_kv_splits < most ? r->num_kv_splits : (int32_t)most;
     } else if (r->deterministic) {
         int64_t most = r->total_kv < 0 ? FIXED_SPLITS
-                                       : (r->total_kv + FIXED_SPLIT_MIN_ROWS - 1) / FIXED_SPLIT_MIN_ROWS;
+                                       : ac_ceil_div64(r->total_kv, FIXED_SPLIT_MIN_ROWS);
         plan->num_kv_splits = (int32_t)(most < 1 ? 1 : most > FIXED_SPLITS ? FIXED_SPLITS : most);
         plan->split_count = FIXED_SPLITS;
         plan->split_min_rows = FIXED_SPLIT_MIN_ROWS;
@@ -151,6 +151,8 @@ int ac_mla_plan(const char *op, const ac_mla_request_t *request, const ac_plan_t
 }
 
 int64_t ac_mla_workspace_bytes(const ac_mla_plan_t *plan, int64_t num_rows) {
+    const int64_t row_bytes = (int64_t)plan->num_kv_splits * plan->request.num_heads * (AC_MLA_DV + 1) * 4;
+    int64_t bytes;
     if (plan->writes_output) return 0;
-    return num_rows * plan->num_kv_splits * plan->request.num_heads * (AC_MLA_DV + 1) * (int64_t)sizeof(float);
+    return __builtin_mul_overflow(num_rows, row_bytes, &bytes) ? -1 : bytes;
 }

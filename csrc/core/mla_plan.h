@@ -41,7 +41,8 @@ typedef struct ac_mla_plan_t {
 int ac_mla_plan(const char *op, const ac_mla_request_t *request, const ac_plan_target_t *target,
                 ac_mla_plan_t *out_plan, ac_error_t *error);
 
-/* Bytes of the partials of T query rows: T * S * H * (512 + 1) * 4, or 0 when stage 1 writes the output. */
+/* Bytes of the partials of T query rows: T * S * H * (512 + 1) * 4, or 0 when stage 1 writes the output; -1 for
+ * 2**63 bytes and more. */
 int64_t ac_mla_workspace_bytes(const ac_mla_plan_t *plan, int64_t num_rows);
 
 /* AITER's split heuristic (get_meta_param): the number of splits for `batch` requests with `total_kv` rows together on

@@ -129,7 +129,12 @@ static PyObject *plan_workspace_bytes(PyObject *self, PyObject *const *args, Py_
             return NULL;
         }
     }
-    return PyLong_FromLongLong(ac_mla_workspace_bytes(plan, rows));
+    int64_t bytes = ac_mla_workspace_bytes(plan, rows);
+    if (bytes >= 0) return PyLong_FromLongLong(bytes);
+    PyErr_Format(PyExc_ValueError,
+                 "MlaPlan.workspace_bytes: num_rows: expected less than 2**63 bytes in all, got %lld rows",
+                 (long long)rows);
+    return NULL;
 }
 
 static int plan_traverse(PyObject *self, visitproc visit, void *arg) {

@@ -98,6 +98,8 @@ int ac_mla_decode_plan(const ac_mla_decode_args_t *args, ac_mla_plan_t *out_plan
                        OP ": num_kv_splits: expected None or -1 (automatic) or 1 to 2147483647, got %" PRId64,
                        args->num_kv_splits);
     TRY(s.runtime->facts(s.runtime, s.device.index, &facts, error));
+    int64_t total_kv;
+    if (__builtin_mul_overflow(args->kv_indices->shape[0], args->page_size, &total_kv)) total_kv = INT64_MAX;
     const ac_mla_request_t request = {
         .batch = (int32_t)s.B,
         .num_heads = s.H,
@@ -110,7 +112,7 @@ int ac_mla_decode_plan(const ac_mla_decode_args_t *args, ac_mla_plan_t *out_plan
         .kv_lora_rank = AC_MLA_DV,
         .rope_dim = s.kv.rope_dim,
         .num_kv_splits = (int32_t)args->num_kv_splits,
-        .total_kv = args->kv_indices->shape[0] * args->page_size,
+        .total_kv = total_kv,
         .return_lse = args->return_lse,
         .deterministic = args->deterministic,
     };
