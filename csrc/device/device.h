@@ -12,13 +12,14 @@
 typedef struct ac_device_facts_t {
     ac_arch_t arch;    /* what the kernel table is keyed by */
     int compute_units; /* CUs or SMs; threads of the pool on the CPU */
+    int64_t max_items, max_threads; /* of one launch: work items, and the threads of all of them together */
 } ac_device_facts_t;
 
 typedef struct ac_launch_t {
     const ac_kernel_t *kernel;
     const void *params;
     size_t params_bytes;
-    int64_t grid; /* work items */
+    int64_t grid; /* work items: see ac_check_grid */
     intptr_t stream;
 } ac_launch_t;
 
@@ -60,6 +61,9 @@ typedef struct ac_runtime_info_t {
     char attempts[AC_REASON_SIZE]; /* the libraries that were tried before, and why each would not do */
     char note[AC_REASON_SIZE];     /* why there is no runtime, or no device */
 } ac_runtime_info_t;
+
+/* UnsupportedError for a launch that the device would not take: ops ask before they write anything. */
+int ac_check_grid(const ac_kernel_t *kernel, int64_t grid, const ac_device_facts_t *facts, ac_error_t *error);
 
 void ac_runtime_describe(int device_type, ac_runtime_info_t *out_info);
 

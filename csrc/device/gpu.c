@@ -137,13 +137,15 @@ static int find_device(ac_gpu_t *gpu, int index, ac_gpu_device_t **out_device, a
     int count = 0, status = 0;
     if (ac_gpu_device_count(&gpu->runtime, &count, error) < 0) return -1;
     if (index < 0 || index >= count)
-        return ac_fail(error, AC_ERROR_VALUE, "%s:%d: expected one of %d %s devices", gpu->runtime.name, index, count,
-                       gpu->runtime.name);
+        return ac_fail(error, AC_ERROR_VALUE, "expected one of %d %s devices, got %s:%d", count, gpu->runtime.name,
+                       gpu->runtime.name, index);
     if (atomic_load(&gpu->forked)) return fail_forked(gpu, index, error);
     ac_gpu_device_t *device = *out_device = &gpu->devices[index];
     if (atomic_load(&device->inspected)) return 0;
     pthread_mutex_lock(&gpu->lock);
     if (!atomic_load(&device->inspected)) {
+        device->facts.max_items = INT32_MAX; /* the first dimension of a grid */
+        device->facts.max_threads = gpu->max_threads;
         status = gpu->inspect(gpu, index, device, error);
         atomic_store(&device->inspected, status == 0);
     }

@@ -95,15 +95,11 @@ static int launch_here(ac_gpu_t *gpu, int index, ac_gpu_device_t *device, const 
 
 int ac_gpu_launch(const ac_runtime_t *self, int index, const ac_launch_t *launch, ac_error_t *error) {
     ac_gpu_t *gpu = ac_gpu_of(self);
-    const int64_t by_threads = gpu->max_threads / launch->kernel->threads;
-    const int64_t most = by_threads < INT32_MAX ? by_threads : INT32_MAX;
     ac_gpu_device_t *device = NULL;
     int saved = 0;
     if (launch->grid == 0) return 0;
-    if (launch->grid < 0 || launch->grid > most)
-        return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: expected at most %lld work items in a launch, got %lld",
-                       launch->kernel->name, (long long)most, (long long)launch->grid);
     if (ac_gpu_begin(gpu, index, &device, &saved, error) < 0) return -1;
-    int status = launch_here(gpu, index, device, launch, error);
+    int status = ac_check_grid(launch->kernel, launch->grid, &device->facts, error);
+    if (status == 0) status = launch_here(gpu, index, device, launch, error);
     return ac_gpu_end(gpu, index, saved, status, error);
 }

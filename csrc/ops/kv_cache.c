@@ -91,8 +91,6 @@ static void set_page_divisor(ac_kv_cache_t *cache) {
 int ac_kv_cache_describe(ac_arg_t kv, const ac_kv_kind_t *kind, int64_t page_size, ac_kv_cache_t *out_cache,
                          ac_error_t *error) {
     ac_kv_cache_t cache = {.base = kv.view->data,
-                           .num_pages = kv.view->shape[0],
-                           .page_stride = ac_stride_bytes(kv.view, 0),
                            .page_size = (int32_t)page_size,
                            .rope_dim = kind->rope_dim,
                            .latent_dtype = AC_FLOAT8_E4M3FN,
@@ -105,6 +103,8 @@ int ac_kv_cache_describe(ac_arg_t kv, const ac_kv_kind_t *kind, int64_t page_siz
     default: failed = describe_3buffer(kv, page_size, &cache, error);
     }
     if (failed || ac_check_dense_rows(kv, error) < 0) return -1;
+    cache.num_pages = kv.view->shape[0];
+    cache.page_stride = ac_stride_bytes(kv.view, 0);
     set_page_divisor(&cache);
     *out_cache = cache;
     return 0;

@@ -7,6 +7,7 @@
 
 #include "../core/check.h"
 #include "../core/fault.h"
+#include "../core/mla_work.h"
 #include "../device/device.h"
 #include "kv_cache.h"
 
@@ -24,6 +25,7 @@ typedef struct {
     ac_kv_kind_t kv;
     const ac_runtime_t *runtime;
     ac_device_t device;
+    ac_device_facts_t facts;
 } shape_t;
 
 static int check_int32(const char *name, int64_t value, int64_t low, ac_error_t *error) {
@@ -48,6 +50,20 @@ static int find_runtime(ac_arg_t arg, const ac_runtime_t **out_runtime, ac_error
                    arg.name, ac_device_text(arg.view->device, text, sizeof text), reason);
 }
 
+/* Puts the op and the argument before the text of a refusal that knows neither; the error of a driver is no refusal. */
+static int name_refusal(const char *op, const char *name, int status, ac_error_t *error) {
+    char text[sizeof error->text];
+    if (status == 0 || error->kind == AC_ERROR_DEVICE) return status;
+    memcpy(text, error->text, sizeof text);
+    return ac_fail(error, error->kind, "%s: %s: %s", op, name, text);
+}
+
+/* `name`: the argument that chose the device. */
+static int find_facts(const char *op, const char *name, const ac_runtime_t *runtime, ac_device_t device,
+                      ac_device_facts_t *out_facts, ac_error_t *error) {
+    return name_refusal(op, name, runtime->facts(runtime, device.index, out_facts, error), error);
+}
+
 /* q, kv_buffer, qo_indptr and the numbers: all that a plan is made from. */
 static int read_shape(const ac_mla_decode_args_t *args, shape_t *out, ac_error_t *error) {
     TRY(check_int32("max_seqlen_q", args->max_seqlen_q, 1, error));
@@ -62,6 +78,7 @@ static int read_shape(const ac_mla_decode_args_t *args, shape_t *out, ac_error_t
                        args->logit_cap);
     TRY(find_runtime(ARG(q), &out->runtime, error));
     out->device = args->q->device;
+    TRY(find_facts(OP, "q", out->runtime, out->device, &out->facts, error));
     TRY(ac_kv_cache_kind(ARG(kv_buffer), args->kv_format, args->page_size, &out->kv, error));
     TRY(ac_check_dtype(ARG(q), AC_HALF | AC_FP8 | AC_SET(AC_FLOAT32), error));
     const ac_dim_t dims[] = {{"T", AC_ANY_SIZE}, {"H", AC_ANY_SIZE}, {"D", out->kv.row_width}};
@@ -84,20 +101,18 @@ int ac_mla_plan_for_device(const ac_mla_request_t *request, ac_device_t device, 
     if (!runtime)
         return ac_fail(error, AC_ERROR_UNSUPPORTED, "mla_plan: device: expected a device with a runtime, got %s: %s",
                        ac_device_text(device, text, sizeof text), reason);
-    TRY(runtime->facts(runtime, device.index, &facts, error));
+    TRY(find_facts("mla_plan", "device", runtime, device, &facts, error));
     return ac_mla_plan("mla_plan", request, &(ac_plan_target_t){facts.arch, facts.compute_units}, out_plan, error);
 }
 
 int ac_mla_decode_plan(const ac_mla_decode_args_t *args, ac_mla_plan_t *out_plan, ac_error_t *error) {
     shape_t s;
-    ac_device_facts_t facts;
     TRY(read_shape(args, &s, error));
     TRY(check_index_tensor(ARG(kv_indices), error));
     if (args->num_kv_splits != AC_MLA_AUTO_SPLITS && (args->num_kv_splits < 1 || args->num_kv_splits > INT32_MAX))
         return ac_fail(error, AC_ERROR_VALUE,
                        OP ": num_kv_splits: expected None or -1 (automatic) or 1 to 2147483647, got %" PRId64,
                        args->num_kv_splits);
-    TRY(s.runtime->facts(s.runtime, s.device.index, &facts, error));
     int64_t total_kv;
     if (__builtin_mul_overflow(args->kv_indices->shape[0], args->page_size, &total_kv)) total_kv = INT64_MAX;
     const ac_mla_request_t request = {
@@ -116,7 +131,7 @@ int ac_mla_decode_plan(const ac_mla_decode_args_t *args, ac_mla_plan_t *out_plan
         .return_lse = args->return_lse,
         .deterministic = args->deterministic,
     };
-    return ac_mla_plan(OP, &request, &(ac_plan_target_t){facts.arch, facts.compute_units}, out_plan, error);
+    return ac_mla_plan(OP, &request, &(ac_plan_target_t){s.facts.arch, s.facts.compute_units}, out_plan, error);
 }
 
 static int plan_differs(const char *field, const char *planned, const char *got, ac_error_t *error) {
@@ -146,10 +161,8 @@ static int check_plan(const ac_mla_decode_args_t *args, const shape_t *s, const 
         snprintf(got, sizeof got, "%" PRId64, numbers[i].got);
         return plan_differs(numbers[i].field, planned, got, error);
     }
-    ac_device_facts_t facts;
-    TRY(s->runtime->facts(s->runtime, s->device.index, &facts, error));
-    if (facts.arch != plan->target.arch)
-        return plan_differs("arch", ac_arch_name(plan->target.arch), ac_arch_name(facts.arch), error);
+    if (s->facts.arch != plan->target.arch)
+        return plan_differs("arch", ac_arch_name(plan->target.arch), ac_arch_name(s->facts.arch), error);
     if (r->q_dtype != args->q->dtype)
         return plan_differs("q_dtype", ac_dtype_name(r->q_dtype), ac_dtype_name(args->q->dtype), error);
     if (r->kv_format != s->kv.format)
@@ -252,13 +265,37 @@ static int32_t tiles_of(int64_t rows_per_request, const ac_kernel_t *kernel) {
     return (int32_t)((rows_per_request + kernel->tile_rows - 1) / kernel->tile_rows);
 }
 
+/* Query rows of a request at most: rows past T do not exist, so max_seqlen_q beyond T would only add empty work. */
+static int32_t served_rows(const ac_mla_plan_t *plan, int64_t T) {
+    return (int32_t)ac_min64(plan->request.max_seqlen_q, T);
+}
+
+/* Work items of stage 1; not more than plan->grid, which the planner kept below 2**63. */
+static int64_t decode_grid(const ac_mla_plan_t *plan, int64_t T) {
+    const int64_t row_tiles = tiles_of((int64_t)served_rows(plan, T) * plan->request.num_heads, plan->stage1);
+    return (int64_t)plan->request.batch * plan->num_kv_splits * row_tiles;
+}
+
+/* Work items of stage 2. */
+static int64_t merge_grid(const ac_mla_plan_t *plan, int64_t T) {
+    const int64_t rows = (int64_t)plan->request.batch * served_rows(plan, T);
+    int64_t grid;
+    return __builtin_mul_overflow(rows, tiles_of(plan->request.num_heads, plan->stage2), &grid) ? INT64_MAX : grid;
+}
+
+/* Both stages fit the device: asked before stage 1 writes anything. */
+static int check_grids(const ac_mla_plan_t *plan, int64_t T, const ac_device_facts_t *facts, ac_error_t *error) {
+    TRY(name_refusal(OP, "plan.grid", ac_check_grid(plan->stage1, decode_grid(plan, T), facts, error), error));
+    if (plan->writes_output) return 0;
+    return name_refusal(OP, "plan.grid", ac_check_grid(plan->stage2, merge_grid(plan, T), facts, error), error);
+}
+
 static float *floats(const ac_view_t *view) { return view ? (float *)(void *)view->data : NULL; }
 static const int32_t *ints(const ac_view_t *view) { return view ? (const int32_t *)(const void *)view->data : NULL; }
 
 static void fill_params(const ac_mla_decode_args_t *args, const shape_t *s, const ac_mla_plan_t *plan,
                         ac_mla_decode_params_t *p) {
-    /* Rows past T do not exist, so max_seqlen_q beyond T would only add empty work. */
-    const int64_t served = args->max_seqlen_q < s->T ? args->max_seqlen_q : s->T;
+    const int32_t served = served_rows(plan, s->T);
     p->q = args->q->data;
     p->q_row_stride = ac_stride_bytes(args->q, 0);
     p->q_head_stride = ac_stride_bytes(args->q, 1);
@@ -281,8 +318,8 @@ static void fill_params(const ac_mla_decode_args_t *args, const shape_t *s, cons
     p->num_indices = args->kv_indices->shape[0];
     p->batch = (int32_t)s->B;
     p->num_heads = s->H;
-    p->max_seqlen_q = (int32_t)served;
-    p->row_tiles = tiles_of(served * s->H, plan->stage1);
+    p->max_seqlen_q = served;
+    p->row_tiles = tiles_of((int64_t)served * s->H, plan->stage1);
     p->q_dtype = (int32_t)args->q->dtype;
     p->o_dtype = (int32_t)args->o->dtype;
     p->causal = args->causal;
@@ -309,10 +346,10 @@ int ac_mla_decode_stage1(const ac_mla_decode_args_t *args, const ac_mla_plan_t *
     TRY(check_scale("kv_scale", &args->kv_scale, s.device, error));
     TRY(check_outputs(args, s.T, s.H, s.device, plan, error));
     TRY(check_aliasing(args, error));
+    TRY(check_grids(plan, s.T, &s.facts, error));
     fill_params(args, &s, plan, &params);
 
-    const ac_launch_t launch = {plan->stage1, &params, sizeof params,
-                                (int64_t)params.batch * plan->num_kv_splits * params.row_tiles, stream};
+    const ac_launch_t launch = {plan->stage1, &params, sizeof params, decode_grid(plan, s.T), stream};
     if (params.lse) /* rows that no request owns keep this */
         TRY(s.runtime->fill32(s.runtime, s.device.index, params.lse, minus_infinity, s.T * s.H, stream, error));
     /* ROCm/aiter#2983: the path of one split gets no output pointer. */
@@ -341,7 +378,6 @@ int ac_mla_decode_stage2(const ac_mla_decode_args_t *args, const ac_mla_plan_t *
     const ac_arg_t outputs[] = {ARG(logits), ARG(attn_lse), ARG(o), ARG(lse)};
     TRY(ac_check_no_overlap(inputs, 1, outputs, 4, error));
 
-    const int64_t served = plan->request.max_seqlen_q < T ? plan->request.max_seqlen_q : T;
     const ac_mla_merge_params_t params = {
         .partial_o = floats(args->logits),
         .partial_lse = floats(args->attn_lse),
@@ -353,12 +389,11 @@ int ac_mla_decode_stage2(const ac_mla_decode_args_t *args, const ac_mla_plan_t *
         .num_rows = T,
         .batch = plan->request.batch,
         .num_heads = (int32_t)H,
-        .max_seqlen_q = (int32_t)served,
+        .max_seqlen_q = served_rows(plan, T),
         .num_splits = plan->num_kv_splits,
         .head_tiles = tiles_of(H, plan->stage2),
         .o_dtype = (int32_t)args->o->dtype,
     };
-    const ac_launch_t launch = {plan->stage2, &params, sizeof params, params.batch * served * params.head_tiles,
-                                stream};
+    const ac_launch_t launch = {plan->stage2, &params, sizeof params, merge_grid(plan, T), stream};
     return runtime->launch(runtime, device.index, &launch, error);
 }

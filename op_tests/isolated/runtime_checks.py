@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 from fake_driver import FakeDriver
 from ml_dtypes import bfloat16
+from producer import CUDA, ROCM, Producer
 
 import aiter_c
 from aiter_c import _C, DeviceError, UnsupportedError, empty, from_host, mla_decode_fwd, mla_plan
@@ -43,7 +44,7 @@ class Call:
     """The arguments of one decode call of two requests on a device."""
 
     def __init__(self, place: str, splits: int = 2) -> None:
-        self.place, self.splits = place, splits
+        self.place, self.splits, self.rows = place, splits, 1
         self.q = from_host(np.ones((2, 16, 576), bfloat16), place)
         self.kv = from_host(np.ones((8, 4, 1, 576), bfloat16), place)
         self.o = from_host(np.zeros((2, 16, 512), bfloat16), place)
@@ -54,7 +55,7 @@ class Call:
 
     def run(self, **keywords: object) -> tuple[object, object]:
         return mla_decode_fwd(
-            self.q, self.kv, self.o, self.qo_indptr, self.kv_indptr, self.kv_indices, self.last, 1, 4,
+            self.q, self.kv, self.o, self.qo_indptr, self.kv_indptr, self.kv_indices, self.last, self.rows, 4,
             num_kv_splits=self.splits, return_lse=True, **({"stream": 7} | keywords),
         )  # fmt: skip
 
@@ -128,11 +129,19 @@ def check_refusals() -> None:
     call.kv_indptr = from_host(np.array([0, 3, 8], np.int32))
     with raises(ValueError, f"kv_indptr: expected device {ZERO} (of q), got cpu"):
         call.run()
-    found = {"hip": "expected gfx942 or gfx950, got gfx1100", "cuda": "compute capability 9.0 (sm_90a), got "}[VENDOR]
-    with raises(UnsupportedError, f"{OTHER_ARCH}: expected"):
+    found = {"hip": "gfx942 or gfx950, got gfx1100", "cuda": "compute capability 9.0 (sm_90a), got "}[VENDOR]
+    with raises(UnsupportedError, f"mla_plan: device: {OTHER_ARCH}: expected {found}"):
         mla_plan(2, 16, 1, 4, "bfloat16", "bfloat16", device=OTHER_ARCH)
-    with raises(UnsupportedError, found):
+    with raises(UnsupportedError, f"mla_decode_fwd: q: {OTHER_ARCH}: expected {found}"):
         Call(OTHER_ARCH).run()
+    with raises(ValueError, f"mla_plan: device: expected one of 3 {VENDOR} devices, got {VENDOR}:3"):
+        mla_plan(2, 16, 1, 4, "bfloat16", "bfloat16", device=f"{VENDOR}:3")
+    for index in (3, 64, -1, 2**31 - 1):
+        call = Call(ZERO)
+        call.q = Producer(np.ones((2, 16, 576), bfloat16), device=({"hip": ROCM, "cuda": CUDA}[VENDOR], index))
+        with raises(ValueError, f"mla_decode_fwd: q: expected one of 3 {VENDOR} devices, got {VENDOR}:{index}"):
+            call.run()
+        assert call.q.exported == call.q.deleted > 0
     plan = mla_plan(2, 16, 1, 4, "bfloat16", "bfloat16", num_kv_splits=2, return_lse=True, device="cpu")
     with raises(ValueError, "plan.arch: expected a plan made for "):
         Call(ZERO).run(plan=plan)
@@ -140,12 +149,23 @@ def check_refusals() -> None:
         Call(ZERO).run(stream=-1)
     with raises(TypeError, f"stream: expected int (no framework tells the current stream of {ZERO}), got None"):
         Call(ZERO).run(stream=None)
-    call = Call(ZERO, splits=900)
-    call.qo_indptr = from_host(np.zeros(4_000_001, np.int32), ZERO)
-    call.kv_indptr, call.last = call.qo_indptr, call.qo_indptr
-    call.q, call.o = from_host(np.ones((1, 1, 576), bfloat16), ZERO), empty((1, 1, 512), "bfloat16", ZERO)
-    with raises(UnsupportedError, "work items in a launch, got "):
-        call.run()
+
+
+def check_large_grids() -> None:
+    """A launch that the device would not take is refused before anything is written, whichever stage it is."""
+    most = {"hip": 2_000_000, "cuda": 10_000_000}[VENDOR]
+    for splits, heads, requests, stage in ((900, 1, 4_000_000, "mla_decode_"), (2, 128, most, "mla_merge")):
+        call = Call(ZERO, splits)
+        call.qo_indptr = from_host(np.zeros(requests + 1, np.int32), ZERO)
+        call.kv_indptr, call.last = call.qo_indptr, call.qo_indptr
+        call.q, call.o = from_host(np.ones((2, heads, 576), bfloat16), ZERO), empty((2, heads, 512), "bfloat16", ZERO)
+        call.rows = 2
+        since = driver.call_count()
+        with raises(UnsupportedError, "mla_decode_fwd: plan.grid: " + stage):
+            call.run()
+        assert not {FILL, LAUNCH} & set(driver.calls(since))
+        with raises(UnsupportedError, "work items in a launch, got "):
+            call.run()
 
 
 def check_dlpack() -> None:
@@ -340,7 +360,7 @@ def check_no_device() -> None:
     assert info["reason"] == "no device: ErrorWithANameAsLongAsTheLongestOfTheDriver0100"
     with raises(ValueError, f"expected one of 0 {VENDOR} devices, got {ZERO}"):
         empty(3, "float32", ZERO)
-    with raises(ValueError, f"{ZERO}: expected one of 0 {VENDOR} devices"):
+    with raises(ValueError, f"mla_plan: device: expected one of 0 {VENDOR} devices, got {ZERO}"):
         mla_plan(2, 16, 1, 4, "bfloat16", "bfloat16", device=ZERO)
 
 
