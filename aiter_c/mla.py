@@ -158,10 +158,10 @@ def mla_decode_fwd(
 
     rows, heads = _num_rows(q), plan.num_heads
     logits = attn_lse = None
-    lse = empty_float32(q, (rows, heads)) if return_lse else None
+    lse = empty_float32(q, (rows, heads), stream) if return_lse else None
     if not plan.writes_output:
-        logits = empty_float32(q, (rows, plan.num_kv_splits, heads, _LATENT_RANK))
-        attn_lse = empty_float32(q, (rows, plan.num_kv_splits, heads, 1))
+        logits = empty_float32(q, (rows, plan.num_kv_splits, heads, _LATENT_RANK), stream)
+        attn_lse = empty_float32(q, (rows, plan.num_kv_splits, heads, 1), stream)
 
     mla_decode_stage1(
         q, kv_buffer, o, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, max_seqlen_q, page_size, nhead_kv,

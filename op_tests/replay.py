@@ -33,7 +33,7 @@ class LiveCall:
         self.results: dict[str, Block] = {}
         self.p_dtype = p_dtype_of(case, device)
 
-    def _allocate(self, like: DeviceTensor, shape: tuple[int, ...]) -> DeviceTensor:
+    def _allocate(self, like: DeviceTensor, shape: tuple[int, ...], _stream: object) -> DeviceTensor:
         """In place of aiter_c.mla.empty_float32: the same memory in every call."""
         name = {2: "lse", 4: "logits" if shape[-1] == 512 else "attn_lse"}[len(shape)]
         if name not in self.results:

@@ -17,7 +17,7 @@ class Scratch:
     def __init__(self) -> None:
         self._blocks: dict[str, Block] = {}
 
-    def allocate(self, like: object, shape: tuple[int, ...]) -> np.ndarray | DeviceTensor:
+    def allocate(self, like: object, shape: tuple[int, ...], _stream: object) -> np.ndarray | DeviceTensor:
         """In place of aiter_c.mla.empty_float32: NaN in every element, known bytes around them, on like's device."""
         block = Block(tuple(shape), np.float32)
         block.fill_nan()

@@ -99,7 +99,13 @@ static void array_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     array_t *array = (array_t *)self;
     PyObject_GC_UnTrack(self);
-    if (array->view.data) array->runtime->free(array->runtime, array->view.device.index, array->view.data);
+    if (array->view.data && array->view.device.type == AC_DEVICE_CPU) {
+        array->runtime->free(array->runtime, 0, array->view.data);
+    } else if (array->view.data) {
+        Py_BEGIN_ALLOW_THREADS /* it waits for the device, which may wait for somebody who wants the interpreter */
+        array->runtime->free(array->runtime, array->view.device.index, array->view.data);
+        Py_END_ALLOW_THREADS
+    }
     PyObject_GC_Del(self);
     Py_DECREF((PyObject *)type);
 }

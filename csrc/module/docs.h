@@ -48,7 +48,7 @@
     "Plan MLA decode from plain numbers: kernels, splits, grid and workspace, without a tensor.\n\n" \
     "q_dtype, kv_dtype: a name or a NumPy, ml_dtypes or torch dtype; kv_dtype may also be 'fp8_ds_mla' or '3buffer'\n" \
     "num_kv_splits: None or -1 is automatic; max_kv_len: KV rows per request at most, None is not known\n" \
-    "kv_lora_rank, qk_rope_head_dim: elements of a KV row; device: 'cpu', 'cuda:0', 'hip:0'\n\n" \
+    "kv_lora_rank, qk_rope_head_dim: elements of a KV row; device: 'cpu', 'cuda:0', 'hip:0' or a torch.device\n\n" \
     "Raises TypeError (wrong type, unknown dtype), ValueError (range), UnsupportedError (no kernel, no runtime).")
 
 #define AC_DOC_choose_kv_splits AC_DOC(choose_kv_splits, \
@@ -57,7 +57,8 @@
 
 #define AC_DOC_empty AC_DOC(empty, \
     "A new Array of the given shape (an int or a sequence) and dtype on a device; the contents are undefined.\n\n" \
-    "dtype: a name or a NumPy, ml_dtypes or torch dtype; device: 'cpu', 'cuda:0', 'hip:0'.\n" \
+    "dtype: a name or a NumPy, ml_dtypes or torch dtype\n" \
+    "device: 'cpu', 'cuda:0', 'hip:0' or a torch.device\n\n" \
     "Raises TypeError (unknown dtype), ValueError (shape, device), UnsupportedError (no runtime), MemoryError.")
 
 #define AC_DOC_from_host AC_DOC(from_host, \

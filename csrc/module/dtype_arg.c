@@ -6,6 +6,7 @@
 
 #include "../core/kernel_table.h"
 #include "argparse.h"
+#include "torch.h"
 
 /* A new reference to the text by which a dtype object goes, or NULL: it has none, or an exception is set. */
 static PyObject *dtype_text(PyObject *object) {
@@ -86,6 +87,8 @@ int ac_to_device(const char *op, const char *name, PyObject *object, ac_device_t
     int result = -1;
     *out_device = (ac_device_t){AC_DEVICE_CPU, 0};
     if (!object) return 0;
+    bool is_hip = false;
+    if (!PyUnicode_Check(object) && ac_torch_device_is_hip(object, &is_hip) < 0) return -1;
     PyObject *text = PyObject_Str(object);
     const char *utf8 = text ? PyUnicode_AsUTF8AndSize(text, NULL) : NULL;
     if (!utf8) goto done;
@@ -98,6 +101,7 @@ int ac_to_device(const char *op, const char *name, PyObject *object, ac_device_t
         long index = numbered ? strtol(digits, &end, 10) : 0;
         if (utf8[length] == ':' && (!numbered || *end || index > INT16_MAX)) break;
         *out_device = (ac_device_t){devices[i].type, devices[i].type == AC_DEVICE_CPU ? 0 : (int)index};
+        if (is_hip && out_device->type == AC_DEVICE_CUDA) out_device->type = AC_DEVICE_HIP;
         result = 0;
         goto done;
     }

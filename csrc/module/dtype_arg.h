@@ -9,7 +9,8 @@
 int ac_to_dtype(const char *op, const char *name, PyObject *object, ac_dtype_t *out_dtype);
 /* None is -1 (from dtype and shape), else an ac_kv_format_t by its name. */
 int ac_to_kv_format(const char *op, const char *name, PyObject *object, int *out_format);
-/* "cpu", "cuda", "cuda:1", "hip:0", or an object whose str() is such a name (torch.device). */
+/* "cpu", "cuda", "cuda:1", "hip:0", or an object whose str() is such a name; a torch.device "cuda" of torch-ROCm is a
+ * HIP device. */
 int ac_to_device(const char *op, const char *name, PyObject *object, ac_device_t *out_device);
 
 #endif

@@ -51,7 +51,11 @@ PyObject *py_set_num_threads(PyObject *module, PyObject *const *args, Py_ssize_t
         PyErr_Format(PyExc_ValueError, "set_num_threads: n: expected at least 0 (0: all), got %d", (int)count);
         return NULL;
     }
-    if (ac_cpu_set_num_threads(count, &error) < 0) return ac_raise(state, &error);
+    int status;
+    Py_BEGIN_ALLOW_THREADS /* waits for an op that runs */
+    status = ac_cpu_set_num_threads(count, &error);
+    Py_END_ALLOW_THREADS
+    if (status < 0) return ac_raise(state, &error);
     Py_RETURN_NONE;
 }
 

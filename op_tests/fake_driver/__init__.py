@@ -115,5 +115,13 @@ class FakeDriver:
     def set_capturing(self, on: bool) -> None:
         self._library.fake_set_capturing(int(on))
 
+    def hold_free(self, on: bool) -> None:
+        """While it is on, freeing waits, for 5 seconds at most."""
+        self._library.fake_hold_free(int(on))
+
+    def frees_held_too_long(self) -> int:
+        """How many waited for the 5 seconds."""
+        return self._library.fake_frees_held_too_long()
+
     def last_error(self) -> int:
         return self._library.fake_last_error()

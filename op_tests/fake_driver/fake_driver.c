@@ -4,6 +4,7 @@
  * "9.0,8.0"; empty: none). Device memory is host memory. */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -52,6 +53,7 @@ static int call_count, fail_at, fail_code;
 static const char *fail_name;
 static launch_t last_launch;
 static int launch_count;
+static atomic_int free_is_held, free_was_held_too_long;
 static bool capturing; /* some thread captures a stream in the global mode */
 static _Thread_local int capture_mode, last_error;
 
@@ -67,6 +69,9 @@ EXPORT int fake_call_count(void) { return call_count; }
 EXPORT const char *fake_call(int i) { return call_log[i % MAX_LOG]; }
 EXPORT int fake_capture_mode(void) { return capture_mode; }
 EXPORT void fake_set_capturing(int on) { capturing = on; }
+/* While it is on, freeing waits, for 5 seconds at most. */
+EXPORT void fake_hold_free(int on) { free_is_held = on; }
+EXPORT int fake_frees_held_too_long(void) { return free_was_held_too_long; }
 EXPORT int fake_last_error(void) { return last_error; }
 EXPORT const launch_t *fake_last_launch(void) { return &last_launch; }
 EXPORT int fake_launch_count(void) { return launch_count; }
@@ -135,6 +140,8 @@ static int allocate(void **out_address, size_t bytes, int device) {
 
 static int release(void *address) {
     int code = INVALID_VALUE;
+    for (int ms = 0; free_is_held && ms < 5000; ms++) usleep(1000);
+    free_was_held_too_long += free_is_held;
     pthread_mutex_lock(&lock);
     for (int i = 0; i < MAX_ALLOCATIONS && code; i++) {
         if (!address || allocations[i].address != address) continue;

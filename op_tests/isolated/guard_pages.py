@@ -36,7 +36,7 @@ class Guarded:
         self.kept.append(GuardedArray(value, end=self.end, read_only=read_only))
         return self.kept[-1].array
 
-    def _scratch(self, like: object, shape: tuple[int, ...]) -> np.ndarray:
+    def _scratch(self, like: object, shape: tuple[int, ...], _stream: object) -> np.ndarray:
         return self._place(np.full(shape, np.nan, np.float32), False)
 
     def call(self) -> tuple[np.ndarray, np.ndarray]:

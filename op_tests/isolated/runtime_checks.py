@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import numpy as np
 from fake_driver import FakeDriver
+from fake_torch import FakeTorch
 from ml_dtypes import bfloat16
 from producer import CUDA, ROCM, Producer
 
@@ -308,6 +309,48 @@ def check_fork() -> None:
     _in_child(refused)
     kept.run()
     assert np.array_equal(kept.q.numpy(), np.ones((2, 16, 576), bfloat16))
+
+
+def check_torch_streams() -> None:
+    """Fresh tensors belong to the stream that the op runs on: torch's allocator hands freed memory to the next user of
+    its own stream, who does not wait for another. And torch-ROCm's devices are called cuda."""
+    torch = FakeTorch(VENDOR, ONE)
+    calls = {
+        "current": ({}, 5),
+        "the current one": ({"stream": 5}, 5),
+        "another": ({"stream": 9}, 9),
+        "another, NumPy's int": ({"stream": np.int64(9)}, 9),
+        "default": ({"stream": 0}, 0),
+    }
+    for name, (keywords, stream) in calls.items():
+        call = Call(ONE)
+        call.q = torch.Tensor(call.q)
+        torch.current, torch.allocated_on = 5, []
+        call.run(**({"stream": None} | keywords))
+        assert torch.allocated_on == [stream] * 3, (name, torch.allocated_on)
+        assert (driver.last_launch().stream or 0) == stream and torch.current == 5, name
+    for wrong, error in (("x", TypeError), (-1, ValueError), (2.5, TypeError)):
+        with raises(error, "mla_decode_fwd: stream: expected "):
+            call.run(stream=wrong)
+    assert mla_plan(2, 16, 1, 4, "bfloat16", "bfloat16", device=torch.device("cuda", 1)).device == ONE
+    assert empty(3, "float32", torch.device("cuda", 0)).device == ZERO
+    assert empty(3, "float32", torch.device("cpu", 0)).device == "cpu"
+    if VENDOR == "cuda":
+        assert empty(3, "float32", "cuda:1").device == ONE
+    else:  # a name means what it says
+        with raises(UnsupportedError, "empty: device: no runtime serves cuda:1: no CUDA driver library: "):
+            empty(3, "float32", "cuda:1")
+
+
+def check_free_lets_others_run() -> None:
+    """Freeing waits for the device, which may be waiting for a host function that wants the interpreter."""
+    array = empty(3, "float32", ONE)
+    driver.hold_free(True)
+    other = threading.Timer(0.2, driver.hold_free, [False])
+    other.start()
+    del array
+    other.join()
+    assert driver.frees_held_too_long() == 0 and driver.allocations() == 0
 
 
 def check_errors() -> None:
