@@ -192,7 +192,7 @@ def mla_decode_stage1(
     q_dtype: _DType = None,
     kv_dtype: _DType = None,
     stream: int | None = None,
-) -> None: ...
+) -> int: ...
 def mla_decode_stage2(
     logits: _Tensor | None,
     attn_lse: _Tensor | None,

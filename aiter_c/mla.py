@@ -163,12 +163,12 @@ def mla_decode_fwd(
         logits = empty_float32(q, (rows, plan.num_kv_splits, heads, _LATENT_RANK), stream)
         attn_lse = empty_float32(q, (rows, plan.num_kv_splits, heads, 1), stream)
 
-    mla_decode_stage1(
+    used_stream = mla_decode_stage1(
         q, kv_buffer, o, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, max_seqlen_q, page_size, nhead_kv,
         sm_scale, logit_cap, num_kv_splits_indptr, logits, attn_lse, lse, q_scale, kv_scale, causal,
         plan=plan, kv_format=kv_format, q_dtype=q_dtype, kv_dtype=kv_dtype, stream=stream,
     )  # fmt: skip
     if plan.writes_output:
         return o, lse
-    mla_decode_stage2(logits, attn_lse, o, lse, qo_indptr, plan=plan, stream=stream)
+    mla_decode_stage2(logits, attn_lse, o, lse, qo_indptr, plan=plan, stream=used_stream)
     return logits, lse

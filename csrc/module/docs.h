@@ -33,6 +33,7 @@
     "q_scale, kv_scale: None, a float, or a one-element float32 tensor; used for an fp8 operand only\n" \
     "plan: an MlaPlan made for this call; stream: the device's stream handle, None is the framework's current one\n" \
     "(a TypeError where no framework tells one, as for Arrays alone: pass 0 for the default stream)\n\n" \
+    "Returns the handle of the stream that it ran on, for stage 2; 0 on the CPU.\n" \
     "The op runs asynchronously on a device: with a stream of your own, keep the tensors alive until it is done.\n" \
     "Raises TypeError, ValueError, BufferError (DLPack refusal, read-only output), UnsupportedError, DeviceError;\n" \
     "a refused call writes nothing.")

@@ -97,6 +97,11 @@ int ac_expected_shape(const ac_state_t *state, PyObject *object, ac_expected_sha
         PyErr_Clear();
         return 0;
     }
+    if (!PySequence_Check(shape)) { /* not what we mean by a shape */
+        out_expected->known = false;
+        result = 0;
+        goto done;
+    }
     out_expected->ndim = PySequence_Size(shape);
     if (out_expected->ndim < 0) goto done;
     for (Py_ssize_t i = 0; i < out_expected->ndim && i < AC_MAX_NDIM; i++) {
@@ -114,6 +119,7 @@ done:
 bool ac_shape_is_expected(const ac_expected_shape_t *expected, const DLTensor *tensor) {
     if (!expected->known) return true;
     if (tensor->ndim != expected->ndim) return false; /* then the sizes are not to be read */
+    if (!tensor->shape) return true;                  /* no sizes: the import says so */
     for (Py_ssize_t i = 0; i < expected->ndim && i < AC_MAX_NDIM; i++)
         if (tensor->shape[i] != expected->sizes[i]) return false;
     return true;

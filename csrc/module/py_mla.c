@@ -189,7 +189,7 @@ PyObject *py_mla_decode_stage1(PyObject *module, PyObject *const *args, Py_ssize
     Py_BEGIN_ALLOW_THREADS
     status = ac_mla_decode_stage1(&call.args, plan, stream, &error);
     Py_END_ALLOW_THREADS
-    result = status < 0 ? ac_raise(state, &error) : Py_NewRef(Py_None);
+    result = status < 0 ? ac_raise(state, &error) : PyLong_FromLongLong(stream);
 done:
     ac_tensor_release(call.tensors, call.tensor_count);
     return result;

@@ -71,6 +71,10 @@ static int view_from_dlpack(const char *op, const char *name, const DLTensor *te
         PyErr_Format(PyExc_ValueError, "%s: %s: expected at most %d dimensions, got %d", op, name, AC_MAX_NDIM, ndim);
         return -1;
     }
+    if (ndim > 0 && !tensor->shape) {
+        PyErr_Format(PyExc_BufferError, "%s: %s: expected the sizes of %d dimensions, got none", op, name, ndim);
+        return -1;
+    }
     out_view->dtype = ac_dtype_from_dlpack(type.code, type.bits, type.lanes);
     if (out_view->dtype == AC_DTYPE_NONE) {
         PyErr_Format(PyExc_TypeError,

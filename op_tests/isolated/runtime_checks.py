@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 
 import numpy as np
+from exchange_producer import Exchange, exchange_type
 from fake_driver import FakeDriver
 from fake_torch import FakeTorch
 from ml_dtypes import bfloat16
@@ -17,6 +18,7 @@ from producer import CUDA, ROCM, Producer
 
 import aiter_c
 from aiter_c import _C, DeviceError, UnsupportedError, empty, from_host, mla_decode_fwd, mla_plan
+from aiter_c.testing.device import address_of
 
 VENDOR = sys.argv[1]
 ZERO, ONE, OTHER_ARCH = (f"{VENDOR}:{index}" for index in range(3))
@@ -340,6 +342,29 @@ def check_torch_streams() -> None:
     else:  # a name means what it says
         with raises(UnsupportedError, "empty: device: no runtime serves cuda:1: no CUDA driver library: "):
             empty(3, "float32", "cuda:1")
+
+
+def check_exchange_streams() -> None:
+    """The stream of a framework with DLPack's exchange API is what its table says for q's device, at every call."""
+    for failing in ((), ("stream",)):
+        exchange = Exchange(stream=77, failing=failing, silent=True)
+        call, kind = Call(ONE), exchange_type(exchange)
+        device = {"hip": ROCM, "cuda": CUDA}[VENDOR], 1
+        like = np.ones((2, 16, 576), bfloat16)
+        call.q, memory = kind(like, shape=like.shape, data=address_of(call.q), device=device), call.q
+        if failing:
+            since = driver.call_count()
+            text = "mla_decode_fwd: stream: the framework does not tell its current stream"
+            with raises(BufferError, text):
+                call.run(stream=None)
+            assert not {FILL, LAUNCH} & set(driver.calls(since))
+            continue
+        for stream in (77, 78, 0):
+            exchange.stream = stream
+            call.run(stream=None)
+            assert (driver.last_launch().stream or 0) == stream
+        call.run(stream=5)
+        assert driver.last_launch().stream == 5 and memory.device == ONE
 
 
 def check_free_lets_others_run() -> None:
