@@ -11,4 +11,5 @@ def get_meta_param(
     ignore_total_kv: int | bool = 0,
     *,
     cu_num: int | None = None,
+    device: Any = None,
 ) -> tuple[int, Any]: ...

@@ -67,7 +67,10 @@ def test_mla_plan_is_pinned() -> None:
 
 
 def test_get_meta_param_is_pinned() -> None:
-    text = "(num_kv_splits, bs, total_kv, nhead, max_seqlen_q, dtype, tg_factor=1, ignore_total_kv=0, *, cu_num=None)"
+    text = (
+        "(num_kv_splits, bs, total_kv, nhead, max_seqlen_q, dtype, tg_factor=1, ignore_total_kv=0, *, cu_num=None, "
+        "device=None)"
+    )
     assert str(inspect.signature(aiter_c.get_meta_param)) == text
 
 

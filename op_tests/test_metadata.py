@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import product
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
@@ -135,6 +136,37 @@ def test_a_torch_dtype_gives_a_torch_tensor() -> None:
     splits, indptr = get_meta_param(16, 3, 300, 16, 1, torch.float8_e4m3fnuz)
     assert splits == 1 and isinstance(indptr, torch.Tensor) and indptr.dtype == torch.int32
     assert indptr.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.torch
+def test_on_a_gpu_the_units_and_the_tensor_are_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in AITER, whose indptr lies on the GPU: mla_decode_fwd takes it as it is. device= says otherwise."""
+    import torch
+
+    made = []
+    units = {"cuda": 304, "cuda:1": 80}
+    arange = torch.arange
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=units[str(device)])
+    )
+    monkeypatch.setattr(
+        torch, "arange", lambda *values, device, dtype: made.append(str(device)) or arange(*values, dtype=dtype)
+    )
+    cases = (
+        ({}, "cuda", 304),
+        ({"device": "cuda:1"}, "cuda:1", 80),
+        ({"device": torch.device("cuda:1")}, "cuda:1", 80),
+        ({"device": "cpu"}, "cpu", aiter_c.get_num_threads()),
+        ({"cu_num": 256}, "cuda", 256),
+    )
+    for keywords, place, cu in cases:
+        got, _ = get_meta_param(None, 33, 33 * 4096, 16, 1, torch.bfloat16, **keywords)
+        assert got == expected_splits(None, 33, 33 * 4096, 16, 1, False, 1, False, cu) and made.pop() == place
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    got, _ = get_meta_param(None, 33, 33 * 4096, 16, 1, torch.bfloat16)
+    want = expected_splits(None, 33, 33 * 4096, 16, 1, False, 1, False, aiter_c.get_num_threads())
+    assert made == ["cpu"] and got == want
 
 
 @pytest.mark.parametrize("count", [None, -1, 1, 7])

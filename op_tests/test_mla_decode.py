@@ -127,6 +127,34 @@ def test_negative_strides_of_q(device: Device) -> None:
     assert np.array_equal(flipped[::-1, ::-1].view(np.uint16), plain_o.view(np.uint16))
 
 
+@pytest.mark.parametrize("splits", [1, 2])
+def test_negative_strides_of_o_and_of_the_pages(splits: int, device: Device) -> None:
+    inputs = build_inputs(MlaCase(heads=8, q_lens=(3,), kv_lens=(40,), page_size=4, splits=splits))
+    arguments = inputs.arguments()
+    pool, plain_o = arguments["kv_buffer"], arguments["o"]
+    device.decode(**arguments)
+    o, pages = np.zeros_like(plain_o), np.ascontiguousarray(pool[::-1])
+    device.decode(**arguments | {"o": o[::-1, ::-1], "kv_buffer": pages[::-1]})
+    assert np.array_equal(o[::-1, ::-1].view(np.uint16), plain_o.view(np.uint16))
+
+
+@pytest.mark.parametrize("offset", [1, 3])
+def test_any_address_that_is_aligned_to_its_elements(offset: int, device: Device) -> None:
+    """q, cache and o `offset` elements into their memory, rows an odd number of elements apart."""
+    for fields in ({}, {"kv_dtype": "float8_e4m3fn"}, {"q_dtype": "float8_e4m3fn", "kv_dtype": "float8_e4m3fn"}):
+        inputs = build_inputs(MlaCase(heads=8, q_lens=(2,), kv_lens=(70,), page_size=4, splits=2, **fields))
+        arguments = inputs.arguments()
+        device.decode(**arguments)
+        want, shifted = arguments["o"].copy(), {}
+        for name in ("q", "kv_buffer", "o"):
+            array = arguments[name]
+            wide = np.zeros((*array.shape[:-1], array.shape[-1] + 2 * offset + 1), array.dtype)
+            shifted[name] = wide[..., offset : offset + array.shape[-1]]
+            shifted[name][...] = array
+        device.decode(**arguments | shifted)
+        assert np.array_equal(shifted["o"].view(np.uint16), want.view(np.uint16)), fields
+
+
 def test_broadcast_strides_of_inputs(device: Device) -> None:
     """A stride of 0 is fine for what is only read."""
     inputs = build_inputs(MlaCase(heads=8, q_lens=(3,), kv_lens=(40,), causal=False))

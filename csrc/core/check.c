@@ -87,18 +87,22 @@ int ac_check_pointer(ac_arg_t arg, ac_error_t *error) {
     return 0;
 }
 
-/* Elements are apart when, taken by growing stride, every dimension steps over all that the smaller ones span. */
+static int64_t step(const ac_view_t *view, int dim) {
+    return view->stride[dim] < 0 ? -view->stride[dim] : view->stride[dim];
+}
+
+/* Elements are apart when, taken by growing step, every dimension steps over all that the smaller ones span. */
 static bool elements_are_apart(const ac_view_t *view) {
     int64_t span = 1;
     bool taken[AC_MAX_NDIM] = {false};
     for (int n = 0; n < view->ndim; n++) {
         int next = -1;
         for (int i = 0; i < view->ndim; i++)
-            if (!taken[i] && view->shape[i] > 1 && (next < 0 || view->stride[i] < view->stride[next])) next = i;
+            if (!taken[i] && view->shape[i] > 1 && (next < 0 || step(view, i) < step(view, next))) next = i;
         if (next < 0) return true;
         taken[next] = true;
-        if (view->stride[next] < span) return false;
-        span += (view->shape[next] - 1) * view->stride[next];
+        if (step(view, next) < span) return false;
+        span += (view->shape[next] - 1) * step(view, next);
     }
     return true;
 }
