@@ -112,6 +112,9 @@ def mla_decode_fwd(
                           token: 512 e4m3fn, 4 float32 scales, 64 bfloat16) or "3buffer" (uint8 [num_page, page_size *
                           656], the same region by region).
     stream                int: the stream's handle; None: the framework's current one. The CPU has none.
+                          The LSE and the scratch come from q's framework, for that stream; for an Array, and for a q
+                          that only speaks DLPack, they are allocated at the call and freed with a wait for the device:
+                          do not capture such calls in a graph in the relaxed mode (in the others the driver refuses).
     plan                  MlaPlan of mla_plan: used as it is, a call it was not made for is refused.
     q_dtype, kv_dtype     the fp8 dtype of a q or kv_buffer that comes as uint8.
 

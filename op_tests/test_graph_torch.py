@@ -177,6 +177,29 @@ def test_more_than_two_to_the_32_elements(dtype: str) -> None:
         check_close("o", o[0].float().cpu().numpy(), want.o, OUTPUT, dtype, allowance=want.rounding)
 
 
+def test_an_explicit_stream_that_lags_behind() -> None:
+    """The op runs in the order of the stream that it is given, and what it allocated and dropped is not handed to the
+    current stream, which is ahead of it."""
+    import torch
+
+    case = MlaCase(heads=16, kv_lens=(2000, 900), splits=4)
+    arguments = _tensors(build_inputs(case))
+    expected = _decode(arguments)
+    torch.cuda.synchronize()
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        torch.cuda._sleep(400_000_000)  # some tenths of a second
+        arguments["o"].fill_(float("nan"))
+    logits, lse = aiter_c.mla_decode_fwd(**arguments, stream=side.cuda_stream)
+    assert not side.query(), "the side stream should still sleep"
+    shapes = [logits.shape, (*logits.shape[:3], 1)]
+    del logits
+    taken = [torch.full(shape, 7.0, device="cuda") for shape in shapes for _ in range(3)]
+    torch.cuda.synchronize()
+    assert (_bits(arguments["o"]), _bits(lse)) == expected
+    assert all((tensor == 7.0).all() for tensor in taken), "the op wrote into memory of the current stream"
+
+
 def test_two_streams_and_two_threads() -> None:
     """Torch's own streams, one per thread, scratch from its allocator: the bits of one call after the other."""
     import torch
