@@ -182,7 +182,7 @@ def test_an_explicit_stream_that_lags_behind() -> None:
     current stream, which is ahead of it."""
     import torch
 
-    case = MlaCase(heads=16, kv_lens=(2000, 900), splits=4)
+    case = MlaCase(heads=16, q_lens=(1, 1), kv_lens=(2000, 900), splits=4)
     arguments = _tensors(build_inputs(case))
     expected = _decode(arguments)
     torch.cuda.synchronize()

@@ -22,6 +22,7 @@ ac_arch_t ac_cpu_arch(void);
 /* True when the processor has the instruction set and the system saves its registers. */
 bool ac_cpu_has_arch(ac_arch_t wanted);
 
+#define AC_CPU_MAX_THREADS 1024
 /* The pool: the calling thread and num_threads - 1 workers, started at the first use, restarted after a fork. */
 int ac_cpu_num_threads(void);
 int ac_cpu_set_num_threads(int num_threads, ac_error_t *error); /* 0: as many as the process may run on */

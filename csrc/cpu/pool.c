@@ -19,8 +19,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAX_THREADS 1024
-
 /* How long a worker spins for the next op, and a caller for the workers' last items, before it sleeps. */
 #define WORKER_SPIN_NS 50000
 #define CALLER_SPIN_NS 500000
@@ -34,8 +32,8 @@
 static pthread_mutex_t run_mutex = PTHREAD_MUTEX_INITIALIZER;
 static atomic_int wanted_threads; /* 0: not set; written under run_mutex, read by anyone */
 static int num_workers;    /* running */
-static pthread_t workers[MAX_THREADS];
-static void *arenas[MAX_THREADS]; /* of the calling thread and of each worker */
+static pthread_t workers[AC_CPU_MAX_THREADS];
+static void *arenas[AC_CPU_MAX_THREADS]; /* of the calling thread and of each worker */
 
 static struct {
     ac_cpu_kernel_t kernel;
@@ -72,7 +70,7 @@ static int count_cpus(void) {
     if (sched_getaffinity(0, sizeof set, &set) == 0) count = CPU_COUNT(&set);
 #endif
     if (count < 1) count = sysconf(_SC_NPROCESSORS_ONLN); /* more CPUs than the set holds, or another system */
-    return count < 1 ? 1 : count > MAX_THREADS ? MAX_THREADS : (int)count;
+    return count < 1 ? 1 : count > AC_CPU_MAX_THREADS ? AC_CPU_MAX_THREADS : (int)count;
 }
 
 /* ---- waiting --------------------------------------------------------------------------------------------------- */
@@ -193,7 +191,7 @@ static int ensure_started(ac_error_t *error) {
 __attribute__((destructor)) static void release(void) {
     if (pthread_mutex_trylock(&run_mutex) != 0) return;
     stop_workers();
-    for (int i = 0; i < MAX_THREADS; i++) {
+    for (int i = 0; i < AC_CPU_MAX_THREADS; i++) {
         free(arenas[i]);
         arenas[i] = NULL;
     }
@@ -209,9 +207,9 @@ int ac_cpu_num_threads(void) {
 }
 
 int ac_cpu_set_num_threads(int num_threads, ac_error_t *error) {
-    if (num_threads < 0 || num_threads > MAX_THREADS)
-        return ac_fail(error, AC_ERROR_VALUE, "set_num_threads: num_threads: expected 0 (automatic) to %d, got %d",
-                       MAX_THREADS, num_threads);
+    if (num_threads < 0 || num_threads > AC_CPU_MAX_THREADS)
+        return ac_fail(error, AC_ERROR_VALUE, "set_num_threads: n: expected 0 (automatic) to %d, got %d",
+                       AC_CPU_MAX_THREADS, num_threads);
     pthread_mutex_lock(&run_mutex);
     atomic_store(&wanted_threads, num_threads); /* the next op starts them */
     stop_workers();

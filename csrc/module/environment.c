@@ -70,8 +70,9 @@ static int apply_num_threads(ac_state_t *state) {
     char *end;
     if (!switches[NUM_THREADS].set) return 0;
     long count = strtol(text, &end, 10);
-    if (*end || count < 1 || count > INT16_MAX) {
-        PyErr_Format(PyExc_ValueError, "%s: expected 1 .. %d, got '%s'", switches[NUM_THREADS].name, INT16_MAX, text);
+    if (*end || count < 1 || count > AC_CPU_MAX_THREADS) {
+        PyErr_Format(PyExc_ValueError, "%s: expected 1 .. %d, got '%s'", switches[NUM_THREADS].name, AC_CPU_MAX_THREADS,
+                     text);
         return -1;
     }
     if (ac_cpu_set_num_threads((int)count, &error) == 0) return 0;

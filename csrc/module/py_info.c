@@ -47,10 +47,6 @@ PyObject *py_set_num_threads(PyObject *module, PyObject *const *args, Py_ssize_t
     int32_t count = 0;
     if (ac_bind(state, AC_FN_set_num_threads, args, nargs, kwnames, values) < 0) return NULL;
     if (ac_to_int32("set_num_threads", "n", values[0], &count) < 0) return NULL;
-    if (count < 0) {
-        PyErr_Format(PyExc_ValueError, "set_num_threads: n: expected at least 0 (0: all), got %d", (int)count);
-        return NULL;
-    }
     int status;
     Py_BEGIN_ALLOW_THREADS /* waits for an op that runs */
     status = ac_cpu_set_num_threads(count, &error);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import warnings
@@ -311,6 +312,27 @@ def check_fork() -> None:
     _in_child(refused)
     kept.run()
     assert np.array_equal(kept.q.numpy(), np.ones((2, 16, 576), bfloat16))
+
+
+def check_fork_during_first_use() -> None:
+    """Another thread is loading the driver or a kernel, under our lock: a child is refused, or is early enough to load
+    the driver itself, but never waits."""
+
+    def in_child() -> None:
+        signal.alarm(20)
+        try:
+            empty(3, "float32", ZERO)
+        except DeviceError as error:
+            assert "driver was used before fork()" in str(error), error
+
+    start = threading.Barrier(2)
+    thread = threading.Thread(target=lambda: (start.wait(), Call(ZERO).run()))
+    thread.start()
+    start.wait()
+    while thread.is_alive():
+        _in_child(in_child)
+    thread.join()
+    _in_child(in_child)
 
 
 def check_torch_streams() -> None:
