@@ -168,6 +168,7 @@ NUMBERS = [
     ("sm_scale", "0.1", TypeError, "expected float, got str"),
     ("sm_scale", 1j, TypeError, "expected float, got complex"),
     ("logit_cap", 30.0, UnsupportedError, "expected 0 (no soft cap), got 30"),
+    ("logit_cap", float("nan"), UnsupportedError, "expected 0 (no soft cap), got nan"),
     ("logit_cap", None, TypeError, "expected float, got None"),
     ("num_kv_splits", 0, ValueError, "expected None or -1 (automatic) or 1 to 2147483647, got 0"),
     ("num_kv_splits", -2, ValueError, "expected None or -1 (automatic) or 1 to 2147483647, got -2"),

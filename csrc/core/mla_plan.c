@@ -53,7 +53,7 @@ static bool is_better(const ac_kernel_t *kernel, const ac_kernel_t *than, int64_
 /* The best kernel of the op that serves the request, on this arch or on the nearest below that it also runs. */
 static const ac_kernel_t *find_kernel(const char *op, ac_op_t kind, const ac_mla_request_t *r, ac_arch_t arch,
                                       ac_error_t *error) {
-    /* Kernels of other tiles add in another order: a deterministic row must not depend on the longest query around it. */
+    /* Kernels of other tiles add in another order: a deterministic row must not depend on the longest query. */
     const int64_t query_rows = (int64_t)(r->deterministic ? 1 : r->max_seqlen_q) * r->num_heads;
     const ac_kernel_t *nearest = NULL, *best = NULL;
     column_t nearest_misfit = FITS;

@@ -15,8 +15,8 @@ typedef void (*ac_cpu_kernel_t)(const void *params, int64_t item, void *local);
  * lacks it. */
 ac_cpu_kernel_t ac_cpu_kernel(ac_kernel_id_t id);
 
-/* The best architecture of this processor, or the one that `forced` names ("amx", "avx512bf16", "avx512", "avx2", "portable";
- * NULL or "": none). Called once, before any other call. *out_reason says why it was chosen. */
+/* The best architecture of this processor, or the one that `forced` names ("amx", "avx512bf16", "avx512", "avx2",
+ * "portable"; NULL or "": none). Called once, before any other call. *out_reason says why it was chosen. */
 int ac_cpu_choose_arch(const char *forced, const char **out_reason, ac_error_t *error);
 ac_arch_t ac_cpu_arch(void);
 /* True when the processor has the instruction set and the system saves its registers. */

@@ -58,8 +58,7 @@
 
 #define AC_DOC_empty AC_DOC(empty, \
     "A new Array of the given shape (an int or a sequence) and dtype on a device; the contents are undefined.\n\n" \
-    "dtype: a name or a NumPy, ml_dtypes or torch dtype\n" \
-    "device: 'cpu', 'cuda:0', 'hip:0' or a torch.device\n\n" \
+    "dtype: a name or a NumPy, ml_dtypes or torch dtype; device: 'cpu', 'cuda:0', 'hip:0' or a torch.device\n\n" \
     "Raises TypeError (unknown dtype), ValueError (shape, device), UnsupportedError (no runtime), MemoryError.")
 
 #define AC_DOC_from_host AC_DOC(from_host, \
@@ -85,8 +84,8 @@
     "The AITER_C_* switches as they were at import: name -> (value or None, meaning).")
 
 #define AC_DOC_kernel_table AC_DOC(kernel_table, \
-    "Every kernel as a dict: its limits, what it writes, and whether it is available: this processor runs it or, for a\n" \
-    "GPU, its code object is here.")
+    "Every kernel as a dict: its limits, what it writes, and whether it is available: this processor runs it or, for\n" \
+    "a GPU, its code object is here.")
 
 #define AC_DOC_dlpack_path AC_DOC(dlpack_path, \
     "How tensors of a type (or of an object's type) come in: 'own', 'exchange', 'numpy', '__dlpack__' or 'none'.")

@@ -170,26 +170,36 @@ static int stage1_numbers(ac_state_t *state, PyObject **values, const ac_mla_pla
     return number_scale(state, "kv_scale", &values[STAGE1_kv_scale], &a->kv_scale);
 }
 
+typedef int stage_t(const ac_mla_decode_args_t *args, const ac_mla_plan_t *plan, intptr_t stream, ac_error_t *error);
+
+/* Runs a stage on the stream that was passed, else on the current one of the framework of tensors[0]. */
+static int run_stage(const ac_state_t *state, stage_t *stage, const call_t *call, const ac_mla_plan_t *plan,
+                     PyObject *stream, intptr_t *out_stream) {
+    ac_error_t error;
+    int status;
+    error.kind = AC_ERROR_NONE; /* the rest is large, and filled on failure */
+    if (ac_stream_resolve(op, stream, &call->tensors[0], out_stream) < 0) return -1;
+    Py_BEGIN_ALLOW_THREADS
+    status = stage(&call->args, plan, *out_stream, &error);
+    Py_END_ALLOW_THREADS
+    if (status < 0) ac_raise(state, &error);
+    return status;
+}
+
 PyObject *py_mla_decode_stage1(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     ac_state_t *state = ac_state(module);
     PyObject *values[STAGE1_COUNT], *result = NULL;
     const ac_mla_plan_t *plan;
-    ac_error_t error;
     intptr_t stream;
     call_t call;
-    int status;
     call.tensor_count = 0;
-    error.kind = AC_ERROR_NONE;
     if (ac_bind(state, AC_FN_mla_decode_stage1, args, nargs, kwnames, values) < 0) return NULL;
     plan = ac_to_plan(state, op, values[STAGE1_plan]);
     if (!plan || stage1_numbers(state, values, plan, &call.args) < 0) return NULL;
     if (import_tensors(state, AC_FN_mla_decode_stage1, stage1_tensors, MAX_TENSORS, values, &call) < 0) goto done;
     if (apply_formats(values[STAGE1_kv_format], values[STAGE1_q_dtype], values[STAGE1_kv_dtype], &call) < 0) goto done;
-    if (ac_stream_resolve(op, values[STAGE1_stream], &call.tensors[0], &stream) < 0) goto done;
-    Py_BEGIN_ALLOW_THREADS
-    status = ac_mla_decode_stage1(&call.args, plan, stream, &error);
-    Py_END_ALLOW_THREADS
-    result = status < 0 ? ac_raise(state, &error) : PyLong_FromLongLong(stream);
+    if (run_stage(state, ac_mla_decode_stage1, &call, plan, values[STAGE1_stream], &stream) == 0)
+        result = PyLong_FromLongLong(stream);
 done:
     ac_tensor_release(call.tensors, call.tensor_count);
     return result;
@@ -199,12 +209,10 @@ PyObject *py_mla_decode_stage2(PyObject *module, PyObject *const *args, Py_ssize
     ac_state_t *state = ac_state(module);
     PyObject *values[STAGE2_COUNT], *result = NULL;
     const ac_mla_plan_t *plan;
-    ac_error_t error;
     intptr_t stream;
     call_t call;
-    int status, count = (int)(sizeof stage2_tensors / sizeof stage2_tensors[0]);
+    int count = (int)(sizeof stage2_tensors / sizeof stage2_tensors[0]);
     call.tensor_count = 0;
-    error.kind = AC_ERROR_NONE;
     if (ac_bind(state, AC_FN_mla_decode_stage2, args, nargs, kwnames, values) < 0) return NULL;
     plan = ac_to_plan(state, op, values[STAGE2_plan]);
     if (!plan) return NULL;
@@ -220,11 +228,8 @@ PyObject *py_mla_decode_stage2(PyObject *module, PyObject *const *args, Py_ssize
         .kv_format = (int)plan->request.kv_format,
     };
     if (import_tensors(state, AC_FN_mla_decode_stage2, stage2_tensors, count, values, &call) < 0) goto done;
-    if (ac_stream_resolve(op, values[STAGE2_stream], &call.tensors[0], &stream) < 0) goto done;
-    Py_BEGIN_ALLOW_THREADS
-    status = ac_mla_decode_stage2(&call.args, plan, stream, &error);
-    Py_END_ALLOW_THREADS
-    result = status < 0 ? ac_raise(state, &error) : Py_NewRef(Py_None);
+    if (run_stage(state, ac_mla_decode_stage2, &call, plan, values[STAGE2_stream], &stream) == 0)
+        result = Py_NewRef(Py_None);
 done:
     ac_tensor_release(call.tensors, call.tensor_count);
     return result;

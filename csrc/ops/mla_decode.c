@@ -73,7 +73,7 @@ static int read_shape(const ac_mla_decode_args_t *args, shape_t *out, ac_error_t
     if (args->nhead_kv != 1)
         return ac_fail(error, AC_ERROR_UNSUPPORTED, OP ": nhead_kv: expected 1 (MLA has one latent head), got %" PRId64,
                        args->nhead_kv);
-    if (args->logit_cap > 0)
+    if (!(args->logit_cap <= 0))
         return ac_fail(error, AC_ERROR_UNSUPPORTED, OP ": logit_cap: expected 0 (no soft cap), got %g",
                        args->logit_cap);
     TRY(find_runtime(ARG(q), &out->runtime, error));
