@@ -94,8 +94,7 @@
     "The shape of a tensor as the ops see it, as a tuple; `op` and `name` head the text of a refusal.")
 
 #define AC_DOC_cpu_ceilings AC_DOC(cpu_ceilings, \
-    "Measure this machine on the pool's threads: read_bytes_per_s, f32_flop_per_s, bf16_flop_per_s, " \
-    "amx_flop_per_s (0: no such path).")
+    "Measure this machine on the pool's threads: bytes read, f32, bf16 and AMX flops per second (0: no such path).")
 
 #define AC_DOC_MlaPlan \
     "A plan of MLA decode: which kernels, how many splits, how much workspace. Immutable, hashable; made by mla_plan."
