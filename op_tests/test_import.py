@@ -93,6 +93,13 @@ def test_exit_with_a_running_pool_is_clean() -> None:
         assert done.stdout == "decoded\n" and done.stderr == ""
 
 
+@pytest.mark.parametrize("seconds", ["0.02", "0.1", "0.3"])
+def test_exit_while_daemon_threads_decode(seconds: str) -> None:
+    """The interpreter goes while ops run, wait for the pool, and wait for the interpreter."""
+    done = run_python(script("exit_while_decoding.py"), seconds, timeout=30)
+    assert done.stdout == "end\n" and done.stderr == ""
+
+
 def test_the_pool_can_be_resized_at_any_time() -> None:
     """Thousands of restarts with sleepers, spinners and fresh workers; a lost wake-up would hang."""
     assert run_python(script("resize_pool.py"), timeout=120).stdout == "ok\n"

@@ -139,6 +139,11 @@ static int plan_differs(const char *field, const char *planned, const char *got,
                    planned);
 }
 
+static int check_arch(const ac_mla_plan_t *plan, const ac_device_facts_t *facts, ac_error_t *error) {
+    if (facts->arch == plan->target.arch) return 0;
+    return plan_differs("arch", ac_arch_name(plan->target.arch), ac_arch_name(facts->arch), error);
+}
+
 /* Refuses a call that the plan was not made for, by the name of the field. */
 static int check_plan(const ac_mla_decode_args_t *args, const shape_t *s, const ac_mla_plan_t *plan,
                       ac_error_t *error) {
@@ -161,8 +166,7 @@ static int check_plan(const ac_mla_decode_args_t *args, const shape_t *s, const 
         snprintf(got, sizeof got, "%" PRId64, numbers[i].got);
         return plan_differs(numbers[i].field, planned, got, error);
     }
-    if (s->facts.arch != plan->target.arch)
-        return plan_differs("arch", ac_arch_name(plan->target.arch), ac_arch_name(s->facts.arch), error);
+    TRY(check_arch(plan, &s->facts, error));
     if (r->q_dtype != args->q->dtype)
         return plan_differs("q_dtype", ac_dtype_name(r->q_dtype), ac_dtype_name(args->q->dtype), error);
     if (r->kv_format != s->kv.format)
@@ -367,6 +371,9 @@ int ac_mla_decode_stage2(const ac_mla_decode_args_t *args, const ac_mla_plan_t *
     TRY(ac_check_given(ARG(o), error));
     TRY(find_runtime(ARG(o), &runtime, error));
     const ac_device_t device = args->o->device;
+    ac_device_facts_t facts;
+    TRY(find_facts(OP, "o", runtime, device, &facts, error));
+    TRY(check_arch(plan, &facts, error));
     const ac_dim_t dims[] = {{"T", AC_ANY_SIZE}, {"H", plan->request.num_heads}, {"512", AC_MLA_DV}};
     TRY(ac_check_shape(ARG(o), 3, dims, error));
     const int64_t T = args->o->shape[0], H = plan->request.num_heads;

@@ -149,6 +149,10 @@ def check_refusals() -> None:
     plan = mla_plan(2, 16, 1, 4, "bfloat16", "bfloat16", num_kv_splits=2, return_lse=True, device="cpu")
     with raises(ValueError, "plan.arch: expected a plan made for "):
         Call(ZERO).run(plan=plan)
+    call, plan = Call(ZERO), mla_plan(2, 16, 1, 4, "bfloat16", "bfloat16", num_kv_splits=2, device="cpu")
+    logits, attn_lse = empty((2, 2, 16, 512), "float32", ZERO), empty((2, 2, 16, 1), "float32", ZERO)
+    with raises(ValueError, "plan.arch: expected a plan made for "):
+        _C.mla_decode_stage2(logits, attn_lse, call.o, None, call.qo_indptr, plan=plan, stream=0)
     with raises(ValueError, "stream: expected a stream's handle, at least 0, got -1"):
         Call(ZERO).run(stream=-1)
     with raises(TypeError, f"stream: expected int (no framework tells the current stream of {ZERO}), got None"):
