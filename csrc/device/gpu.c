@@ -190,14 +190,24 @@ int ac_gpu_alloc(const ac_runtime_t *self, int index, size_t bytes, void **out_p
     return -1;
 }
 
-/* Errors have nobody to go to: the driver may have shut down, or an earlier kernel may have broken the device. */
+static bool exchange_mode(ac_gpu_t *gpu, int index, int *mode, ac_error_t *error) {
+    if (!gpu->calls.exchange_capture_mode) return false;
+    return check(gpu, index, AC_CALL_exchange_capture_mode, gpu->calls.exchange_capture_mode(mode), error) == 0;
+}
+
+/* Errors have nobody to go to: the driver may have shut down, or an earlier kernel may have broken the device. While a
+ * stream is captured, here or in another thread, freeing is legal in the relaxed mode: an array may be dropped at any
+ * time. */
 void ac_gpu_free(const ac_runtime_t *self, int index, void *pointer) {
     ac_gpu_t *gpu = ac_gpu_of(self);
     ac_gpu_device_t *device = NULL;
     ac_error_t error;
     int saved = 0;
     if (ac_gpu_begin(gpu, index, &device, &saved, &error) < 0) return;
+    int mode = AC_CAPTURE_RELAXED;
+    const bool relaxed = exchange_mode(gpu, index, &mode, &error);
     int status = check(gpu, index, AC_CALL_release, gpu->calls.release(pointer), &error);
+    if (relaxed) exchange_mode(gpu, index, &mode, &error);
     ac_gpu_end(gpu, index, saved, status, &error);
 }
 

@@ -80,9 +80,9 @@ extern ac_gpu_t ac_hip, ac_cuda;
 
 #define AC_CODE_OUT_OF_MEMORY 2 /* in both drivers */
 #define AC_CODE_NO_DEVICE 100
+#define AC_CAPTURE_RELAXED 2 /* a thread's capture mode in which nothing is forbidden for another's capture's sake */
 
-/* Finds and opens the driver's library; -1 with why not. A failure is not remembered: a framework that is imported
- * later may bring the library along. */
+/* Finds and opens the driver's library; -1 with why not. That is not remembered: torch may bring one along later. */
 int ac_gpu_load(ac_gpu_t *gpu, char *out_reason, size_t size);
 void ac_gpu_describe(ac_gpu_t *gpu, ac_runtime_info_t *out_info);
 

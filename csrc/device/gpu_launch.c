@@ -5,8 +5,6 @@
 #include "gpu.h"
 #include "text.h"
 
-#define CAPTURE_MODE_RELAXED 2 /* in both drivers */
-
 /* A module of this device that another kernel of the same code object has loaded, or NULL. */
 static void *find_module(const ac_gpu_device_t *device, const ac_kernel_t *kernel) {
     for (int i = 0; i < AC_KERNEL_COUNT; i++) {
@@ -53,7 +51,7 @@ static int load_kernel(ac_gpu_t *gpu, int index, ac_gpu_device_t *device, const 
 /* Loading is legal while a stream is captured, here or in another thread, in the relaxed mode. */
 static int load_relaxed(ac_gpu_t *gpu, int index, ac_gpu_device_t *device, const ac_kernel_t *kernel,
                         ac_error_t *error) {
-    int mode = CAPTURE_MODE_RELAXED;
+    int mode = AC_CAPTURE_RELAXED;
     if (!gpu->calls.exchange_capture_mode) return load_kernel(gpu, index, device, kernel, error);
     AC_TRY_CALL(exchange_capture_mode, (&mode));
     int status = load_kernel(gpu, index, device, kernel, error);

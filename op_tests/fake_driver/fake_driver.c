@@ -140,6 +140,7 @@ static int allocate(void **out_address, size_t bytes, int device) {
 
 static int release(void *address) {
     int code = INVALID_VALUE;
+    if (forbidden_by_capture()) return CAPTURE_UNSUPPORTED;
     for (int ms = 0; free_is_held && ms < 5000; ms++) usleep(1000);
     free_was_held_too_long += free_is_held;
     pthread_mutex_lock(&lock);

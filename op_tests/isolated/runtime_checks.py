@@ -232,6 +232,9 @@ def check_capture() -> None:
     assert driver.launches() == 1 and driver.capture_mode() == 0
     with raises(DeviceError, f"{ZERO}: {SYNC} failed: "):
         lse.numpy()
+    live = driver.allocations()
+    call.last = None  # dropped at any time: the memory is not lost, and the capture goes on
+    assert driver.allocations() == live - 1 and driver.capture_mode() == 0
     lse.__dlpack__(stream=-1)
     driver.set_capturing(False)
     assert np.all(np.isneginf(lse.numpy()))
