@@ -192,12 +192,38 @@ def test_an_explicit_stream_that_lags_behind() -> None:
         arguments["o"].fill_(float("nan"))
     logits, lse = aiter_c.mla_decode_fwd(**arguments, stream=side.cuda_stream)
     assert not side.query(), "the side stream should still sleep"
-    shapes = [logits.shape, (*logits.shape[:3], 1)]
+    shapes, address = [logits.shape, (*logits.shape[:3], 1)], logits.data_ptr()
     del logits
-    taken = [torch.full(shape, 7.0, device="cuda") for shape in shapes for _ in range(3)]
+    taken = [torch.full(shape, 7.0, device="cuda") for shape in shapes for _ in range(64)]  # more than lies around
+    assert not any(0 <= address - tensor.data_ptr() < tensor.nbytes for tensor in taken)
     torch.cuda.synchronize()
     assert (_bits(arguments["o"]), _bits(lse)) == expected
     assert all((tensor == 7.0).all() for tensor in taken), "the op wrote into memory of the current stream"
+
+
+def test_an_array_that_is_dropped_during_a_capture() -> None:
+    """Its memory is freed, and the capture goes on: torch's forbids in every thread what could disturb it."""
+    import torch
+
+    ones = torch.ones(1000, device="cuda")
+    arrays = [aiter_c.empty((1 << 28,), "float32", "cuda:0") for _ in range(2)]  # a GiB each
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        twos = ones + 1
+        arrays.pop()
+        fours = twos * 2
+    graph.replay()
+    torch.cuda.synchronize()
+    assert (fours == 4).all()
+    free = torch.cuda.mem_get_info()[0]
+    arrays.pop()
+    freed = torch.cuda.mem_get_info()[0] - free
+    arrays = [aiter_c.empty((1 << 28,), "float32", "cuda:0")]
+    with torch.cuda.graph(torch.cuda.CUDAGraph()):
+        kept = ones + 1
+        arrays.pop()
+    assert kept is not None and freed >= 1 << 30 and torch.cuda.mem_get_info()[0] - free >= 1 << 29
 
 
 def test_two_streams_and_two_threads() -> None:
