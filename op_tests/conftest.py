@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: the reference works on small matrices
 
@@ -25,15 +26,8 @@ DEVICES = pytest.StashKey[list]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--require-torch", action="store_true", help="fail when a test that needs torch was skipped")
-    parser.addoption(
-        "--device",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help=f"{', '.join(devices.NAMES)}; several with commas, or repeated (default: "
-        f"{', '.join(devices.DEFAULT)}, and cuda where there is one)",
-    )
+    with suppress(ValueError):  # conftest.py of the folder above, where there is one, has added them
+        devices.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:

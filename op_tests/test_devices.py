@@ -4,7 +4,10 @@ are tested on the CPU, through aiter_c's own arrays."""
 from __future__ import annotations
 
 import ctypes
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import devices
 import numpy as np
@@ -14,6 +17,7 @@ from cases import ALL, CORNER, SMOKE, SWEEP, on_device
 import aiter_c
 from aiter_c.testing import Device, DeviceTensor, MlaCase, run_case
 
+ROOT = Path(__file__).resolve().parents[1]
 COPIES = Device("copies", "cpu", copies=True)
 CASE = MlaCase(heads=3, q_lens=(2, 1), kv_lens=(20, 9), page_size=4, splits=2, o_strided=True, kv_strided=True)
 
@@ -109,6 +113,15 @@ def test_names_of_devices() -> None:
         devices.requested(["cpu,gpu"])
     with pytest.raises(pytest.UsageError, match="choose one"):
         devices.requested(["hip", "gfx950"])
+
+
+@pytest.mark.isolated
+@pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="the project is not around the tests")
+def test_the_options_are_known_at_the_root() -> None:
+    """The README's form: what follows --device is not taken for a path."""
+    command = ["-m", "pytest", "--device", "cpu", "--collect-only", "-q", "-n", "0", "--ignore-glob=*/test_[!d]*.py"]
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "test_names_of_devices" in done.stdout, done.stdout + done.stderr
 
 
 def test_every_selected_device_is_what_it_says(device: Device) -> None:
