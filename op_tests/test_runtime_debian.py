@@ -55,5 +55,6 @@ for call in (lambda: aiter_c.empty(3, "float32", "hip:0"), lambda: aiter_c.mla_p
 print(json.dumps([errors, _C.runtime_info()["runtimes"]["hip"]]))
 """
     errors, info = json.loads(run_python("-c", code, AITER_C_HIP_LIBRARY=LIBRARIES[0]).stdout)
-    assert errors == [f"{op}: device: expected one of 0 hip devices, got hip:0" for op in ("empty", "mla_plan")]
+    text = "device: expected one of 0 hip devices, got hip:0; no device: hipErrorNoDevice"
+    assert errors == [f"empty: {text}", f"mla_plan: {text}"]
     assert info["available"] and info["devices"] == 0 and info["reason"] == "no device: hipErrorNoDevice"

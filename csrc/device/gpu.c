@@ -137,8 +137,8 @@ static int find_device(ac_gpu_t *gpu, int index, ac_gpu_device_t **out_device, a
     int count = 0, status = 0;
     if (ac_gpu_device_count(&gpu->runtime, &count, error) < 0) return -1;
     if (index < 0 || index >= count)
-        return ac_fail(error, AC_ERROR_VALUE, "expected one of %d %s devices, got %s:%d", count, gpu->runtime.name,
-                       gpu->runtime.name, index);
+        return ac_fail(error, AC_ERROR_VALUE, "expected one of %d %s devices, got %s:%d%s%s", count, gpu->runtime.name,
+                       gpu->runtime.name, index, gpu->no_device[0] ? "; no device: " : "", gpu->no_device);
     if (atomic_load(&gpu->forked)) return fail_forked(gpu, index, error);
     ac_gpu_device_t *device = *out_device = &gpu->devices[index];
     if (atomic_load(&device->inspected)) return 0;

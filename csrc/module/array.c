@@ -36,8 +36,10 @@ static const ac_runtime_t *runtime_of(const ac_state_t *state, const char *op, a
         return NULL;
     }
     if (device.index >= count) {
-        PyErr_Format(PyExc_ValueError, "%s: device: expected one of %d %s devices, got %s", op, count, runtime->name,
-                     text);
+        ac_runtime_info_t info; /* its note says why there is none */
+        ac_runtime_describe(device.type, &info);
+        PyErr_Format(PyExc_ValueError, "%s: device: expected one of %d %s devices, got %s%s%s", op, count,
+                     runtime->name, text, info.note[0] ? "; " : "", info.note);
         return NULL;
     }
     return runtime;
