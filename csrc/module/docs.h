@@ -84,8 +84,8 @@
     "The AITER_C_* switches as they were at import: name -> (value or None, meaning).")
 
 #define AC_DOC_kernel_table AC_DOC(kernel_table, \
-    "Every kernel as a dict: its limits, what it writes, and whether it is available: this processor runs it, or for\n" \
-    "a GPU its code object is here.")
+    "Every kernel as a dict: its limits, what it writes, and whether it is available: this processor runs it or,\n" \
+    "for a GPU, its code object is here.")
 
 #define AC_DOC_dlpack_path AC_DOC(dlpack_path, \
     "How tensors of a type (or of an object's type) come in: 'own', 'exchange', 'numpy', '__dlpack__' or 'none'.")
