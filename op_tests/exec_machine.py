@@ -1,7 +1,8 @@
 """Runs single instructions in gfxsim: machine words in, registers out. For the executor's tests.
 
-The words come from `gfxsim/data/exec_words.txt`, one line per assembly text. `GFXSIM_ASSEMBLE=1 pytest -n0
-op_tests/test_gfxsim_*.py` writes that file anew with llvm-mc-22, from everything that these tests ask for.
+The words come from `gfxsim/data/exec_words.txt`, one line per assembly text. `GFXSIM_ASSEMBLE=1 pytest -n0 --device cpu
+op_tests/test_gfxsim_*.py` writes that file anew with llvm-mc-22, from everything that these tests ask for: all of the
+files at once, or the words of the others are lost.
 """
 
 from __future__ import annotations
@@ -106,6 +107,11 @@ def words_of(arch: str, text: str) -> list[int] | None:
     if not any(text in word_table()[each] for each in ARCHS):
         raise KeyError(f"{text!r} is not in {WORDS.name}: exec_machine.py says how to add it")
     return word_table()[arch].get(text)
+
+
+def exists(arch: str, text: str) -> bool:
+    """Whether the architecture has the instruction: what a test is made for."""
+    return words_of(arch, text) is not None
 
 
 def save_words() -> None:

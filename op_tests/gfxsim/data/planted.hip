@@ -92,3 +92,40 @@ KERNEL two_barriers(float *out, int apart) {
     }
     out[thread_x()] = tile[thread_x()];
 }
+
+/* ---- loads from memory straight to LDS: two waves fetch a row each and read that of the other ---------------------- */
+
+#if defined(__gfx950__)
+#define LOAD_TO_LDS "global_load_lds_dwordx4"
+enum { ROW = 256 }; /* dwords of one instruction */
+#else
+#define LOAD_TO_LDS "global_load_lds_dword"
+enum { ROW = 64 };
+#endif
+
+typedef __attribute__((address_space(3))) u32 lds_u32;
+
+static __device__ inline void fetch_row(const u32 *row, u32 *lds) {
+    const u32 *from = row + thread_x() % 64 * (ROW / 64);
+    asm volatile("s_mov_b32 m0, %0\n\ts_nop 0\n\t" LOAD_TO_LDS " %1, off" ::"s"((u32)(lds_u32 *)lds), "v"(from) : "memory");
+}
+
+static __device__ inline void wait_for_loads() { asm volatile("s_waitcnt vmcnt(0)" ::: "memory"); }
+
+enum { CORRECT, WAIT_BEHIND_BARRIER, NO_BARRIER, NO_WAIT, OVERWRITES, OUT_OF_BOUNDS };
+
+KERNEL exchange_rows(const u32 *in, u32 *out, int fault) {
+    __shared__ __attribute__((aligned(16))) u32 rows[2][ROW];
+    int wave = __builtin_amdgcn_readfirstlane(thread_x() / 64);
+    for (int i = thread_x() % 64; i < ROW; i += 64) rows[wave][i] = 0;
+    barrier();
+    fetch_row(in + wave * ROW, rows[wave] + (fault == OUT_OF_BOUNDS ? 4 : 0));
+    if (fault != WAIT_BEHIND_BARRIER && fault != NO_WAIT) wait_for_loads();
+    if (fault != NO_BARRIER) asm volatile("s_barrier" ::: "memory");
+    if (fault == WAIT_BEHIND_BARRIER) wait_for_loads();
+    for (int i = thread_x() % 64; i < ROW; i += 64) out[wave * ROW + i] = rows[1 - wave][i];
+    if (fault == OVERWRITES) {
+        fetch_row(in, rows[wave]);
+        wait_for_loads();
+    }
+}

@@ -1,6 +1,5 @@
 /* Buffer instructions: memory behind a resource of base, stride and size. What lies beyond the size reads as 0 and is
  * not written; what lies inside must be memory of the program. */
-#include "lds.h"
 #include "transfer.h"
 
 typedef struct resource_t {
@@ -66,7 +65,7 @@ static uint64_t find_places(gs_wave_t *wave, const gs_insn_t *insn, const resour
     return (uint64_t)__builtin_popcountll(inside) * size;
 }
 
-static uint64_t fetch(gs_wave_t *wave, const gs_insn_t *insn, gs_loaded_t *loaded) {
+static void fetch(gs_wave_t *wave, const gs_insn_t *insn, gs_loaded_t *out_loaded) {
     resource_t resource = read_resource(wave, insn);
     uint32_t total = (uint32_t)insn->a, step = total < 4 ? total : 4;
     uint64_t fetched = 0;
@@ -75,38 +74,19 @@ static uint64_t fetch(gs_wave_t *wave, const gs_insn_t *insn, gs_loaded_t *loade
         uint8_t *places[GS_LANES];
         fetched += find_places(wave, insn, &resource, i, step, places);
         gs_load_lanes(&dword, places, (int)step);
-        memcpy(loaded->words[i / 4], dword.words[0], sizeof dword.words[0]);
+        memcpy(out_loaded->words[i / 4], dword.words[0], sizeof dword.words[0]);
     }
-    loaded->any_undefined = false;
-    return fetched;
+    out_loaded->any_undefined = false;
+    count(wave, fetched, false);
 }
 
 static void load(gs_wave_t *wave, const gs_insn_t *insn) {
     gs_loaded_t loaded;
-    count(wave, fetch(wave, insn, &loaded), false);
-    gs_finish_load(wave, insn, &loaded, GS_STREAM_VMEM);
-}
-
-static void load_to_lds(gs_wave_t *wave, const gs_insn_t *insn) {
-    gs_loaded_t loaded;
-    uint32_t spacing = gs_direct_spacing(insn), base = gs_direct_address(wave, insn), address[GS_LANES];
-    count(wave, fetch(wave, insn, &loaded), false);
-    GS_FOR_LANES address[lane] = base + (uint32_t)lane * spacing;
-    gs_lds_access(wave, address, wave->lanes, spacing, 4, GS_LDS_WRITE);
-    GS_FOR_LANES if (wave->lanes >> lane & 1) {
-        uint8_t bytes[16];
-        for (uint32_t i = 0; i < spacing / 4; i++) memcpy(bytes + 4 * i, &loaded.words[i][lane], 4);
-        gs_direct_store(insn, bytes, wave->workgroup->lds + address[lane]);
-    }
-    gs_counters(wave)->lds_write_bytes += (uint64_t)__builtin_popcountll(wave->lanes) * spacing;
-    gs_wait_issue_direct(wave, base, spacing, wave->lanes);
-}
-
-static void load_or_load_to_lds(gs_wave_t *wave, const gs_insn_t *insn) {
+    fetch(wave, insn, &loaded);
     if (insn->lds)
-        load_to_lds(wave, insn);
+        gs_finish_direct_load(wave, insn, &loaded);
     else
-        load(wave, insn);
+        gs_finish_load(wave, insn, &loaded, GS_STREAM_VMEM);
 }
 
 static void store(gs_wave_t *wave, const gs_insn_t *insn) {
@@ -142,47 +122,22 @@ static void atomic(gs_wave_t *wave, const gs_insn_t *insn) {
         }
         uint64_t compare = compares ? gs_lane_value(wave, data + size / 4, lane, size) : 0;
         uint64_t old = gs_atomic_apply(gs_memory_access(wave, address, (uint32_t)size, true, lane),
-        (gs_atomic_t)insn->a,
-                                       size, gs_lane_value(wave, data, lane, size), compare);
+                                       (gs_atomic_t)insn->a, size, gs_lane_value(wave, data, lane, size), compare);
         loaded.words[0][lane] = (uint32_t)old;
         loaded.words[1][lane] = (uint32_t)(old >> 32);
         count(wave, (uint64_t)size, true);
     }
-    if (!insn->dst_count) {
-        gs_wait_issue(wave, GS_STREAM_VMEM, 0, 0);
-        return;
-    }
-    gs_insn_t plain = *insn;
-    plain.a = size;
-    plain.b = 0;
-    gs_finish_load(wave, &plain, &loaded, GS_STREAM_VMEM);
+    gs_finish_atomic(wave, insn, &loaded, size, GS_STREAM_VMEM);
 }
 
 /* ---- the list --------------------------------------------------------------------------------------------------- */
 
 enum { OWN = GS_OWN_TAINT };
 
-#define LOAD(name, size, flags) {"buffer_load_" name, load_or_load_to_lds, size, flags, OWN, 0}
+#define LOAD(name, size, flags) {"buffer_load_" name, load, size, flags, OWN, 0}
 #define STORE(name, size, flags) {"buffer_store_" name, store, size, flags, OWN, 0}
-#define ATOMIC_SIZED(name, operation, size) {"buffer_atomic_" name, atomic, operation, size, OWN, 0}
-#define ATOMIC(name, operation) ATOMIC_SIZED(name, operation, 4), ATOMIC_SIZED(name "_x2", operation, 8)
+#define ATOMIC(name, operation, size) {"buffer_atomic_" name, atomic, operation, size, OWN, 0}
 
 const gs_semantics_t gs_buffer_list[] = {
-    LOAD("ubyte", 1, 0), LOAD("sbyte", 1, GS_SIGNED), LOAD("ushort", 2, 0), LOAD("sshort", 2, GS_SIGNED),
-    LOAD("dword", 4, 0), LOAD("dwordx2", 8, 0), LOAD("dwordx3", 12, 0), LOAD("dwordx4", 16, 0),
-    LOAD("ubyte_d16", 1, GS_D16), LOAD("ubyte_d16_hi", 1, GS_D16_HIGH), LOAD("sbyte_d16", 1, GS_SIGNED | GS_D16),
-    LOAD("sbyte_d16_hi", 1, GS_SIGNED | GS_D16_HIGH), LOAD("short_d16", 2, GS_D16),
-    LOAD("short_d16_hi", 2, GS_D16_HIGH),
-    STORE("byte", 1, 0), STORE("byte_d16_hi", 1, GS_D16_HIGH), STORE("short", 2, 0),
-    STORE("short_d16_hi", 2, GS_D16_HIGH), STORE("dword", 4, 0), STORE("dwordx2", 8, 0), STORE("dwordx3", 12, 0),
-    STORE("dwordx4", 16, 0),
-    ATOMIC("swap", GS_ATOMIC_SWAP), ATOMIC("cmpswap", GS_ATOMIC_CMPSWAP), ATOMIC("add", GS_ATOMIC_ADD),
-    ATOMIC("sub", GS_ATOMIC_SUB), ATOMIC("smin", GS_ATOMIC_SMIN), ATOMIC("umin", GS_ATOMIC_UMIN),
-    ATOMIC("smax", GS_ATOMIC_SMAX), ATOMIC("umax", GS_ATOMIC_UMAX), ATOMIC("and", GS_ATOMIC_AND),
-    ATOMIC("or", GS_ATOMIC_OR), ATOMIC("xor", GS_ATOMIC_XOR), ATOMIC("inc", GS_ATOMIC_INC),
-    ATOMIC("dec", GS_ATOMIC_DEC),
-    ATOMIC_SIZED("add_f32", GS_ATOMIC_FADD, 4), ATOMIC_SIZED("add_f64", GS_ATOMIC_FADD, 8),
-    ATOMIC_SIZED("min_f64", GS_ATOMIC_FMIN, 8), ATOMIC_SIZED("max_f64", GS_ATOMIC_FMAX, 8),
-    ATOMIC_SIZED("pk_add_f16", GS_ATOMIC_PK_ADD_F16, 4), ATOMIC_SIZED("pk_add_bf16", GS_ATOMIC_PK_ADD_BF16, 4),
-    {0},
+    GS_MEMORY_LOADS(LOAD), GS_MEMORY_STORES(STORE), GS_MEMORY_ATOMICS(ATOMIC), {0},
 };

@@ -105,30 +105,75 @@ static void ds_write2(gs_wave_t *wave, const gs_insn_t *insn) {
 
 /* ---- transposed reads: 16 lanes read a tile together; a lane gets a column of it -------------------------------- */
 
-/* insn->b: bits per element. Lane i of 16 reads 8 bytes (12 for 6-bit elements), that is `count` elements. Element j
- * of its result is element i % count of the bytes that lane 16 / count * j + i / count read. */
-static void ds_read_transposed(gs_wave_t *wave, const gs_insn_t *insn) {
-    gs_loaded_t read, moved;
-    gs_insn_t plain = *insn;
-    int bits = insn->b, elements = insn->a * 8 / bits;
-    memset(&moved, 0, sizeof moved);
-    memset(&read, 0, sizeof read);
-    plain.b = 0;
-    load_from_lds(wave, insn, insn->offset, insn->a, &read);
-    GS_FOR_LANES for (int j = 0; j < elements; j++) {
-        int in_row = lane & 15, source = (lane & ~15) + 16 / elements * j + in_row / elements;
-        if (elements > 16) /* two elements of a lane's result come from one lane */
-            source = (lane & ~15) + j * 16 / elements;
-        int element = elements > 16 ? in_row + 16 * (j % (elements / 16)) : in_row % elements;
-        for (int bit = 0; bit < bits; bit++) {
-            int from = element * bits + bit, to = j * bits + bit;
-            moved.words[to / 32][lane] |= (read.words[from / 32][source] >> from % 32 & 1) << to % 32;
-            moved.undefined[to / 32][lane] |= (read.undefined[from / 32][source] >> from % 32 & 1) << to % 32;
+/* 16 lanes' bytes, one lane after another, are a matrix with 16 elements in a row; lane i gets column i of it. */
+static void take_columns_of_16_bits(const uint16_t *tile, uint32_t (*words)[GS_LANES], int first_lane) {
+    for (int i = 0; i < 2; i++)
+        for (int column = 0; column < 16; column++) {
+            const uint16_t *from = tile + 32 * i + column;
+            words[i][first_lane + column] = from[0] | (uint32_t)from[16] << 16;
         }
+}
+
+static void take_columns_of_8_bits(const uint8_t *tile, uint32_t (*words)[GS_LANES], int first_lane) {
+    for (int i = 0; i < 2; i++)
+        for (int column = 0; column < 16; column++) {
+            const uint8_t *from = tile + 64 * i + column;
+            words[i][first_lane + column] =
+                from[0] | (uint32_t)from[16] << 8 | (uint32_t)from[32] << 16 | (uint32_t)from[48] << 24;
+        }
+}
+
+static void take_columns_of_4_bits(const uint8_t *tile, uint32_t (*words)[GS_LANES], int first_lane) {
+    for (int i = 0; i < 2; i++)
+        for (int column = 0; column < 16; column++) {
+            uint32_t word = 0;
+            for (int row = 0; row < 8; row++) {
+                uint32_t pair = tile[8 * (8 * i + row) + column / 2];
+                word |= (pair >> 4 * (column % 2) & 15) << 4 * row;
+            }
+            words[i][first_lane + column] = word;
+        }
+}
+
+/* Eight bytes per lane, elements of `bits`. */
+static void transpose(uint32_t (*words)[GS_LANES], int bits) {
+    for (int first_lane = 0; first_lane < GS_LANES; first_lane += 16) {
+        uint32_t tile[32];
+        uint16_t halves[64];
+        for (int lane = 0; lane < 16; lane++)
+            for (int i = 0; i < 2; i++) tile[2 * lane + i] = words[i][first_lane + lane];
+        memcpy(halves, tile, sizeof halves);
+        if (bits == 16)
+            take_columns_of_16_bits(halves, words, first_lane);
+        else if (bits == 8)
+            take_columns_of_8_bits((const uint8_t *)tile, words, first_lane);
+        else
+            take_columns_of_4_bits((const uint8_t *)tile, words, first_lane);
     }
-    moved.any_undefined = read.any_undefined;
+}
+
+/* What a lane gets of a lane that is off is undefined. */
+static void spoil_missing_lanes(const gs_wave_t *wave, gs_loaded_t *loaded) {
+    if (!~wave->lanes || !gs_taint_on(wave)) return;
+    if (!loaded->any_undefined) memset(loaded->undefined, 0, sizeof loaded->undefined);
+    loaded->any_undefined = true;
+    GS_FOR_LANES if (!(wave->lanes >> lane & 1))
+        loaded->undefined[0][lane] = loaded->undefined[1][lane] = UINT32_MAX;
+}
+
+/* insn->b: bits per element. */
+static void ds_read_transposed(gs_wave_t *wave, const gs_insn_t *insn) {
+    gs_loaded_t loaded;
+    gs_insn_t plain = *insn;
+    plain.b = 0;
+    load_from_lds(wave, insn, insn->offset, insn->a, &loaded);
+    if (wave->lanes) {
+        spoil_missing_lanes(wave, &loaded);
+        transpose(loaded.words, insn->b);
+        if (loaded.any_undefined) transpose(loaded.undefined, insn->b);
+    }
     count(wave, insn->a, false);
-    gs_finish_load(wave, &plain, &moved, GS_STREAM_LDS);
+    gs_finish_load(wave, &plain, &loaded, GS_STREAM_LDS);
 }
 
 /* ---- moves between lanes ---------------------------------------------------------------------------------------- */
@@ -213,14 +258,7 @@ static void ds_atomic(gs_wave_t *wave, const gs_insn_t *insn) {
     }
     count(wave, size, true);
     count(wave, size, false);
-    if (!insn->dst_count) {
-        gs_wait_issue(wave, GS_STREAM_LDS, 0, 0);
-        return;
-    }
-    gs_insn_t plain = *insn;
-    plain.a = size;
-    plain.b = 0;
-    gs_finish_load(wave, &plain, &loaded, GS_STREAM_LDS);
+    gs_finish_atomic(wave, insn, &loaded, size, GS_STREAM_LDS);
 }
 
 /* ---- the list --------------------------------------------------------------------------------------------------- */

@@ -75,15 +75,25 @@ static void find_places(gs_wave_t *wave, const gs_insn_t *insn, uint32_t size, b
 
 /* ---- loads and stores ------------------------------------------------------------------------------------------- */
 
-static void load(gs_wave_t *wave, const gs_insn_t *insn) {
-    gs_loaded_t loaded;
+static void fetch(gs_wave_t *wave, const gs_insn_t *insn, gs_loaded_t *out_loaded) {
     uint8_t *places[GS_LANES];
-    loaded.any_undefined = false;
+    out_loaded->any_undefined = false;
     require_address(wave, insn);
     find_places(wave, insn, (uint32_t)insn->a, false, places);
-    if (wave->lanes) gs_load_lanes(&loaded, places, insn->a);
+    if (wave->lanes) gs_load_lanes(out_loaded, places, insn->a);
     if (insn->format != GS_SCRATCH) count(wave, insn->a, false);
+}
+
+static void load(gs_wave_t *wave, const gs_insn_t *insn) {
+    gs_loaded_t loaded;
+    fetch(wave, insn, &loaded);
     gs_finish_load(wave, insn, &loaded, stream_of(insn));
+}
+
+static void load_to_lds(gs_wave_t *wave, const gs_insn_t *insn) {
+    gs_loaded_t loaded;
+    fetch(wave, insn, &loaded);
+    gs_finish_direct_load(wave, insn, &loaded);
 }
 
 static void store(gs_wave_t *wave, const gs_insn_t *insn) {
@@ -97,20 +107,6 @@ static void store(gs_wave_t *wave, const gs_insn_t *insn) {
     find_places(wave, insn, (uint32_t)insn->a, true, places);
     gs_store_lanes(wave, insn, reg, places, wave->lanes);
     gs_wait_issue(wave, stream_of(insn), 0, 0);
-}
-
-static void load_to_lds(gs_wave_t *wave, const gs_insn_t *insn) {
-    uint32_t spacing = gs_direct_spacing(insn), base = gs_direct_address(wave, insn), address[GS_LANES];
-    uint8_t *places[GS_LANES];
-    require_address(wave, insn);
-    find_places(wave, insn, (uint32_t)insn->a, false, places);
-    GS_FOR_LANES address[lane] = base + (uint32_t)lane * spacing;
-    gs_lds_access(wave, address, wave->lanes, spacing, 4, GS_LDS_WRITE);
-    GS_FOR_LANES if (wave->lanes >> lane & 1)
-        gs_direct_store(insn, places[lane], wave->workgroup->lds + address[lane]);
-    count(wave, insn->a, false);
-    gs_counters(wave)->lds_write_bytes += (uint64_t)__builtin_popcountll(wave->lanes) * spacing;
-    gs_wait_issue_direct(wave, base, spacing, wave->lanes);
 }
 
 /* insn->a: the operation, insn->b: size. */
@@ -135,14 +131,7 @@ static void atomic(gs_wave_t *wave, const gs_insn_t *insn) {
         loaded.words[1][lane] = (uint32_t)(old >> 32);
     }
     count(wave, size, true);
-    if (!insn->dst_count) {
-        gs_wait_issue(wave, stream_of(insn), 0, 0);
-        return;
-    }
-    gs_insn_t plain = *insn;
-    plain.a = size;
-    plain.b = 0;
-    gs_finish_load(wave, &plain, &loaded, stream_of(insn));
+    gs_finish_atomic(wave, insn, &loaded, size, stream_of(insn));
 }
 
 /* ---- the list --------------------------------------------------------------------------------------------------- */
@@ -159,29 +148,13 @@ enum { OWN = GS_OWN_TAINT };
 #define TO_LDS(name, size, flags)                                                                                      \
     {"global_load_lds_" name, load_to_lds, size, flags, OWN, 0},                                                       \
     {"scratch_load_lds_" name, load_to_lds, size, flags, OWN, 0}
-#define ATOMIC_SIZED(name, operation, size)                                                                            \
+#define ATOMIC(name, operation, size)                                                                                  \
     {"global_atomic_" name, atomic, operation, size, OWN, 0}, {"flat_atomic_" name, atomic, operation, size, OWN, 0}
-#define ATOMIC(name, operation) ATOMIC_SIZED(name, operation, 4), ATOMIC_SIZED(name "_x2", operation, 8)
 
 const gs_semantics_t gs_vmem_list[] = {
-    LOAD("ubyte", 1, 0), LOAD("sbyte", 1, GS_SIGNED), LOAD("ushort", 2, 0), LOAD("sshort", 2, GS_SIGNED),
-    LOAD("dword", 4, 0), LOAD("dwordx2", 8, 0), LOAD("dwordx3", 12, 0), LOAD("dwordx4", 16, 0),
-    LOAD("ubyte_d16", 1, GS_D16), LOAD("ubyte_d16_hi", 1, GS_D16_HIGH), LOAD("sbyte_d16", 1, GS_SIGNED | GS_D16),
-    LOAD("sbyte_d16_hi", 1, GS_SIGNED | GS_D16_HIGH), LOAD("short_d16", 2, GS_D16),
-    LOAD("short_d16_hi", 2, GS_D16_HIGH),
-    STORE("byte", 1, 0), STORE("byte_d16_hi", 1, GS_D16_HIGH), STORE("short", 2, 0),
-    STORE("short_d16_hi", 2, GS_D16_HIGH), STORE("dword", 4, 0), STORE("dwordx2", 8, 0), STORE("dwordx3", 12, 0),
-    STORE("dwordx4", 16, 0),
+    GS_MEMORY_LOADS(LOAD), GS_MEMORY_STORES(STORE), GS_MEMORY_ATOMICS(ATOMIC),
     TO_LDS("ubyte", 1, 0), TO_LDS("sbyte", 1, GS_SIGNED), TO_LDS("ushort", 2, 0), TO_LDS("sshort", 2, GS_SIGNED),
     TO_LDS("dword", 4, 0), {"global_load_lds_dwordx3", load_to_lds, 12, 0, OWN, 0},
     {"global_load_lds_dwordx4", load_to_lds, 16, 0, OWN, 0},
-    ATOMIC("swap", GS_ATOMIC_SWAP), ATOMIC("cmpswap", GS_ATOMIC_CMPSWAP), ATOMIC("add", GS_ATOMIC_ADD),
-    ATOMIC("sub", GS_ATOMIC_SUB), ATOMIC("smin", GS_ATOMIC_SMIN), ATOMIC("umin", GS_ATOMIC_UMIN),
-    ATOMIC("smax", GS_ATOMIC_SMAX), ATOMIC("umax", GS_ATOMIC_UMAX), ATOMIC("and", GS_ATOMIC_AND),
-    ATOMIC("or", GS_ATOMIC_OR), ATOMIC("xor", GS_ATOMIC_XOR), ATOMIC("inc", GS_ATOMIC_INC),
-    ATOMIC("dec", GS_ATOMIC_DEC),
-    ATOMIC_SIZED("add_f32", GS_ATOMIC_FADD, 4), ATOMIC_SIZED("add_f64", GS_ATOMIC_FADD, 8),
-    ATOMIC_SIZED("min_f64", GS_ATOMIC_FMIN, 8), ATOMIC_SIZED("max_f64", GS_ATOMIC_FMAX, 8),
-    ATOMIC_SIZED("pk_add_f16", GS_ATOMIC_PK_ADD_F16, 4), ATOMIC_SIZED("pk_add_bf16", GS_ATOMIC_PK_ADD_BF16, 4),
     {0},
 };

@@ -222,19 +222,28 @@ uint8_t *gs_lds_lane(gs_wave_t *wave, uint32_t address, uint32_t size, gs_lds_ac
 
 /* ---- loads from memory to LDS ----------------------------------------------------------------------------------- */
 
-static void mark(gs_wave_t *wave, const gs_direct_load_t *load, uint8_t state) {
-    uint32_t base = record_base(wave, GS_LDS_WRITE);
+static void set_states(gs_wave_t *wave, const gs_direct_load_t *load, uint8_t state) {
+    uint8_t *states = wave->workgroup->lds_written + load->address;
+    if (load->lanes == UINT64_MAX && load->size == load->spacing) {
+        memset(states, state, load->size * GS_LANES);
+        return;
+    }
     for (uint64_t rest = load->lanes; rest; rest &= rest - 1) {
-        int lane = __builtin_ctzll(rest);
-        uint32_t address = load->address + (uint32_t)lane * load->size;
-        memset(wave->workgroup->lds_written + address, state, load->size);
-        if (races_matter(wave)) record_access(wave, address, load->size, base, true, lane);
+        memset(states + (uint32_t)__builtin_ctzll(rest) * load->spacing, state, load->size);
     }
 }
 
 void gs_lds_announce(gs_wave_t *wave, const gs_direct_load_t *load) {
-    mark(wave, load, (uint8_t)(IN_FLIGHT + wave->index));
+    set_states(wave, load, (uint8_t)(IN_FLIGHT + wave->index));
 }
 
 /* It may land at any time up to the wait: the write counts in the barrier interval of the wait, too. */
-void gs_lds_land(gs_wave_t *wave, const gs_direct_load_t *load) { mark(wave, load, WRITTEN); }
+void gs_lds_land(gs_wave_t *wave, const gs_direct_load_t *load) {
+    set_states(wave, load, WRITTEN);
+    if (!races_matter(wave) || load->epoch == wave->workgroup->epoch) return;
+    for (uint64_t rest = load->lanes; rest; rest &= rest - 1) {
+        int lane = __builtin_ctzll(rest);
+        uint32_t address = load->address + (uint32_t)lane * load->spacing;
+        record_access(wave, address, load->size, record_base(wave, GS_LDS_WRITE), true, lane);
+    }
+}

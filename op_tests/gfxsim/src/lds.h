@@ -18,7 +18,7 @@ uint8_t *gs_lds_lane(gs_wave_t *wave, uint32_t address, uint32_t size, gs_lds_ac
 uint32_t gs_lds_undefined(const gs_wave_t *wave, uint32_t address, uint32_t size);
 void gs_lds_set_undefined(gs_wave_t *wave, uint32_t address, uint32_t size, uint32_t bits);
 
-/* A load from memory to LDS begins: its bytes are not to be touched; and ends. */
+/* A load from memory to LDS begins, after its gs_lds_access: its bytes are not to be touched by any wave; and ends. */
 void gs_lds_announce(gs_wave_t *wave, const gs_direct_load_t *load);
 void gs_lds_land(gs_wave_t *wave, const gs_direct_load_t *load);
 

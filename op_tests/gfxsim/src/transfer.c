@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "lds.h"
+
 /* ---- registers -------------------------------------------------------------------------------------------------- */
 
 void gs_load_lanes(gs_loaded_t *loaded, uint8_t *const from[GS_LANES], int size) {
@@ -15,15 +17,16 @@ void gs_load_lanes(gs_loaded_t *loaded, uint8_t *const from[GS_LANES], int size)
     for (int i = 0; i < size / 4; i++) GS_FOR_LANES memcpy(&loaded->words[i][lane], from[lane] + 4 * i, 4);
 }
 
+static uint32_t extend(const gs_insn_t *insn, uint32_t value) {
+    int up = 32 - 8 * insn->a;
+    return insn->b & GS_SIGNED ? (uint32_t)((int32_t)(value << up) >> up) : value;
+}
+
 /* Widens bytes and shorts and keeps the other half of the register. */
 static void adjust_small(const gs_wave_t *wave, const gs_insn_t *insn, gs_loaded_t *loaded) {
-    int reg = insn->dst[0].reg, up = 32 - 8 * insn->a;
+    int reg = insn->dst[0].reg;
     GS_FOR_LANES {
-        uint32_t value = loaded->words[0][lane], undefined = loaded->undefined[0][lane];
-        if (insn->b & GS_SIGNED) {
-            value = (uint32_t)((int32_t)(value << up) >> up);
-            undefined = (uint32_t)((int32_t)(undefined << up) >> up);
-        }
+        uint32_t value = extend(insn, loaded->words[0][lane]), undefined = extend(insn, loaded->undefined[0][lane]);
         uint32_t old = wave->v[reg][lane], old_undefined = gs_taint_bits(wave, reg, lane);
         if (insn->b & GS_D16) {
             value = (old & 0xffff0000) | (value & 0xffff);
@@ -53,6 +56,40 @@ void gs_finish_load(gs_wave_t *wave, const gs_insn_t *insn, gs_loaded_t *loaded,
     }
     gs_wait_issue(wave, stream, reg, count);
 }
+
+/* ---- loads from memory to LDS ----------------------------------------------------------------------------------- */
+
+/* M0 and the instruction's offset (CDNA3 and CDNA4 ISA, 9.1.9 and 10.3); the lanes follow. A buffer's M0 has 16 bits on
+ * gfx942 and else 18. */
+static uint32_t direct_address(gs_wave_t *wave, const gs_insn_t *insn) {
+    bool narrow = insn->format == GS_MUBUF && wave->program->arch == GS_GFX942;
+    gs_require_scalar(wave, GS_M0, 1, "M0, the LDS address,");
+    return (wave->s[GS_M0] & (narrow ? 0xffff : 0x3ffff)) + (uint32_t)insn->offset;
+}
+
+void gs_finish_direct_load(gs_wave_t *wave, const gs_insn_t *insn, gs_loaded_t *loaded) {
+    uint32_t size = insn->a < 4 ? 4 : (uint32_t)insn->a; /* bytes and shorts become dwords */
+    gs_direct_load_t load = {
+        .address = direct_address(wave, insn),
+        .size = size,
+        .spacing = size == 12 ? 16 : size, /* the fourth dword of dwordx3 stays as it was */
+        .lanes = wave->lanes,
+        .pc = wave->insn_pc,
+    };
+    uint32_t address[GS_LANES];
+    GS_FOR_LANES address[lane] = load.address + (uint32_t)lane * load.spacing;
+    gs_lds_access(wave, address, wave->lanes, size, 4, GS_LDS_WRITE);
+    for (uint64_t rest = wave->lanes; rest; rest &= rest - 1) {
+        int lane = __builtin_ctzll(rest);
+        if (insn->a < 4) loaded->words[0][lane] = extend(insn, loaded->words[0][lane]);
+        for (uint32_t i = 0; i < size / 4; i++)
+            memcpy(wave->workgroup->lds + address[lane] + 4 * i, &loaded->words[i][lane], 4);
+    }
+    gs_counters(wave)->lds_write_bytes += (uint64_t)__builtin_popcountll(wave->lanes) * size;
+    gs_wait_issue_direct(wave, load);
+}
+
+/* ---- stores ----------------------------------------------------------------------------------------------------- */
 
 void gs_store_lanes(const gs_wave_t *wave, const gs_insn_t *insn, int reg, uint8_t *const to[GS_LANES],
                     uint64_t lanes) {
@@ -136,6 +173,17 @@ uint64_t gs_atomic_apply(uint8_t *target, gs_atomic_t operation, int size, uint6
     return old;
 }
 
+void gs_finish_atomic(gs_wave_t *wave, const gs_insn_t *insn, gs_loaded_t *old, int size, gs_stream_id_t stream) {
+    if (!insn->dst_count) {
+        gs_wait_issue(wave, stream, 0, 0);
+        return;
+    }
+    gs_insn_t plain = *insn;
+    plain.a = size;
+    plain.b = 0;
+    gs_finish_load(wave, &plain, old, stream);
+}
+
 /* ---- memory ----------------------------------------------------------------------------------------------------- */
 
 static _Noreturn void report_bounds(gs_wave_t *wave, uintptr_t address, uint32_t size, bool write,
@@ -184,21 +232,4 @@ void gs_memory_access_lanes(gs_wave_t *wave, uint8_t *places[GS_LANES], uint64_t
         int lane = __builtin_ctzll(lanes);
         gs_memory_access(wave, (uintptr_t)places[lane], size, write, lane);
     }
-}
-
-uint32_t gs_direct_address(gs_wave_t *wave, const gs_insn_t *insn) {
-    gs_require_scalar(wave, GS_M0, 1, "M0, the LDS address,");
-    return (wave->s[GS_M0] & 0x3ffff) + (uint32_t)insn->offset;
-}
-
-void gs_direct_store(const gs_insn_t *insn, const uint8_t *from, uint8_t *to) {
-    if (insn->a >= 4) {
-        memcpy(to, from, (size_t)insn->a);
-        return;
-    }
-    uint32_t value = 0;
-    int up = 32 - 8 * insn->a;
-    memcpy(&value, from, (size_t)insn->a);
-    value = insn->b & GS_SIGNED ? (uint32_t)((int32_t)(value << up) >> up) : value;
-    memcpy(to, &value, sizeof value);
 }

@@ -71,12 +71,9 @@ void gs_wait_issue(gs_wave_t *wave, gs_stream_id_t stream, int reg, int count) {
     wave->any_pending |= count > 0;
 }
 
-void gs_wait_issue_direct(gs_wave_t *wave, uint32_t address, uint32_t size, uint64_t lanes) {
-    gs_direct_load_t load = {0, address, size, lanes, wave->insn_pc};
-    if (!wave->program->check_waits) {
-        gs_lds_land(wave, &load);
-        return;
-    }
+void gs_wait_issue_direct(gs_wave_t *wave, gs_direct_load_t load) {
+    if (!wave->program->check_waits) return; /* it has landed */
+    load.epoch = wave->workgroup->epoch;
     load.sequence = next_sequence(wave, GS_STREAM_VMEM); /* at most VMCNT_MAX remain, so the list has room */
     wave->direct_loads[wave->direct_load_count++] = load;
     gs_lds_announce(wave, &load);
@@ -85,7 +82,8 @@ void gs_wait_issue_direct(gs_wave_t *wave, uint32_t address, uint32_t size, uint
 uintptr_t gs_wait_direct_pc(const gs_wave_t *wave, uint32_t address) {
     for (int i = 0; i < wave->direct_load_count; i++) {
         const gs_direct_load_t *load = &wave->direct_loads[i];
-        if (address - load->address < load->size * GS_LANES) return load->pc;
+        uint32_t offset = address - load->address, lane = offset / load->spacing;
+        if (lane < GS_LANES && load->lanes >> lane & 1 && offset % load->spacing < load->size) return load->pc;
     }
     return wave->program->code_low;
 }

@@ -12,8 +12,8 @@ void gs_wait_check(gs_wave_t *wave, const gs_insn_t *insn);
  * GS_VREGS + its number; none: a store). */
 void gs_wait_issue(gs_wave_t *wave, gs_stream_id_t stream, int reg, int count);
 
-/* It loads memory to LDS: `size` bytes for each of `lanes`, lane after lane from `address` on. */
-void gs_wait_issue_direct(gs_wave_t *wave, uint32_t address, uint32_t size, uint64_t lanes);
+/* It loads memory to LDS; sequence and epoch are filled in. */
+void gs_wait_issue_direct(gs_wave_t *wave, gs_direct_load_t load);
 
 /* s_waitcnt: at most so many operations are under way from here on. */
 void gs_wait_for(gs_wave_t *wave, int vmcnt, int lgkmcnt);

@@ -23,9 +23,10 @@ typedef struct gs_pending_t {
     uintptr_t pc; /* of the load */
 } gs_pending_t;
 
-/* A load from memory to LDS that no wait has covered yet: `size` bytes per lane from `address` on, lane after lane. */
+/* A load from memory to LDS that no wait has covered yet: `size` bytes at address + lane * spacing for each of `lanes`. */
 typedef struct gs_direct_load_t {
-    uint32_t sequence, address, size;
+    uint32_t sequence, address, size, spacing;
+    uint32_t epoch; /* the barrier interval in which it was issued */
     uint64_t lanes;
     uintptr_t pc;
 } gs_direct_load_t;
