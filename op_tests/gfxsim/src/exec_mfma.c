@@ -5,12 +5,17 @@
  * group is a block. A result register holds of every group one row; the columns are the lanes.
  * Products are summed in fp32 in the order of k with fused multiply-adds; the hardware's inner order is not known. */
 #include <math.h>
+#include <stdlib.h>
+
+#if defined(__AVX2__) && defined(__FMA__)
+#include <immintrin.h>
+#endif
 
 #include "valu.h"
 
 typedef enum element_t { BF16, F16, F32, XF32, FP8, BF8, I8, BY_FORMAT } element_t;
 
-enum { MAX_ELEMENTS = 64 * 64 }; /* of A or B: 32 lanes x 128, 64 lanes x 32 */
+enum { MAX_DEPTH_PER_LANE = 32, MAX_REGISTERS = 32 };
 enum { FORMAT_FP8, FORMAT_BF8, FORMAT_FP6, FORMAT_BF6, FORMAT_FP4 }; /* cbsz and blgp of f8f6f4 */
 
 /* What insn->a packs; insn->b is K. */
@@ -32,13 +37,7 @@ static shape_t shape_of(const gs_insn_t *insn) {
     return shape;
 }
 
-/* ---- inputs: matrix[block][k][row or column] -------------------------------------------------------------------- */
-
-/* Where element j of the lanes of `group` goes. */
-static int input_position(const shape_t *shape, int group, int j) {
-    int block = shape->blocks > 1 ? group : 0, k = shape->blocks > 1 ? j : group * shape->depth_per_lane + j;
-    return (block * shape->depth + k) * shape->rows;
-}
+/* ---- inputs: element j of a lane is values[j][lane] --------------------------------------------------------------- */
 
 static gs_small_kind_t small_kind(const gs_wave_t *wave, element_t type, int format) {
     static const gs_small_kind_t KINDS[8] = {GS_E4M3FN, GS_E5M2, GS_E2M3, GS_E3M2, GS_E2M1, GS_E2M1, GS_E2M1, GS_E2M1};
@@ -51,65 +50,76 @@ static float round_to_xf32(float value) /* 10 bits of mantissa */
     return value != value || isinf(value) ? value : gs_f32((bits + 0xfff + (bits >> 13 & 1)) & ~0x1fffu);
 }
 
-/* The lanes' element j of a register row, spread into the matrix. */
-#define SPREAD(expression)                                                                                             \
-    for (int group = 0; group < shape->groups; group++) {                                                              \
-        float *restrict to = matrix + input_position(shape, group, j);                                                 \
-        const uint32_t *restrict from = source + group * shape->rows;                                                  \
-        for (int i = 0; i < shape->rows; i++) {                                                                        \
-            uint32_t x = from[i];                                                                                      \
-            to[i] = expression;                                                                                        \
-        }                                                                                                              \
+#define CONVERT(expression)                                                                                            \
+    GS_FOR_LANES {                                                                                                     \
+        uint32_t x = source[lane];                                                                                     \
+        to[lane] = expression;                                                                                         \
     }
 
-static void load_codes(const gs_wave_t *wave, const shape_t *shape, int reg, gs_small_kind_t kind, float *matrix) {
+static void load_codes(const gs_wave_t *wave, const shape_t *shape, int reg, gs_small_kind_t kind,
+                       float (*values)[GS_LANES]) {
     int bits = kind <= GS_E5M2FNUZ ? 8 : kind <= GS_E3M2 ? 6 : 4;
     uint32_t mask = (1u << bits) - 1, source[GS_LANES];
-    const float *values = gs_small_values(kind);
+    const float *table = gs_small_values(kind);
     for (int j = 0; j < shape->depth_per_lane; j++) {
         int bit = j * bits, word = bit / 32, shift = bit % 32;
         bool crosses = shift + bits > 32;
         const uint32_t *low = wave->v[reg + word], *high = wave->v[reg + word + crosses];
-        GS_FOR_LANES source[lane] = (uint32_t)((low[lane] | (uint64_t)high[lane] << 32) >> shift) & mask;
-        SPREAD(values[x])
+        float *restrict to = values[j];
+        if (crosses)
+            GS_FOR_LANES source[lane] = (uint32_t)((low[lane] | (uint64_t)high[lane] << 32) >> shift) & mask;
+        else
+            GS_FOR_LANES source[lane] = low[lane] >> shift & mask;
+        if (kind == GS_E4M3FN)
+            CONVERT(gs_e4m3fn_value(x))
+        else if (kind == GS_E4M3FNUZ)
+            CONVERT(gs_e4m3fnuz_value(x))
+        else
+            CONVERT(table[x])
     }
 }
 
-static void load_input(const gs_wave_t *wave, const gs_insn_t *insn, const shape_t *shape, int k, float *matrix) {
+static void load_input(const gs_wave_t *wave, const gs_insn_t *insn, const shape_t *shape, int k,
+                       float (*values)[GS_LANES]) {
     element_t type = shape->type[k];
     int reg = insn->src[k].reg, format = k ? insn->blgp : insn->cbsz;
     if (type >= FP8) {
-        load_codes(wave, shape, reg, small_kind(wave, type, format), matrix);
+        load_codes(wave, shape, reg, small_kind(wave, type, format), values);
         return;
     }
     int per_register = type <= F16 ? 2 : 1;
     for (int j = 0; j < shape->depth_per_lane; j++) {
         const uint32_t *source = wave->v[reg + j / per_register];
+        float *restrict to = values[j];
         int shift = j % per_register ? 16 : 0;
         if (type == BF16)
-            SPREAD(gs_f32(x >> shift << 16))
+            CONVERT(gs_f32(x >> shift << 16))
         else if (type == F16)
-            SPREAD(gs_f16_value(x >> shift & 0xffff))
+            CONVERT(gs_f16_value(x >> shift & 0xffff))
         else if (type == F32)
-            SPREAD(gs_f32(x))
+            CONVERT(gs_f32(x))
         else
-            SPREAD(round_to_xf32(gs_f32(x)))
+            CONVERT(round_to_xf32(gs_f32(x)))
     }
 }
 
 /* v_mfma_scale: a lane's elements are multiplied with 2^(byte - 127) of its scale register. */
-static void scale_input(gs_wave_t *wave, const gs_insn_t *insn, const shape_t *shape, int k, float *matrix) {
+static void scale_input(gs_wave_t *wave, const gs_insn_t *insn, const shape_t *shape, int k,
+                        float (*values)[GS_LANES]) {
     uint32_t buffer[GS_LANES];
-    gs_insn_t plain = *insn; /* op_sel names a byte, not a half */
-    plain.abs = plain.neg = 0;
-    const uint32_t *scales = gs_read32(wave, &plain, 3 + k, buffer);
+    const gs_operand_t *operand = &insn->src[3 + k];
+    const uint32_t *scales = buffer;
+    if (operand->kind == GS_VREG) {
+        scales = wave->v[operand->reg];
+    } else {
+        uint32_t value = gs_read_scalar32(wave, operand);
+        GS_FOR_LANES buffer[lane] = value;
+    }
     int byte = (insn->op_sel >> k & 1) | (insn->op_sel_hi >> k & 1) << 1;
     GS_FOR_LANES {
         uint32_t code = scales[lane] >> 8 * byte & 0xff;
         float scale = code == 0xff ? NAN : ldexpf(1, (int)code - 127);
-        for (int j = 0; j < shape->depth_per_lane; j++) {
-            matrix[input_position(shape, lane / shape->rows, j) + lane % shape->rows] *= scale;
-        }
+        for (int j = 0; j < shape->depth_per_lane; j++) values[j][lane] *= scale;
     }
 }
 
@@ -120,68 +130,112 @@ static int block_of_a(const gs_insn_t *insn, const shape_t *shape, int block) {
     return (block & ~(share - 1)) + (insn->abid & (share - 1));
 }
 
-/* ---- results: accumulator[block][row][column] ------------------------------------------------------------------- */
+/* ---- results: four registers hold four rows that follow each other, a group of lanes the columns ----------------- */
 
-static int result_position(const shape_t *shape, int reg, int group) {
+/* Block and first row of the four registers from `reg` on in a group. */
+typedef struct place_t {
     int block, row;
-    if (shape->rows == 32) {
-        block = reg / 16;
-        row = 8 * (reg % 16 / 4) + 4 * group + reg % 4;
-    } else if (shape->rows == 16) {
-        block = reg / 4;
-        row = 4 * group + reg % 4;
-    } else {
-        block = group;
-        row = reg;
-    }
-    return (block * shape->rows + row) * shape->rows;
+} place_t;
+
+static place_t place_of(const shape_t *shape, int reg, int group) {
+    if (shape->rows == 32) return (place_t){reg / 16, 8 * (reg % 16 / 4) + 4 * group};
+    if (shape->rows == 16) return (place_t){reg / 4, 4 * group};
+    return (place_t){group, 0};
 }
 
-static void load_accumulator(gs_wave_t *wave, const gs_insn_t *insn, const shape_t *shape, uint32_t *accumulator) {
+/* C's registers; a copy if they are a constant, or if D covers them without being the same. */
+static const uint32_t (*accumulator(gs_wave_t *wave, const gs_insn_t *insn, const shape_t *shape,
+                                    uint32_t (*copy)[GS_LANES]))[GS_LANES] {
     const gs_operand_t *c = &insn->src[2];
-    uint32_t constant[GS_LANES];
-    if (c->kind != GS_VREG) {
-        uint32_t value = gs_read_scalar32(wave, c);
-        GS_FOR_LANES constant[lane] = value;
+    if (c->kind == GS_VREG) {
+        int distance = insn->dst[0].reg - c->reg;
+        if (distance == 0 || abs(distance) >= shape->registers) return &wave->v[c->reg];
+        memcpy(copy, wave->v[c->reg], (size_t)shape->registers * sizeof *copy);
+        return copy;
     }
-    for (int r = 0; r < shape->registers; r++) {
-        const uint32_t *from = c->kind == GS_VREG ? wave->v[c->reg + r] : constant;
-        for (int group = 0; group < shape->groups; group++)
-            memcpy(accumulator + result_position(shape, r, group), from + group * shape->rows,
-                   (size_t)shape->rows * sizeof *from);
-    }
+    uint32_t value = gs_read_scalar32(wave, c);
+    for (int r = 0; r < shape->registers; r++) GS_FOR_LANES copy[r][lane] = value;
+    return copy;
 }
 
-static void store_accumulator(gs_wave_t *wave, const gs_insn_t *insn, const shape_t *shape,
-                              const uint32_t *accumulator) {
-    for (int r = 0; r < shape->registers; r++)
-        for (int group = 0; group < shape->groups; group++)
-            memcpy(wave->v[insn->dst[0].reg + r] + group * shape->rows,
-                   accumulator + result_position(shape, r, group), (size_t)shape->rows * sizeof *accumulator);
+/* ---- products --------------------------------------------------------------------------------------------------- */
+
+typedef float vec8_t __attribute__((vector_size(32)));
+typedef float vec8_anywhere_t __attribute__((vector_size(32), aligned(4), may_alias));
+
+static inline void fused_multiply_add(vec8_t *sum, const vec8_t *a, const vec8_t *b) {
+#if defined(__AVX2__) && defined(__FMA__)
+    *sum = (vec8_t)_mm256_fmadd_ps((__m256)*a, (__m256)*b, (__m256)*sum);
+#else
+    for (int i = 0; i < 8; i++) (*sum)[i] = __builtin_fmaf((*a)[i], (*b)[i], (*sum)[i]);
+#endif
 }
 
-/* Four rows at a time, so that the chains of additions overlap. `rows` is a constant where this is inlined. */
-static inline __attribute__((always_inline)) void multiply(const float *restrict a, const float *restrict b,
-                                                           float *restrict accumulator, const int rows, int depth) {
-    for (int row = 0; row < rows; row += 4) {
-        float sums[4][32];
-        for (int i = 0; i < 4; i++)
-            for (int column = 0; column < rows; column++) sums[i][column] = accumulator[(row + i) * rows + column];
-        for (int k = 0; k < depth; k++)
+/* Four rows of the result; `a` begins with the first of them, `b` with the first column. Groups are `rows` lanes apart,
+ * the depth of a lane is next in each. */
+typedef struct product_t {
+    const float *a, *b;
+    int groups, rows, depth;
+} product_t;
+
+/* 16 columns, from `lane` on: what it works on stays in registers of the host. */
+static void add_16_columns(const product_t *product, const uint32_t (*c)[GS_LANES], uint32_t (*d)[GS_LANES], int lane) {
+    vec8_t low[4], high[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        low[i] = *(const vec8_anywhere_t *)(c[i] + lane);
+        high[i] = *(const vec8_anywhere_t *)(c[i] + lane + 8);
+    }
+    for (int group = 0; group < product->groups; group++) {
+        const float *a = product->a + group * product->rows, *b = product->b + group * product->rows;
+        for (int j = 0; j < product->depth; j++, a += GS_LANES, b += GS_LANES) {
+            vec8_t b_low = *(const vec8_anywhere_t *)b, b_high = *(const vec8_anywhere_t *)(b + 8);
+#pragma GCC unroll 4
             for (int i = 0; i < 4; i++) {
-                float factor = a[k * rows + row + i];
-                for (int column = 0; column < rows; column++) {
-                    sums[i][column] = __builtin_fmaf(factor, b[k * rows + column], sums[i][column]);
-                }
+                float x = a[i];
+                vec8_t factor = {x, x, x, x, x, x, x, x};
+                fused_multiply_add(&low[i], &factor, &b_low);
+                fused_multiply_add(&high[i], &factor, &b_high);
             }
-        for (int i = 0; i < 4; i++)
-            for (int column = 0; column < rows; column++) accumulator[(row + i) * rows + column] = sums[i][column];
+        }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        *(vec8_anywhere_t *)(d[i] + lane) = low[i];
+        *(vec8_anywhere_t *)(d[i] + lane + 8) = high[i];
     }
 }
 
-static void multiply_32(const float *a, const float *b, float *sums, int depth) { multiply(a, b, sums, 32, depth); }
-static void multiply_16(const float *a, const float *b, float *sums, int depth) { multiply(a, b, sums, 16, depth); }
-static void multiply_4(const float *a, const float *b, float *sums, int depth) { multiply(a, b, sums, 4, depth); }
+static void add_4_columns(const product_t *product, const uint32_t (*c)[GS_LANES], uint32_t (*d)[GS_LANES], int lane) {
+    for (int i = 0; i < 4; i++) {
+        float sums[4];
+        memcpy(sums, c[i] + lane, sizeof sums);
+        for (int j = 0; j < product->depth; j++)
+            for (int column = 0; column < 4; column++) {
+                float x = product->a[j * GS_LANES + i];
+                sums[column] = __builtin_fmaf(x, product->b[j * GS_LANES + column], sums[column]);
+            }
+        memcpy(d[i] + lane, sums, sizeof sums);
+    }
+}
+
+/* D = A * B + C. */
+static void multiply(const gs_insn_t *insn, const shape_t *shape, const float (*a)[GS_LANES],
+                     const float (*b)[GS_LANES], const uint32_t (*c)[GS_LANES], uint32_t (*d)[GS_LANES]) {
+    bool one_block = shape->blocks == 1;
+    product_t product = {.groups = one_block ? shape->groups : 1, .rows = shape->rows, .depth = shape->depth_per_lane};
+    for (int reg = 0; reg < shape->registers; reg += 4)
+        for (int group = 0; group < shape->groups; group++) {
+            place_t place = place_of(shape, reg, group);
+            int lane = group * shape->rows;
+            product.a = a[0] + (one_block ? 0 : block_of_a(insn, shape, place.block) * shape->rows) + place.row;
+            product.b = b[0] + (one_block ? 0 : place.block * shape->rows);
+            if (shape->rows == 4) add_4_columns(&product, c + reg, d + reg, lane);
+            for (int column = 0; shape->rows > 4 && column < shape->rows; column += 16, product.b += 16) {
+                add_16_columns(&product, c + reg, d + reg, lane + column);
+            }
+        }
+}
 
 /* ---- undefined data --------------------------------------------------------------------------------------------- */
 
@@ -211,8 +265,8 @@ static void spread_taint(gs_wave_t *wave, const gs_insn_t *insn, const shape_t *
     for (int r = 0; r < shape->registers; r++) {
         uint64_t undefined = of_c[r];
         for (int lane = 0; lane < GS_LANES; lane++) {
-            int position = result_position(shape, r, lane / shape->rows) / shape->rows;
-            int block = position / shape->rows, row = position % shape->rows;
+            place_t place = place_of(shape, r & ~3, lane / shape->rows);
+            int block = place.block, row = place.row + r % 4;
             bool bad = (rows[block_of_a(insn, shape, block)] >> row & 1) || (columns[block] >> lane % shape->rows & 1);
             undefined |= (uint64_t)bad << lane;
         }
@@ -244,7 +298,8 @@ static void reject_lane_swizzle(gs_wave_t *wave, const gs_insn_t *insn, const sh
 
 static void mfma_float(gs_wave_t *wave, const gs_insn_t *insn) {
     shape_t shape = shape_of(insn);
-    _Alignas(64) float a[MAX_ELEMENTS], b[MAX_ELEMENTS], sums[32 * 32 * 2];
+    _Alignas(64) float a[MAX_DEPTH_PER_LANE][GS_LANES], b[MAX_DEPTH_PER_LANE][GS_LANES];
+    uint32_t copy[MAX_REGISTERS][GS_LANES];
     if (shape.type[0] != BY_FORMAT) reject_lane_swizzle(wave, insn, &shape);
     update_taint(wave, insn, &shape);
     load_input(wave, insn, &shape, 0, a);
@@ -253,54 +308,41 @@ static void mfma_float(gs_wave_t *wave, const gs_insn_t *insn) {
         scale_input(wave, insn, &shape, 0, a);
         scale_input(wave, insn, &shape, 1, b);
     }
-    uint32_t bits[32 * 32 * 2];
-    int size = shape.rows * shape.rows;
-    load_accumulator(wave, insn, &shape, bits);
-    memcpy(sums, bits, (size_t)(size * shape.blocks) * sizeof *bits);
-    for (int block = 0; block < shape.blocks; block++) {
-        const float *block_a = a + block_of_a(insn, &shape, block) * shape.depth * shape.rows;
-        const float *block_b = b + block * shape.depth * shape.rows;
-        float *block_sums = sums + block * size;
-        if (shape.rows == 32)
-            multiply_32(block_a, block_b, block_sums, shape.depth);
-        else if (shape.rows == 16)
-            multiply_16(block_a, block_b, block_sums, shape.depth);
-        else
-            multiply_4(block_a, block_b, block_sums, shape.depth);
-    }
-    memcpy(bits, sums, (size_t)(size * shape.blocks) * sizeof *bits);
-    store_accumulator(wave, insn, &shape, bits);
+    multiply(insn, &shape, a, b, accumulator(wave, insn, &shape, copy), &wave->v[insn->dst[0].reg]);
 }
 
-static void load_bytes(const gs_wave_t *wave, const gs_insn_t *insn, const shape_t *shape, int k, int32_t *matrix) {
+static void load_bytes(const gs_wave_t *wave, const gs_insn_t *insn, const shape_t *shape, int k,
+                       int32_t (*values)[GS_LANES]) {
     for (int j = 0; j < shape->depth_per_lane; j++) {
         const uint32_t *source = wave->v[insn->src[k].reg + j / 4];
-        GS_FOR_LANES matrix[input_position(shape, lane / shape->rows, j) + lane % shape->rows] =
-            (int8_t)(source[lane] >> 8 * (j % 4));
+        GS_FOR_LANES values[j][lane] = (int8_t)(source[lane] >> 8 * (j % 4));
     }
 }
 
 static void mfma_i8(gs_wave_t *wave, const gs_insn_t *insn) {
     shape_t shape = shape_of(insn);
-    int32_t a[MAX_ELEMENTS], b[MAX_ELEMENTS];
-    uint32_t sums[32 * 32 * 2];
+    int32_t a[MAX_DEPTH_PER_LANE][GS_LANES], b[MAX_DEPTH_PER_LANE][GS_LANES];
+    uint32_t copy[MAX_REGISTERS][GS_LANES];
     reject_lane_swizzle(wave, insn, &shape);
     update_taint(wave, insn, &shape);
     load_bytes(wave, insn, &shape, 0, a);
     load_bytes(wave, insn, &shape, 1, b);
-    load_accumulator(wave, insn, &shape, sums);
-    for (int block = 0; block < shape.blocks; block++) {
-        const int32_t *block_a = a + block_of_a(insn, &shape, block) * shape.depth * shape.rows;
-        const int32_t *block_b = b + block * shape.depth * shape.rows;
-        for (int row = 0; row < shape.rows; row++) {
-            uint32_t *restrict line = sums + (block * shape.rows + row) * shape.rows;
-            for (int k = 0; k < shape.depth; k++)
-                for (int column = 0; column < shape.rows; column++) {
-                    line[column] += (uint32_t)(block_a[k * shape.rows + row] * block_b[k * shape.rows + column]);
+    const uint32_t(*c)[GS_LANES] = accumulator(wave, insn, &shape, copy);
+    for (int reg = 0; reg < shape.registers; reg++)
+        GS_FOR_LANES {
+            int group = lane / shape.rows, column = lane % shape.rows;
+            place_t place = place_of(&shape, reg & ~3, group);
+            int row = place.row + reg % 4;
+            int first = shape.blocks == 1 ? 0 : block_of_a(insn, &shape, place.block);
+            int first_b = shape.blocks == 1 ? 0 : place.block;
+            uint32_t sum = c[reg][lane];
+            for (int g = 0; g < (shape.blocks == 1 ? shape.groups : 1); g++)
+                for (int j = 0; j < shape.depth_per_lane; j++) {
+                    int32_t x = a[j][(first + g) * shape.rows + row], y = b[j][(first_b + g) * shape.rows + column];
+                    sum += (uint32_t)(x * y);
                 }
+            wave->v[insn->dst[0].reg + reg][lane] = sum;
         }
-    }
-    store_accumulator(wave, insn, &shape, sums);
 }
 
 /* ---- fp64: one element of A and B per lane; blgp negates a, b, c ------------------------------------------------ */

@@ -3,6 +3,7 @@
 
 #include "exec.h"
 #include "memory.h"
+#include "races.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -57,10 +58,10 @@ EXPORT int gfxsim_exec_run(int arch, const uint32_t *words, int count, gfxsim_ex
     memcpy(code, words, (size_t)count * sizeof *words);
     code[count] = END;
     gs_insn_t *insns = calloc(MAX_WORDS + 1, sizeof *insns);
-    uint32_t dwords = state->lds_bytes / 4 + 1, *shadow = calloc(2 * dwords, sizeof *shadow);
+    gs_races_t races = {0};
     uint8_t *scratch = calloc(GS_LANES, state->scratch_bytes + 1);
     gs_wave_t *wave = gs_wave_new();
-    int result = insns && shadow && scratch && wave ? 0 : -1;
+    int result = insns && scratch && wave && gs_races_reserve(&races, state->lds_bytes) ? 0 : -1;
     if (result == 0) {
         decode((gs_arch_t)arch, code, count + 1, insns);
         gs_program_t program = {
@@ -70,8 +71,8 @@ EXPORT int gfxsim_exec_run(int arch, const uint32_t *words, int count, gfxsim_ex
             .check_races = state->checks & CHECK_RACES, .check_uninitialized = state->checks & CHECK_UNINITIALIZED,
         };
         gs_workgroup_t workgroup = {
-            .lds = state->lds, .lds_written = state->lds_defined, .lds_bytes = state->lds_bytes, .epoch = 1,
-            .lds_writer = shadow, .lds_reader = shadow + dwords, .wave_count = (int)state->wave_count,
+            .lds = state->lds, .lds_written = state->lds_defined, .lds_bytes = state->lds_bytes,
+            .races = &races, .wave_count = (int)state->wave_count,
         };
         for (int index = 0; index < (int)state->wave_count; index++) {
             gs_wave_start(wave, &program, &workgroup, index, (uintptr_t)code, UINT64_MAX, scratch);
@@ -85,7 +86,7 @@ EXPORT int gfxsim_exec_run(int arch, const uint32_t *words, int count, gfxsim_ex
     }
     gs_wave_free(wave);
     free(scratch);
-    free(shadow);
+    gs_races_free(&races);
     free(insns);
     return result;
 }

@@ -33,6 +33,21 @@ static inline uint32_t gs_bf16_bits(float value) {
     return (u & 0x7fffffff) > 0x7f800000 ? nan : rounded;
 }
 
+/* The 8-bit floats of the matrix core; gs_small_values has the same numbers, and those of every other kind. */
+static inline float gs_e4m3fn_value(uint32_t code) {
+    uint32_t magnitude = code & 0x7f, normal = (magnitude << 20) + (120u << 23);
+    uint32_t denormal = gs_u32((float)(int32_t)magnitude * 0x1p-9f);
+    uint32_t bits = (magnitude < 8 ? denormal : normal) | (code & 0x80) << 24;
+    return gs_f32(magnitude == 0x7f ? 0x7fc00000 : bits);
+}
+
+static inline float gs_e4m3fnuz_value(uint32_t code) {
+    uint32_t magnitude = code & 0x7f, normal = (magnitude << 20) + (119u << 23);
+    uint32_t denormal = gs_u32((float)(int32_t)magnitude * 0x1p-10f);
+    uint32_t bits = (magnitude < 8 ? denormal : normal) | (code & 0x80) << 24;
+    return gs_f32(code == 0x80 ? 0x7fc00000 : bits);
+}
+
 /* Rounds once from double, for results that are exact or faithfully odd-rounded in double. */
 uint32_t gs_f16_bits_of_double(double value);
 

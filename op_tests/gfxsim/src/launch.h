@@ -4,6 +4,7 @@
 #define GFXSIM_LAUNCH_H
 
 #include "code_object.h"
+#include "races.h"
 
 enum { GS_MAX_WAVES = 16, GS_MAX_USER_SGPRS = 32, GS_REPORT_TEXT = 2048 };
 
@@ -56,6 +57,7 @@ typedef struct gs_dispatch_t {
 /* One host thread's waves and LDS, kept from launch to launch. */
 typedef struct gs_crew_t {
     gs_workgroup_t workgroup;
+    gs_races_t races;
     gs_wave_t *waves[GS_MAX_WAVES];
     uint8_t *scratch[GS_MAX_WAVES];
     uint32_t scratch_bytes, lds_capacity;

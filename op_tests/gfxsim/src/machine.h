@@ -66,9 +66,8 @@ typedef struct gs_workgroup_t {
     uint8_t *lds;         /* [lds_bytes] */
     uint8_t *lds_written; /* [lds_bytes]: 0 where nothing was stored yet; more in lds.c */
     uint32_t lds_bytes;
-    uint32_t epoch;       /* counts barrier intervals; the scheduler raises it when a barrier opens */
-    uint32_t *lds_writer; /* [lds_bytes / 4]: the last store to each dword, for races; zero at the start, see lds.c */
-    uint32_t *lds_reader; /* likewise the last load */
+    uint32_t lds_touched; /* nothing was stored from here on */
+    struct gs_races_t *races;
     uint32_t id[3];
     int wave_count;
     gs_counters_t counters;

@@ -40,22 +40,25 @@ static uint64_t common_divisor(uint64_t a, uint64_t b) {
 
 /* ---- the crew --------------------------------------------------------------------------------------------------- */
 
+/* Poisons what the last workgroup left. */
+static void clear_lds(gs_workgroup_t *group, uint32_t bytes) {
+    memset(group->lds, POISON, bytes);
+    memset(group->lds_written, 0, bytes);
+    group->lds_touched = 0;
+}
+
 static bool reserve_lds(gs_crew_t *crew, uint32_t bytes) {
     gs_workgroup_t *group = &crew->workgroup;
-    uint32_t words = (bytes + 3) / 4;
+    if (!gs_races_reserve(&crew->races, bytes)) return false;
     if (bytes <= crew->lds_capacity && group->lds) return true;
     free(group->lds);
     free(group->lds_written);
-    free(group->lds_writer);
-    free(group->lds_reader);
-    crew->lds_capacity = bytes;
     group->lds = malloc(bytes + 1);
     group->lds_written = malloc(bytes + 1);
-    group->lds_writer = malloc((words + 1) * sizeof(uint32_t));
-    group->lds_reader = malloc((words + 1) * sizeof(uint32_t));
-    if (group->lds && group->lds_written && group->lds_writer && group->lds_reader) return true;
-    crew->lds_capacity = 0;
-    return false;
+    crew->lds_capacity = group->lds && group->lds_written ? bytes : 0;
+    if (crew->lds_capacity != bytes) return false;
+    clear_lds(group, bytes);
+    return true;
 }
 
 bool gs_crew_reserve(gs_crew_t *crew, const gs_dispatch_t *dispatch) {
@@ -88,17 +91,14 @@ static uint64_t workgroup_of_turn(const gs_dispatch_t *dispatch, uint64_t turn) 
 static void begin_workgroup(const gs_dispatch_t *dispatch, gs_crew_t *crew, uint64_t index) {
     const uint32_t *grid = dispatch->launch->grid;
     gs_workgroup_t *group = &crew->workgroup;
-    uint32_t words = (dispatch->lds_bytes + 3) / 4;
     group->lds_bytes = dispatch->lds_bytes;
     group->wave_count = dispatch->wave_count;
-    group->epoch = 1;
+    group->races = &crew->races;
     group->id[0] = (uint32_t)(index % grid[0]);
     group->id[1] = (uint32_t)(index / grid[0] % grid[1]);
     group->id[2] = (uint32_t)(index / grid[0] / grid[1]);
-    memset(group->lds, POISON, group->lds_bytes);
-    memset(group->lds_written, 0, group->lds_bytes);
-    memset(group->lds_writer, 0, words * sizeof(uint32_t));
-    memset(group->lds_reader, 0, words * sizeof(uint32_t));
+    gs_races_next_interval(&crew->races);
+    clear_lds(group, group->lds_touched);
     for (int i = 0; i < dispatch->wave_count; i++) {
         memset(crew->scratch[i], POISON, (size_t)dispatch->program.scratch_bytes * GS_LANES);
         gs_dispatch_start_wave(dispatch, crew, i);
@@ -176,7 +176,7 @@ static bool open_barrier(run_t *run) {
         }
         run->standing[i] = RUNNING;
     }
-    group->epoch++;
+    gs_races_next_interval(group->races);
     return true;
 }
 

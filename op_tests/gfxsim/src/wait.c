@@ -1,6 +1,6 @@
 #include "wait.h"
 
-#include "lds.h"
+#include "races.h"
 #include "taint.h"
 
 enum { VMCNT_MAX = 63, LGKMCNT_MAX = 15 }; /* the hardware does not issue beyond these */
@@ -73,7 +73,7 @@ void gs_wait_issue(gs_wave_t *wave, gs_stream_id_t stream, int reg, int count) {
 
 void gs_wait_issue_direct(gs_wave_t *wave, gs_direct_load_t load) {
     if (!wave->program->check_waits) return; /* it has landed */
-    load.epoch = wave->workgroup->epoch;
+    load.epoch = wave->workgroup->races->epoch;
     load.sequence = next_sequence(wave, GS_STREAM_VMEM); /* at most VMCNT_MAX remain, so the list has room */
     wave->direct_loads[wave->direct_load_count++] = load;
     gs_lds_announce(wave, &load);
