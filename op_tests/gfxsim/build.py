@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent / "src"
-FLAGS = ["-std=gnu17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-ffp-contract=off", "-pthread"]
+FLAGS = ["-std=gnu17", "-O3", "-fPIC", "-fvisibility=hidden", "-pthread"]
+FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
 LIBRARY = "libgfxsim.so"
 
 

@@ -1,6 +1,10 @@
 /* v_cmp and v_cmpx. The table has one entry per type; insn->a: the condition, insn->b: also writes EXEC. */
 #include <math.h>
 
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
 #include "valu.h"
 
 /* Conditions are sets of outcomes: less, equal, greater, unordered. The hardware numbers them so, too. */
@@ -14,18 +18,40 @@ static void finish(gs_wave_t *wave, const gs_insn_t *insn, uint64_t mask) {
     if (insn->b) gs_set_pair(wave->s, GS_EXEC, mask);
 }
 
+/* ~0 in the lanes where the condition holds; without branches, so that it vectorises. */
 #define COMPARE(name, wide, reader, type, convert)                                                                     \
     static void name(gs_wave_t *wave, const gs_insn_t *insn) {                                                         \
-        wide buffer_a[GS_LANES], buffer_b[GS_LANES];                                                                   \
+        wide buffer_a[GS_LANES], buffer_b[GS_LANES], less = insn->a & LESS ? ~(wide)0 : 0;                             \
+        wide equal = insn->a & EQUAL ? ~(wide)0 : 0, greater = insn->a & GREATER ? ~(wide)0 : 0;                       \
+        wide unordered = insn->a & UNORDERED ? ~(wide)0 : 0, holds[GS_LANES];                                          \
         const wide *pa = reader(wave, insn, 0, buffer_a), *pb = reader(wave, insn, 1, buffer_b);                       \
-        uint64_t mask = 0;                                                                                             \
         GS_FOR_LANES {                                                                                                 \
             type a = convert(pa[lane]), b = convert(pb[lane]);                                                         \
-            int outcome = a < b ? LESS : a == b ? EQUAL : a > b ? GREATER : UNORDERED;                                 \
-            mask |= (uint64_t)((insn->a & outcome) != 0) << lane;                                                      \
+            holds[lane] = a > b ? greater : unordered;                                                                 \
+            holds[lane] = a == b ? equal : holds[lane];                                                                \
+            holds[lane] = a < b ? less : holds[lane];                                                                  \
         }                                                                                                              \
-        finish(wave, insn, mask);                                                                                      \
+        finish(wave, insn, pack_##wide(holds));                                                                        \
     }
+
+static uint64_t pack_uint32_t(const uint32_t holds[GS_LANES]) {
+    uint64_t mask = 0;
+#ifdef __AVX2__
+    for (int first = 0; first < GS_LANES; first += 8) {
+        __m256 eight = _mm256_loadu_ps((const float *)(const void *)(holds + first));
+        mask |= (uint64_t)(uint32_t)_mm256_movemask_ps(eight) << first;
+    }
+#else
+    GS_FOR_LANES mask |= (uint64_t)(holds[lane] & 1) << lane;
+#endif
+    return mask;
+}
+
+static uint64_t pack_uint64_t(const uint64_t holds[GS_LANES]) {
+    uint32_t narrow[GS_LANES];
+    GS_FOR_LANES narrow[lane] = (uint32_t)holds[lane];
+    return pack_uint32_t(narrow);
+}
 
 COMPARE(compare_f32, uint32_t, gs_read32, float, gs_f32)
 COMPARE(compare_f16, uint32_t, gs_read16, float, gs_f16_value)

@@ -38,17 +38,13 @@ static inline uint32_t min_i32(uint32_t a, uint32_t b) { return (int32_t)a < (in
 
 /* Selector bytes of v_perm_b32: 0-7 a byte of {a, b}, 8-11 a sign, 12 zero, from 13 on 0xff. */
 static inline uint32_t permute_bytes(uint32_t a, uint32_t b, uint32_t selectors) {
-    uint64_t bytes = join(a, b);
     uint32_t result = 0;
     for (int i = 0; i < 4; i++) {
-        uint32_t selector = selectors >> 8 * i & 0xff, byte;
-        if (selector < 8)
-            byte = bytes >> 8 * selector & 0xff;
-        else if (selector < 12)
-            byte = bytes >> (16 * (selector - 8) + 15) & 1 ? 0xff : 0;
-        else
-            byte = selector == 12 ? 0 : 0xff;
-        result |= byte << 8 * i;
+        uint32_t selector = selectors >> 8 * i & 0xff;
+        uint32_t byte = (selector & 4 ? a : b) >> 8 * (selector & 3) & 0xff;
+        uint32_t sign = (selector & 2 ? a : b) >> (selector & 1 ? 31 : 15) & 1 ? 0xff : 0;
+        uint32_t constant = selector == 12 ? 0 : 0xff;
+        result |= (selector < 8 ? byte : selector < 12 ? sign : constant) << 8 * i;
     }
     return result;
 }
@@ -299,7 +295,10 @@ static void v_cndmask_b32(gs_wave_t *wave, const gs_insn_t *insn) {
     uint32_t buffer_a[GS_LANES], buffer_b[GS_LANES], out[GS_LANES];
     const uint32_t *pa = gs_read32(wave, insn, 0, buffer_a), *pb = gs_read32(wave, insn, 1, buffer_b);
     uint64_t mask = gs_read_scalar64(wave, &insn->src[2]);
-    GS_FOR_LANES out[lane] = mask >> lane & 1 ? pb[lane] : pa[lane];
+    for (int first = 0; first < GS_LANES; first += 32) {
+        uint32_t half = (uint32_t)(mask >> first);
+        for (int i = 0; i < 32; i++) out[first + i] = half & 1u << i ? pb[first + i] : pa[first + i];
+    }
     gs_write32(wave, insn, 0, out);
 }
 

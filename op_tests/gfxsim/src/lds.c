@@ -16,14 +16,25 @@ static _Noreturn void report_place(gs_wave_t *wave, uint32_t address, uint32_t s
     gs_report(wave, GS_REPORT_MISALIGNED, "lane %d: LDS address %u is not a multiple of %u", lane, address, alignment);
 }
 
-static void check_places(gs_wave_t *wave, const uint32_t *address, uint64_t lanes, uint32_t size, uint32_t alignment) {
-    uint32_t limit = wave->workgroup->lds_bytes, bad = 0;
-    for (int lane = 0; lane < GS_LANES; lane++) {
-        uint32_t wrong = address[lane] & (alignment - 1);
-        wrong |= size > limit || address[lane] > limit - size;
-        bad |= lanes >> lane & 1 ? wrong : 0;
+static gs_extent_t extent_of(const uint32_t *address, uint64_t lanes) {
+    uint32_t some = lanes ? address[__builtin_ctzll(lanes)] : 0;
+    gs_extent_t extent = {some, some, some};
+    for (int first = 0; first < GS_LANES; first += 32) {
+        uint32_t half = (uint32_t)(lanes >> first);
+        for (int i = 0; i < 32; i++) {
+            uint32_t at = half & 1u << i ? address[first + i] : some;
+            extent.low = at < extent.low ? at : extent.low;
+            extent.high = at > extent.high ? at : extent.high;
+            extent.bits |= at;
+        }
     }
-    if (!bad) return;
+    return extent;
+}
+
+static void check_places(gs_wave_t *wave, const uint32_t *address, uint64_t lanes, const gs_extent_t *extent,
+                         uint32_t size, uint32_t alignment) {
+    uint32_t limit = wave->workgroup->lds_bytes;
+    if (lanes == 0 || ((uint64_t)extent->high + size <= limit && !(extent->bits & (alignment - 1)))) return;
     for (int lane = 0; lane < GS_LANES; lane++) {
         bool inside = (uint64_t)address[lane] + size <= limit, aligned = !(address[lane] & (alignment - 1));
         if (lanes >> lane & 1 && !(inside && aligned)) report_place(wave, address[lane], size, alignment, lane);
@@ -87,35 +98,29 @@ static bool races_matter(const gs_wave_t *wave) {
 
 /* `size` is a constant where this is inlined. */
 static inline __attribute__((always_inline)) bool access_lanes(gs_wave_t *wave, const uint32_t *address, uint64_t lanes,
-                                                               uint32_t size, gs_lds_access_t access) {
+                                                               const gs_extent_t *extent, uint32_t size,
+                                                               gs_lds_access_t access) {
     bool defined = check_states(wave, address, lanes, size);
-    if (races_matter(wave)) gs_races_access(wave, address, lanes, size, access);
+    if (races_matter(wave)) gs_races_access(wave, address, lanes, extent, size, access);
     for (uint64_t rest = access == GS_LDS_WRITE ? lanes : 0; rest; rest &= rest - 1) {
         memset(wave->workgroup->lds_written + address[__builtin_ctzll(rest)], WRITTEN, size);
     }
     return defined;
 }
 
-static void note_touched(gs_workgroup_t *workgroup, const uint32_t *address, uint64_t lanes, uint32_t size) {
-    uint32_t end = workgroup->lds_touched;
-    for (int lane = 0; lane < GS_LANES; lane++) {
-        uint32_t mine = lanes >> lane & 1 ? address[lane] + size : 0;
-        end = mine > end ? mine : end;
-    }
-    workgroup->lds_touched = end;
-}
-
 bool gs_lds_access(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t lanes, uint32_t size, uint32_t alignment,
                    gs_lds_access_t access) {
-    check_places(wave, address, lanes, size, alignment);
-    if (access != GS_LDS_READ) note_touched(wave->workgroup, address, lanes, size);
+    gs_extent_t extent = extent_of(address, lanes);
+    uint32_t *touched = &wave->workgroup->lds_touched;
+    check_places(wave, address, lanes, &extent, size, alignment);
+    if (access != GS_LDS_READ && extent.high + size > *touched) *touched = extent.high + size;
     switch (size) {
-    case 4: return access_lanes(wave, address, lanes, 4, access);
-    case 8: return access_lanes(wave, address, lanes, 8, access);
-    case 16: return access_lanes(wave, address, lanes, 16, access);
-    case 12: return access_lanes(wave, address, lanes, 12, access);
-    case 2: return access_lanes(wave, address, lanes, 2, access);
-    default: return access_lanes(wave, address, lanes, 1, access);
+    case 4: return access_lanes(wave, address, lanes, &extent, 4, access);
+    case 8: return access_lanes(wave, address, lanes, &extent, 8, access);
+    case 16: return access_lanes(wave, address, lanes, &extent, 16, access);
+    case 12: return access_lanes(wave, address, lanes, &extent, 12, access);
+    case 2: return access_lanes(wave, address, lanes, &extent, 2, access);
+    default: return access_lanes(wave, address, lanes, &extent, 1, access);
     }
 }
 
@@ -149,5 +154,6 @@ void gs_lds_land(gs_wave_t *wave, const gs_direct_load_t *load) {
     if (!races_matter(wave) || load->epoch == wave->workgroup->races->epoch) return;
     uint32_t address[GS_LANES];
     for (int lane = 0; lane < GS_LANES; lane++) address[lane] = load->address + (uint32_t)lane * load->spacing;
-    gs_races_access(wave, address, load->lanes, load->size, GS_LDS_WRITE);
+    gs_extent_t extent = extent_of(address, load->lanes);
+    gs_races_access(wave, address, load->lanes, &extent, load->size, GS_LDS_WRITE);
 }

@@ -6,6 +6,11 @@
 
 typedef enum gs_lds_access_t { GS_LDS_READ, GS_LDS_WRITE, GS_LDS_ATOMIC } gs_lds_access_t;
 
+/* Of the addresses of some lanes: the lowest, the highest, and the bits that are set in any. */
+typedef struct gs_extent_t {
+    uint32_t low, high, bits;
+} gs_extent_t;
+
 /* Checks and records an access of `size` bytes at address[lane] by each of `lanes`. False: some byte there is
  * undefined. The bytes of a write count as defined from here on. */
 bool gs_lds_access(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t lanes, uint32_t size, uint32_t alignment,

@@ -181,10 +181,13 @@ uint32_t gs_source_bits(const gs_insn_t *insn, int k) {
 void gs_blend(gs_wave_t *wave, int reg, const uint32_t values[GS_LANES], uint64_t mask) {
     uint32_t *restrict dst = wave->v[reg & (GS_VREGS - 1)];
     if (mask == UINT64_MAX) {
-        memcpy(dst, values, sizeof wave->v[0]);
+        for (int lane = 0; lane < GS_LANES; lane++) dst[lane] = values[lane]; /* faster than a call of memcpy */
         return;
     }
-    for (int lane = 0; lane < GS_LANES; lane++) dst[lane] = mask >> lane & 1 ? values[lane] : dst[lane];
+    for (int first = 0; first < GS_LANES; first += 32) {
+        uint32_t half = (uint32_t)(mask >> first);
+        for (int i = 0; i < 32; i++) dst[first + i] = half & 1u << i ? values[first + i] : dst[first + i];
+    }
 }
 
 /* Puts the results into the selected part of the destination. */

@@ -104,16 +104,6 @@ typedef struct span_t {
     uint32_t first, last; /* blocks */
 } span_t;
 
-static span_t span_of(const uint32_t *address, uint64_t lanes, uint32_t size) {
-    uint32_t some = address[__builtin_ctzll(lanes)], low = some, high = some;
-    for (int lane = 0; lane < GS_LANES; lane++) {
-        uint32_t at = lanes >> lane & 1 ? address[lane] : some;
-        low = at < low ? at : low;
-        high = at > high ? at : high;
-    }
-    return (span_t){low / BLOCK_BYTES, (high + size - 1) / BLOCK_BYTES};
-}
-
 /* Whether another wave was there in this interval. */
 static bool others_in(const uint32_t *blocks, span_t span, uint32_t mine) {
     uint32_t found = 0;
@@ -160,12 +150,6 @@ static void put_on_list(gs_races_t *races, const uint32_t *address, uint64_t lan
 
 /* ---- accesses --------------------------------------------------------------------------------------------------- */
 
-static bool are_dwords(const uint32_t *address, uint64_t lanes, uint32_t size) {
-    uint32_t low_bits = size;
-    for (int lane = 0; lane < GS_LANES; lane++) low_bits |= lanes >> lane & 1 ? address[lane] : 0;
-    return !(low_bits & 3);
-}
-
 /* `count` is a constant where this is inlined. */
 static inline __attribute__((always_inline)) void set_writers(uint32_t *writers, const uint32_t *address,
                                                               uint64_t lanes, uint32_t count, uint32_t record) {
@@ -175,13 +159,13 @@ static inline __attribute__((always_inline)) void set_writers(uint32_t *writers,
     }
 }
 
-void gs_races_access(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t lanes, uint32_t size,
-                     gs_lds_access_t access) {
+void gs_races_access(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t lanes,
+                     const gs_extent_t *extent, uint32_t size, gs_lds_access_t access) {
     gs_races_t *races = wave->workgroup->races;
     if (!lanes) return;
     uint32_t mine = races->epoch << EPOCH_SHIFT | (uint32_t)(wave->index + 1);
-    span_t span = span_of(address, lanes, size);
-    bool alone = !others_in(races->block_writer, span, mine), dwords = are_dwords(address, lanes, size);
+    span_t span = {extent->low / BLOCK_BYTES, (extent->high + size - 1) / BLOCK_BYTES};
+    bool alone = !others_in(races->block_writer, span, mine), dwords = !((extent->bits | size) & 3);
     if (access == GS_LDS_READ) {
         if (alone && dwords)
             put_on_list(races, address, lanes, size, mine | ALL_BYTES);

@@ -31,8 +31,8 @@ void gs_races_free(gs_races_t *races);
 /* A barrier opened, or another workgroup begins. */
 void gs_races_next_interval(gs_races_t *races);
 
-/* Checks and records an access of `size` bytes at address[lane] by each of `lanes`. */
-void gs_races_access(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t lanes, uint32_t size,
-                     gs_lds_access_t access);
+/* Checks and records an access of `size` bytes at address[lane] by each of `lanes`, whose extent is given. */
+void gs_races_access(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t lanes,
+                     const gs_extent_t *extent, uint32_t size, gs_lds_access_t access);
 
 #endif
