@@ -36,15 +36,17 @@ static inline uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
 static inline uint32_t max_i32(uint32_t a, uint32_t b) { return (int32_t)a > (int32_t)b ? a : b; }
 static inline uint32_t min_i32(uint32_t a, uint32_t b) { return (int32_t)a < (int32_t)b ? a : b; }
 
-/* Selector bytes of v_perm_b32: 0-7 a byte of {a, b}, 8-11 a sign, 12 zero, from 13 on 0xff. */
+/* Selector bytes of v_perm_b32: 0-7 a byte of {a, b}, 8-11 a sign, 12 zero, from 13 on 0xff. With masks instead of
+ * branches, so that it vectorises. */
 static inline uint32_t permute_bytes(uint32_t a, uint32_t b, uint32_t selectors) {
     uint32_t result = 0;
     for (int i = 0; i < 4; i++) {
         uint32_t selector = selectors >> 8 * i & 0xff;
-        uint32_t byte = (selector & 4 ? a : b) >> 8 * (selector & 3) & 0xff;
-        uint32_t sign = (selector & 2 ? a : b) >> (selector & 1 ? 31 : 15) & 1 ? 0xff : 0;
-        uint32_t constant = selector == 12 ? 0 : 0xff;
-        result |= (selector < 8 ? byte : selector < 12 ? sign : constant) << 8 * i;
+        uint32_t byte = (b ^ ((a ^ b) & -(selector >> 2 & 1))) >> 8 * (selector & 3);
+        uint32_t sign = -((b ^ ((a ^ b) & -(selector >> 1 & 1))) >> (15 + 16 * (selector & 1)) & 1);
+        uint32_t is_byte = -(uint32_t)(selector < 8), is_sign = -(uint32_t)(selector < 12) & ~is_byte;
+        uint32_t is_ones = -(uint32_t)(selector > 12);
+        result |= (((byte & is_byte) | (sign & is_sign) | is_ones) & 0xff) << 8 * i;
     }
     return result;
 }

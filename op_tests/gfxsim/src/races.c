@@ -100,12 +100,8 @@ static void record_lanes(gs_wave_t *wave, const uint32_t *address, uint64_t lane
 
 /* ---- blocks ----------------------------------------------------------------------------------------------------- */
 
-typedef struct span_t {
-    uint32_t first, last; /* blocks */
-} span_t;
-
 /* Whether another wave was there in this interval. */
-static bool others_in(const uint32_t *blocks, span_t span, uint32_t mine) {
+static bool others_in(const uint32_t *blocks, gs_span_t span, uint32_t mine) {
     uint32_t found = 0;
     for (uint32_t i = span.first; i <= span.last; i++) {
         uint32_t change = blocks[i] ^ mine;
@@ -114,7 +110,7 @@ static bool others_in(const uint32_t *blocks, span_t span, uint32_t mine) {
     return found;
 }
 
-static void mark_blocks(uint32_t *blocks, span_t span, uint32_t mine) {
+static void mark_blocks(uint32_t *blocks, gs_span_t span, uint32_t mine) {
     for (uint32_t i = span.first; i <= span.last; i++) {
         uint32_t change = blocks[i] ^ mine;
         bool shared = (change >> EPOCH_SHIFT == 0) & ((uint8_t)change != 0);
@@ -124,26 +120,36 @@ static void mark_blocks(uint32_t *blocks, span_t span, uint32_t mine) {
 
 /* ---- reads that wait for a write -------------------------------------------------------------------------------- */
 
-/* No wave has written there since, or the list would have been entered. */
-static void enter_reads(gs_races_t *races) {
-    for (int i = 0; i < races->read_count; i++) {
-        const gs_race_read_t *read = &races->reads[i];
-        for (uint64_t rest = read->lanes; rest; rest &= rest - 1) {
-            uint32_t first = read->address[__builtin_ctzll(rest)] / 4;
-            for (uint32_t k = 0; k < read->size / 4; k++) {
-                uint32_t *record = &races->reader[first + k];
-                if (*record != read->record) *record = merge(*record, read->record);
-            }
+static void enter_read(gs_races_t *races, const gs_race_read_t *read) {
+    for (uint64_t rest = read->lanes; rest; rest &= rest - 1) {
+        uint32_t first = read->address[__builtin_ctzll(rest)] / 4;
+        for (uint32_t k = 0; k < read->size / 4; k++) {
+            uint32_t *record = &races->reader[first + k];
+            if (*record != read->record) *record = merge(*record, read->record);
         }
     }
-    races->read_count = 0;
 }
 
-static void put_on_list(gs_races_t *races, const uint32_t *address, uint64_t lanes, uint32_t size, uint32_t record) {
-    if (races->read_count == MAX_READS) enter_reads(races);
+/* Those that come close to `span`. No other wave has written to their blocks since, or they were entered before. */
+static void enter_reads(gs_races_t *races, gs_span_t span) {
+    int kept = 0;
+    for (int i = 0; i < races->read_count; i++) {
+        gs_race_read_t *read = &races->reads[i];
+        if (read->span.first <= span.last && span.first <= read->span.last)
+            enter_read(races, read);
+        else if (kept++ != i)
+            races->reads[kept - 1] = *read;
+    }
+    races->read_count = kept;
+}
+
+static void put_on_list(gs_races_t *races, const uint32_t *address, uint64_t lanes, gs_span_t span, uint32_t size,
+                        uint32_t record) {
+    if (races->read_count == MAX_READS) enter_reads(races, (gs_span_t){0, UINT32_MAX});
     gs_race_read_t *read = &races->reads[races->read_count++];
     for (int lane = 0; lane < GS_LANES; lane++) read->address[lane] = address[lane];
     read->lanes = lanes;
+    read->span = span;
     read->size = size;
     read->record = record;
 }
@@ -164,18 +170,18 @@ void gs_races_access(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t
     gs_races_t *races = wave->workgroup->races;
     if (!lanes) return;
     uint32_t mine = races->epoch << EPOCH_SHIFT | (uint32_t)(wave->index + 1);
-    span_t span = {extent->low / BLOCK_BYTES, (extent->high + size - 1) / BLOCK_BYTES};
+    gs_span_t span = {extent->low / BLOCK_BYTES, (extent->high + size - 1) / BLOCK_BYTES};
     bool alone = !others_in(races->block_writer, span, mine), dwords = !((extent->bits | size) & 3);
     if (access == GS_LDS_READ) {
         if (alone && dwords)
-            put_on_list(races, address, lanes, size, mine | ALL_BYTES);
+            put_on_list(races, address, lanes, span, size, mine | ALL_BYTES);
         else
             record_lanes(wave, address, lanes, size, mine, false);
         mark_blocks(races->block_reader, span, mine);
         return;
     }
     if (others_in(races->block_reader, span, mine)) {
-        enter_reads(races);
+        enter_reads(races, span);
         alone = false;
     }
     if (!alone || !dwords || access == GS_LDS_ATOMIC)

@@ -4,17 +4,22 @@
 
 #include "lds.h"
 
+typedef struct gs_span_t {
+    uint32_t first, last; /* blocks */
+} gs_span_t;
+
 /* A read that is not yet in `reader`. */
 typedef struct gs_race_read_t {
     uint32_t address[GS_LANES];
     uint64_t lanes;
+    gs_span_t span;
     uint32_t size, record;
 } gs_race_read_t;
 
 /* What the waves of a workgroup did in the current barrier interval. Records of dwords and blocks name the interval
  * (races.c), so those of earlier ones count for nothing and are never cleared.
  * The records of blocks are coarse and say quickly that nobody else was there. Only then may a read be put on a list
- * instead of into `reader`; the first write that comes close to a read of another wave enters the list. */
+ * instead of into `reader`; a write that comes close to a read of another wave enters the reads near it. */
 typedef struct gs_races_t {
     uint32_t epoch; /* the interval, counted on and on over all workgroups */
     uint32_t capacity; /* in bytes of LDS */
