@@ -2,15 +2,46 @@
 
 #include <math.h>
 
+#ifdef __SSE2__
+#include <xmmintrin.h>
+#endif
+
 #include "lds.h"
 
 /* ---- registers -------------------------------------------------------------------------------------------------- */
+
+/* Four words of four lanes, lane by lane, become the lanes of four words; and back. */
+typedef struct square_t {
+    uint32_t rows[4][4];
+} square_t;
+
+static inline void transpose(square_t *square) {
+#ifdef __SSE2__
+    __m128 rows[4];
+    memcpy(rows, square, sizeof rows);
+    _MM_TRANSPOSE4_PS(rows[0], rows[1], rows[2], rows[3]);
+    memcpy(square, rows, sizeof rows);
+#else
+    square_t old = *square;
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < 4; k++) square->rows[i][k] = old.rows[k][i];
+#endif
+}
 
 void gs_load_lanes(gs_loaded_t *loaded, uint8_t *const from[GS_LANES], int size) {
     if (size < 4) {
         GS_FOR_LANES {
             uint32_t low = from[lane][0];
             loaded->words[0][lane] = size == 1 ? low : low | (uint32_t)from[lane][1] << 8;
+        }
+        return;
+    }
+    if (size == 16) {
+        for (int lane = 0; lane < GS_LANES; lane += 4) {
+            square_t square;
+            for (int i = 0; i < 4; i++) memcpy(square.rows[i], from[lane + i], 16);
+            transpose(&square);
+            for (int i = 0; i < 4; i++) memcpy(&loaded->words[i][lane], square.rows[i], 16);
         }
         return;
     }
@@ -94,6 +125,15 @@ void gs_finish_direct_load(gs_wave_t *wave, const gs_insn_t *insn, gs_loaded_t *
 void gs_store_lanes(const gs_wave_t *wave, const gs_insn_t *insn, int reg, uint8_t *const to[GS_LANES],
                     uint64_t lanes) {
     int shift = insn->b & GS_D16_HIGH ? 16 : 0;
+    if (insn->a == 16 && !~lanes) {
+        for (int lane = 0; lane < GS_LANES; lane += 4) {
+            square_t square;
+            for (int i = 0; i < 4; i++) memcpy(square.rows[i], &wave->v[reg + i][lane], 16);
+            transpose(&square);
+            for (int i = 0; i < 4; i++) memcpy(to[lane + i], square.rows[i], 16);
+        }
+        return;
+    }
     for (; lanes; lanes &= lanes - 1) {
         int lane = __builtin_ctzll(lanes);
         uint32_t word = wave->v[reg][lane] >> shift;

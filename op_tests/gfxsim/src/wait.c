@@ -5,7 +5,9 @@
 
 enum { VMCNT_MAX = 63, LGKMCNT_MAX = 15 }; /* the hardware does not issue beyond these */
 
-static bool is_pending(const gs_wave_t *wave, int reg) { return wave->pending[reg >> 6] >> (reg & 63) & 1; }
+static bool is_retired(const gs_stream_t *stream, uint32_t sequence) {
+    return (int32_t)(sequence - stream->retired) <= 0;
+}
 
 /* The stream in which the loads of this format return in order; STREAM_COUNT: none. */
 static gs_stream_id_t ordered_stream(const gs_insn_t *insn) {
@@ -29,15 +31,26 @@ static _Noreturn void report_missing(gs_wave_t *wave, int reg, bool written) {
 }
 
 static void check_operand(gs_wave_t *wave, const gs_operand_t *operand, gs_stream_id_t allowed, bool written) {
-    int first, count = gs_operand_registers(operand);
+    int first, end, limit = GS_VREGS + GS_SREGS;
     if (operand->kind == GS_VREG)
         first = operand->reg;
     else if (operand->kind == GS_SREG && operand->reg < GS_SREGS)
         first = GS_VREGS + operand->reg;
     else
         return;
-    for (int reg = first; reg < first + count && reg < GS_VREGS + GS_SREGS; reg++)
-        if (is_pending(wave, reg) && wave->pending_by[reg].stream != allowed) report_missing(wave, reg, written);
+    end = first + gs_operand_registers(operand);
+    if (end > limit) end = limit;
+    for (int word = first >> 6; word << 6 < end; word++) {
+        uint64_t bits = wave->pending[word];
+        if (word == first >> 6) bits &= UINT64_MAX << (first & 63);
+        if (end - (word << 6) < 64) bits &= (UINT64_C(1) << (end & 63)) - 1;
+        for (; bits; bits &= bits - 1) {
+            int reg = word * 64 + __builtin_ctzll(bits);
+            const gs_pending_t *by = &wave->pending_by[reg];
+            bool landed = is_retired(&wave->streams[by->stream], by->sequence);
+            if (!landed && by->stream != allowed) report_missing(wave, reg, written);
+        }
+    }
 }
 
 void gs_wait_check(gs_wave_t *wave, const gs_insn_t *insn) {
@@ -56,7 +69,7 @@ static uint32_t next_sequence(gs_wave_t *wave, gs_stream_id_t id) {
     bool ordered = id == GS_STREAM_VMEM || id == GS_STREAM_LDS;
     if (ordered && stream->issued - stream->retired > most) {
         stream->retired = stream->issued - most;
-        retire(wave);
+        if (wave->direct_load_count) retire(wave); /* else it can wait */
     }
     return sequence;
 }
@@ -89,10 +102,6 @@ uintptr_t gs_wait_direct_pc(const gs_wave_t *wave, uint32_t address) {
 }
 
 /* ---- wait ------------------------------------------------------------------------------------------------------- */
-
-static bool is_retired(const gs_stream_t *stream, uint32_t sequence) {
-    return (int32_t)(sequence - stream->retired) <= 0;
-}
 
 /* Forgets what has landed. */
 static void retire(gs_wave_t *wave) {
