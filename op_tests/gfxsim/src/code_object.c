@@ -36,13 +36,12 @@ static const uint8_t *unbundle(const uint8_t *file, gs_arch_t arch, size_t *out_
 
 /* ---- text ------------------------------------------------------------------------------------------------------- */
 
-/* Decodes up to the end or to what is decoded already; returns where it stopped. */
-static uint32_t decode_from(gs_module_t *module, uint32_t word) {
+/* Decodes up to `end` or to what is decoded already; returns where it stopped. */
+static uint32_t decode_from(gs_module_t *module, uint32_t word, uint32_t end) {
     const uint32_t *words = (const uint32_t *)module->code_low;
-    while (word < module->code_words && !module->insns[word].name) {
+    while (word < end && !module->insns[word].name) {
         int available = module->code_words - word > 4 ? 4 : (int)(module->code_words - word);
         gs_insn_t insn;
-        memset(&insn, 0, sizeof insn);
         int bytes = gs_decode(module->image.arch, words + word, available, &insn);
         if (bytes > 0) {
             gs_bind(module->image.arch, &insn);
@@ -53,8 +52,7 @@ static uint32_t decode_from(gs_module_t *module, uint32_t word) {
     return word;
 }
 
-/* Decodes all text once. Data between functions can mislead a pass from the start, so each function is a start, too. */
-static gs_load_error_t decode_text(gs_module_t *module) {
+static gs_load_error_t find_text(gs_module_t *module) {
     const gs_image_t *image = &module->image;
     uintptr_t low = UINTPTR_MAX, high = 0;
     for (int i = 0; i < image->segment_count; i++) {
@@ -66,18 +64,40 @@ static gs_load_error_t decode_text(gs_module_t *module) {
     module->code_low = low;
     module->code_words = (uint32_t)((high - low) / 4);
     module->insns = calloc(module->code_words, sizeof *module->insns);
-    if (!module->insns) return GS_LOAD_NO_MEMORY;
+    return module->insns ? GS_LOAD_OK : GS_LOAD_NO_MEMORY;
+}
+
+/* Data between functions can mislead a pass from the start, so each function is a start, too. */
+void gs_module_decode(gs_module_t *module) {
+    const gs_image_t *image = &module->image;
+    if (module->decoded) return;
+    module->decoded = true;
     for (int i = 0; i < image->symbol_count; i++) {
-        uintptr_t address = image->symbols[i].address;
-        if (!image->symbols[i].is_object && address >= low && address < high) {
-            decode_from(module, (uint32_t)((address - low) / 4));
+        uintptr_t address = image->symbols[i].address, end = module->code_low + 4ull * module->code_words;
+        if (!image->symbols[i].is_object && address >= module->code_low && address < end) {
+            decode_from(module, (uint32_t)((address - module->code_low) / 4), module->code_words);
         }
     }
     for (uint32_t word = 0; word < module->code_words;) {
-        word = decode_from(module, word);
+        word = decode_from(module, word, module->code_words);
         if (word < module->code_words) word += module->insns[word].bytes / 4;
     }
-    return GS_LOAD_OK;
+}
+
+static bool leaves_its_code(const gs_insn_t *insn) {
+    return strstr(insn->name, "setpc") || strstr(insn->name, "swappc") || strstr(insn->name, "s_call");
+}
+
+void gs_kernel_decode(gs_kernel_t *kernel) {
+    gs_module_t *module = kernel->module;
+    if (kernel->decoded || module->decoded) return;
+    kernel->decoded = true;
+    uint32_t first = (uint32_t)((kernel->entry - module->code_low) / 4);
+    uint32_t end = (uint32_t)((gs_kernel_code_end(kernel) - module->code_low) / 4);
+    if (end > module->code_words) end = module->code_words;
+    decode_from(module, first, end);
+    for (uint32_t word = first; word < end; word++)
+        if (module->insns[word].name && leaves_its_code(&module->insns[word])) gs_module_decode(module);
 }
 
 /* ---- kernels ---------------------------------------------------------------------------------------------------- */
@@ -126,7 +146,7 @@ static gs_load_error_t load(gs_module_t *module, const void *file, size_t bytes,
     }
     snprintf(message, size, "its metadata or text is damaged");
     if (!gs_read_metadata(module)) return GS_LOAD_INVALID;
-    error = decode_text(module);
+    error = find_text(module);
     for (int i = 0; i < module->kernel_count && error == GS_LOAD_OK; i++) {
         if (!resolve_kernel(module, &module->kernels[i])) error = GS_LOAD_INVALID;
     }

@@ -43,6 +43,7 @@ typedef struct gs_kernel_t {
     gs_argument_t *arguments;
     int argument_count; /* hidden ones come last */
     uint32_t max_dynamic_lds; /* hipFuncSetAttribute */
+    bool decoded;
 } gs_kernel_t;
 
 struct gs_module_t {
@@ -53,7 +54,8 @@ struct gs_module_t {
     int kernel_count;
     uintptr_t code_low;
     uint32_t code_words;
-    gs_insn_t *insns; /* [code_words] */
+    gs_insn_t *insns; /* [code_words]; what gs_kernel_decode and gs_module_decode have filled in */
+    bool decoded;     /* all of it */
 };
 
 /* Loads an ELF file or an uncompressed offload bundle for a device of `arch`. `bytes` may be 0: then the headers in the
@@ -61,6 +63,11 @@ struct gs_module_t {
 gs_load_error_t gs_module_load(const void *file, size_t bytes, gs_arch_t arch, int device, gs_module_t **out_module,
                                char *message, size_t size);
 void gs_module_unload(gs_module_t *module); /* all but the struct itself */
+
+/* Decodes all text, or the code of one kernel (all text if that calls functions), once: most of a module's kernels are
+ * never launched. */
+void gs_module_decode(gs_module_t *module);
+void gs_kernel_decode(gs_kernel_t *kernel);
 
 gs_kernel_t *gs_module_kernel(gs_module_t *module, const char *name);
 const gs_symbol_t *gs_module_variable(const gs_module_t *module, const char *name);

@@ -111,9 +111,18 @@ static void fill_user_sgprs(gs_dispatch_t *dispatch) {
     if (length > 0) dispatch->entry += PRELOAD_PROLOGUE_BYTES;
 }
 
+/* Registers that a kernel is given: all of them, and how many of those are not accumulation registers. */
+static int vgprs_of(const gs_descriptor_t *descriptor) { return ((int)(descriptor->rsrc3 & 63) + 1) * 4; }
+
+static int agprs_of(const gs_descriptor_t *descriptor) {
+    int both = ((int)(descriptor->rsrc1 & 63) + 1) * 8, agprs = both - vgprs_of(descriptor);
+    return agprs < 0 ? 0 : agprs > GS_FIRST_AGPR ? GS_FIRST_AGPR : agprs;
+}
+
 bool gs_dispatch_begin(gs_dispatch_t *dispatch, const gs_launch_t *launch, const gs_options_t *options) {
     const gs_kernel_t *kernel = launch->kernel;
     const gs_module_t *module = kernel->module;
+    gs_kernel_decode(launch->kernel);
     memset(dispatch, 0, sizeof *dispatch);
     dispatch->launch = launch;
     dispatch->options = options;
@@ -130,6 +139,8 @@ bool gs_dispatch_begin(gs_dispatch_t *dispatch, const gs_launch_t *launch, const
                                        .code_words = module->code_words,
                                        .insns = module->insns,
                                        .scratch_bytes = kernel->descriptor.scratch_bytes,
+                                       .vgprs = vgprs_of(&kernel->descriptor),
+                                       .agprs = agprs_of(&kernel->descriptor),
                                        .check_waits = options->check_waits,
                                        .check_races = options->check_races,
                                        .check_uninitialized = options->check_uninitialized};

@@ -22,7 +22,7 @@ GS_EXPORT gs_module_t *gfxsim_code_open(const void *file, size_t bytes, int arch
     }
     gs_lock();
     snprintf(message, size, "out of memory");
-    gs_module_load(file, bytes, (gs_arch_t)arch, 0, &module, message, size);
+    if (gs_module_load(file, bytes, (gs_arch_t)arch, 0, &module, message, size) == GS_LOAD_OK) gs_module_decode(module);
     gs_unlock();
     return module;
 }

@@ -83,6 +83,7 @@ typedef struct gs_program_t {
     uint32_t code_words;
     const gs_insn_t *insns;  /* [code_words]: the instruction that starts at a word; execute NULL where none does */
     uint32_t scratch_bytes;  /* per lane */
+    int vgprs, agprs;        /* that the kernel is given; the others are never touched */
     bool check_waits;        /* s_waitcnt discipline; on by default */
     bool check_races, check_uninitialized;
 } gs_program_t;

@@ -2,9 +2,11 @@
 
 #include "exec.h"
 
-void gs_taint_start(gs_wave_t *wave) {
+void gs_taint_start(gs_wave_t *wave, const gs_program_t *program) {
+    size_t row = sizeof *wave->undefined_bits;
     memset(wave->undefined_lanes, 0xff, sizeof wave->undefined_lanes);
-    memset(wave->undefined_bits, 0xff, sizeof wave->undefined_bits);
+    memset(wave->undefined_bits, 0xff, (size_t)program->vgprs * row);
+    memset(wave->undefined_bits[GS_FIRST_AGPR], 0xff, (size_t)program->agprs * row);
     memset(wave->undefined_sreg, 0xff, sizeof wave->undefined_sreg);
     wave->undefined_scc = true;
 }

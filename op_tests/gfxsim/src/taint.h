@@ -10,7 +10,7 @@
 /* Runs the instruction and works out what of its results is undefined. */
 void gs_taint_execute(gs_wave_t *wave, const gs_insn_t *insn);
 
-void gs_taint_start(gs_wave_t *wave); /* everything is undefined */
+void gs_taint_start(gs_wave_t *wave, const gs_program_t *program); /* everything is undefined */
 
 static inline bool gs_taint_on(const gs_wave_t *wave) { return wave->program->check_uninitialized; }
 

@@ -9,10 +9,15 @@
 
 #include "exec.h"
 
+enum { POISON = 0xff }; /* a NaN in every format */
+
 gs_wave_t *gs_wave_new(void) {
     gs_float_formats_init();
     gs_wave_t *wave = aligned_alloc(64, (sizeof(gs_wave_t) + 63) / 64 * 64);
-    if (wave) memset(wave, 0, sizeof *wave);
+    if (!wave) return NULL;
+    memset(wave, 0, sizeof *wave);
+    memset(wave->v, POISON, sizeof wave->v);
+    memset(wave->undefined_bits, 0xff, sizeof wave->undefined_bits);
     return wave;
 }
 
@@ -20,9 +25,10 @@ void gs_wave_free(gs_wave_t *wave) { free(wave); }
 
 void gs_wave_start(gs_wave_t *wave, const gs_program_t *program, gs_workgroup_t *workgroup, int index_in_workgroup,
                    uintptr_t entry, uint64_t active, uint8_t *scratch) {
-    memset(wave->v, 0xff, sizeof wave->v); /* NaN in every format */
-    memset(wave->s, 0xff, sizeof wave->s);
-    gs_taint_start(wave);
+    memset(wave->v, POISON, (size_t)program->vgprs * sizeof *wave->v);
+    memset(wave->v[GS_FIRST_AGPR], POISON, (size_t)program->agprs * sizeof *wave->v);
+    memset(wave->s, POISON, sizeof wave->s);
+    gs_taint_start(wave, program);
     wave->scc = 0;
     wave->mode = program->float_mode | 1u << 8 | 1u << 9; /* DX10_CLAMP and IEEE, as clang sets them */
     wave->gpr_index_on = 0;
