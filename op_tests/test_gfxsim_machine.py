@@ -169,6 +169,13 @@ def test_struct_by_value(sim: Simulator, arch: str) -> None:
     assert last[0] == 2.5
 
 
+def test_a_function_that_is_no_kernel(sim: Simulator, arch: str) -> None:
+    """Kernels are decoded one by one; one that calls something needs the rest of the text, too."""
+    data, out = _floats(64), np.zeros(64, np.float32)
+    launch(DATA / arch / "clean.co", "calls_a_function", [data, out], 1, 64)
+    np.testing.assert_array_equal(out, 2 * data + 1)
+
+
 def test_module_memory(sim: Simulator, clean: Module) -> None:
     """__constant__ and __device__ variables, one through a relocated pointer; they keep their values."""
     address, size = clean.variable("variable")
@@ -843,7 +850,7 @@ def test_the_command_lists_kernels(arch: str, capsys: pytest.CaptureFixture[str]
     assert rows["reverse_in_lds"][header.index("LDS")] == "1024"
     assert rows["uses_scratch"][header.index("scratch")] == "176"
     assert rows["mfma_tile"][header.index("mfma")] == "1"
-    assert all(row[header.index("unknown")] == "0" for row in rows.values()) and len(rows) == 13
+    assert all(row[header.index("unknown")] == "0" for row in rows.values()) and len(rows) == 15
     assert main([str(DATA / arch / "clean.co"), "-d", "vector_add"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].split() == ["0x000078", "s_endpgm"]
 

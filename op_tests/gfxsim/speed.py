@@ -31,7 +31,7 @@ def main() -> None:
     simulator = Simulator()
     print("million wave-instructions a second, one core")
     print(f"{'kernel':12} {'arch':8} {'all checks':>10} {'none':>8}")
-    for kernel, rounds in (("valu_loop", 5000), ("mfma_loop", 5000)):
+    for kernel, rounds in (("valu_loop", 5000), ("mfma_loop", 5000), ("gemm_loop", 2000)):
         for arch in ("gfx942", "gfx950"):
             slow, fast = (rate(simulator, arch, kernel, rounds, checks=checks) for checks in (True, False))
             print(f"{kernel:12} {arch:8} {slow:10.2f} {fast:8.2f}")

@@ -111,3 +111,31 @@ KERNEL valu_loop(float *out, int rounds) {
     }
     out[block_x() * 256 + thread_x()] = x + y;
 }
+
+/* The traffic of a matrix product: each round the workgroup stores a tile in LDS and each wave reads all of it. */
+KERNEL gemm_loop(float *out, int rounds) {
+    __shared__ s16x8 tiles[2][256];
+    s16x8 one = {0x3f80, 0x3f80, 0x3f80, 0x3f80, 0x3f80, 0x3f80, 0x3f80, 0x3f80};
+    f32x4 sum[2] = {};
+    for (int i = 0; i < rounds; i++) {
+        tiles[i & 1][thread_x()] = one;
+        barrier();
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            s16x8 part = tiles[i & 1][64 * j + thread_x() % 64];
+            s16x4 low = __builtin_shufflevector(part, part, 0, 1, 2, 3);
+            s16x4 high = __builtin_shufflevector(part, part, 4, 5, 6, 7);
+            sum[0] = __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(low, low, sum[0], 0, 0, 0);
+            sum[1] = __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(high, high, sum[1], 0, 0, 0);
+        }
+    }
+    out[block_x() * 256 + thread_x()] = sum[0][0] + sum[1][0];
+}
+
+/* A function of its own, which has no symbol. */
+static __device__ __attribute__((noinline)) float twice(float x) {
+    asm volatile("v_add_f32 %0, %0, %0" : "+v"(x));
+    return x;
+}
+
+KERNEL calls_a_function(const float *in, float *out) { out[thread_x()] = twice(in[thread_x()]) + 1.0f; }

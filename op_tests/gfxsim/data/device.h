@@ -9,6 +9,7 @@
 
 typedef unsigned int u32;
 typedef short s16x4 __attribute__((ext_vector_type(4)));
+typedef short s16x8 __attribute__((ext_vector_type(8)));
 typedef float f32x4 __attribute__((ext_vector_type(4)));
 
 static __device__ inline int thread_x() { return (int)__builtin_amdgcn_workitem_id_x(); }
