@@ -101,6 +101,8 @@ bool gs_bind(gs_arch_t arch, gs_insn_t *insn) {
     insn->a = semantics->a;
     insn->b = semantics->b;
     insn->traits = semantics->traits;
+    insn->plain = !insn->is_dpp && !insn->is_sdwa && !insn->abs && !insn->neg;
+    gs_taint_list_registers(insn);
     insn->mfma_clocks = clocks_of(arch, insn, semantics);
     return true;
 }

@@ -56,6 +56,13 @@ typedef struct gs_wave_t gs_wave_t;
 typedef struct gs_insn_t gs_insn_t;
 typedef void (*gs_execute_t)(gs_wave_t *wave, const gs_insn_t *insn);
 
+/* Registers that an instruction reads, or writes. */
+typedef struct gs_register_list_t {
+    uint16_t vector[8];
+    uint8_t scalar[6];
+    uint8_t vector_count, scalar_count;
+} gs_register_list_t;
+
 struct gs_insn_t {
     gs_execute_t execute;  /* NULL: no semantics in the executor; running it is an error that names it */
     const struct gs_row_t *row; /* of the encoding tables (encoding.h); NULL: none */
@@ -68,6 +75,10 @@ struct gs_insn_t {
     int32_t a, b;          /* parameters of the execute function, from the executor's table (a size, a condition) */
     uint16_t mfma_clocks;  /* 4 * passes, for the counters; 0 else */
     uint8_t traits;        /* how undefined bits pass through it: gs_traits_t of the executor */
+
+    gs_register_list_t reads, writes; /* for taint.c, if `listed` */
+    bool listed;
+    bool plain;            /* sources are used as they stand in their registers: no DPP, SDWA, abs or neg */
 
     int32_t imm;           /* SOPP, SOPK: simm16; branches: signed offset in dwords from the next instruction */
     int32_t offset, offset1; /* DS (offset1: of two-address forms), FLAT, MUBUF, SMEM; bytes; elements for DS *2 */

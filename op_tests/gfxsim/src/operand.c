@@ -44,11 +44,6 @@ void gs_write_scalar64(gs_wave_t *wave, const gs_operand_t *operand, uint64_t va
 
 /* ---- vector sources --------------------------------------------------------------------------------------------- */
 
-int gs_vector_register(const gs_wave_t *wave, const gs_operand_t *operand, int k) {
-    bool indexed = wave->gpr_index_on && wave->s[GS_M0] >> (12 + k) & 1;
-    return (operand->reg + (indexed ? wave->s[GS_M0] & 0xff : 0)) & (GS_VREGS - 1);
-}
-
 int gs_dpp_source(gs_wave_t *wave, const gs_insn_t *insn, int lane) {
     enum {
         ROW_SHL = 0x100, ROW_SHR = 0x110, ROW_ROR = 0x120, WAVE_SHL = 0x130, WAVE_ROL = 0x134, WAVE_SHR = 0x138,
@@ -119,7 +114,7 @@ static const uint32_t *read_plain(gs_wave_t *wave, const gs_insn_t *insn, int k,
     return k == 0 && insn->is_dpp ? apply_dpp(wave, insn, source, buffer) : source;
 }
 
-const uint32_t *gs_read32(gs_wave_t *wave, const gs_insn_t *insn, int k, uint32_t buffer[GS_LANES]) {
+const uint32_t *gs_read32_changed(gs_wave_t *wave, const gs_insn_t *insn, int k, uint32_t buffer[GS_LANES]) {
     const uint32_t *source = read_plain(wave, insn, k, buffer);
     bool sdwa = insn->is_sdwa && k < 2 && (insn->sdwa_sel[k] != SDWA_DWORD);
     bool abs = insn->abs >> k & 1, neg = insn->neg >> k & 1;

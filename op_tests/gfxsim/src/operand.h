@@ -13,10 +13,18 @@ void gs_write_scalar32(gs_wave_t *wave, const gs_operand_t *operand, uint32_t va
 void gs_write_scalar64(gs_wave_t *wave, const gs_operand_t *operand, uint64_t value);
 
 /* The number of the vector register of source k (3: the destination), with the GPR index mode applied. */
-int gs_vector_register(const gs_wave_t *wave, const gs_operand_t *operand, int k);
+static inline int gs_vector_register(const gs_wave_t *wave, const gs_operand_t *operand, int k) {
+    bool indexed = wave->gpr_index_on && wave->s[GS_M0] >> (12 + k) & 1;
+    return (operand->reg + (indexed ? wave->s[GS_M0] & 0xff : 0)) & (GS_VREGS - 1);
+}
 
 /* Source k as 32-bit, as 16-bit (in the low half) and as 64-bit values. */
-const uint32_t *gs_read32(gs_wave_t *wave, const gs_insn_t *insn, int k, uint32_t buffer[GS_LANES]);
+const uint32_t *gs_read32_changed(gs_wave_t *wave, const gs_insn_t *insn, int k, uint32_t buffer[GS_LANES]);
+static inline const uint32_t *gs_read32(gs_wave_t *wave, const gs_insn_t *insn, int k, uint32_t buffer[GS_LANES]) {
+    const gs_operand_t *operand = &insn->src[k];
+    bool as_it_stands = insn->plain && operand->kind == GS_VREG && !wave->gpr_index_on;
+    return as_it_stands ? wave->v[operand->reg] : gs_read32_changed(wave, insn, k, buffer);
+}
 const uint32_t *gs_read16(gs_wave_t *wave, const gs_insn_t *insn, int k, uint32_t buffer[GS_LANES]);
 const uint64_t *gs_read64(gs_wave_t *wave, const gs_insn_t *insn, int k, uint64_t buffer[GS_LANES]);
 

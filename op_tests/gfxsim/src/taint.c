@@ -101,6 +101,51 @@ static bool any_source_undefined(const gs_wave_t *wave, const gs_insn_t *insn, u
     return insn->traits & GS_READS_SCC && wave->undefined_scc;
 }
 
+/* ---- the common case: everything is defined --------------------------------------------------------------------- */
+
+static bool add_registers(gs_register_list_t *list, const gs_operand_t *operand) {
+    int count = gs_operand_registers(operand);
+    for (int reg = operand->reg; reg < operand->reg + count; reg++) {
+        if (operand->kind == GS_VREG) {
+            if (list->vector_count == sizeof list->vector / sizeof *list->vector) return false;
+            list->vector[list->vector_count++] = (uint16_t)(reg & (GS_VREGS - 1));
+        } else if (operand->kind == GS_SREG && reg < GS_SREGS) {
+            if (list->scalar_count == sizeof list->scalar / sizeof *list->scalar) return false;
+            list->scalar[list->scalar_count++] = (uint8_t)reg;
+        } else if (operand->kind == GS_SREG && reg == GS_SCC) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void gs_taint_list_registers(gs_insn_t *insn) {
+    memset(&insn->reads, 0, sizeof insn->reads);
+    memset(&insn->writes, 0, sizeof insn->writes);
+    insn->listed = !(insn->traits & GS_OWN_TAINT);
+    for (int k = 0; k < insn->src_count; k++) insn->listed = insn->listed && add_registers(&insn->reads, &insn->src[k]);
+    if (insn->listed && reads_destination(insn)) insn->listed = add_registers(&insn->reads, &insn->dst[0]);
+    for (int k = 0; k < insn->dst_count; k++) {
+        insn->listed = insn->listed && add_registers(&insn->writes, &insn->dst[k]);
+    }
+}
+
+static bool all_listed_defined(const gs_wave_t *wave, const gs_insn_t *insn) {
+    uint64_t lanes = 0;
+    uint32_t bits = insn->traits & GS_READS_SCC ? wave->undefined_scc : 0;
+    for (int i = 0; i < insn->reads.vector_count; i++) lanes |= wave->undefined_lanes[insn->reads.vector[i]];
+    for (int i = 0; i < insn->reads.scalar_count; i++) bits |= wave->undefined_sreg[insn->reads.scalar[i]];
+    return !(lanes & gs_exec(wave)) && !bits;
+}
+
+static void clear_listed(gs_wave_t *wave, const gs_insn_t *insn) {
+    for (int i = 0; i < insn->writes.vector_count; i++) {
+        wave->undefined_lanes[insn->writes.vector[i]] &= ~wave->lanes;
+    }
+    for (int i = 0; i < insn->writes.scalar_count; i++) wave->undefined_sreg[insn->writes.scalar[i]] = 0;
+    if (insn->traits & GS_WRITES_SCC) wave->undefined_scc = false;
+}
+
 /* The lanes of the result that source k spoils. */
 static uint64_t spoiled_by(gs_wave_t *wave, const gs_insn_t *insn, int k) {
     const gs_operand_t *operand = &insn->src[k];
@@ -376,6 +421,11 @@ static void execute_bitwise(gs_wave_t *wave, const gs_insn_t *insn) {
 void gs_taint_execute(gs_wave_t *wave, const gs_insn_t *insn) {
     if (insn->traits & GS_OWN_TAINT) {
         insn->execute(wave, insn);
+        return;
+    }
+    if (insn->listed && !wave->gpr_index_on && all_listed_defined(wave, insn)) {
+        insn->execute(wave, insn);
+        clear_listed(wave, insn);
         return;
     }
     if (!any_source_undefined(wave, insn, gs_exec(wave))) {

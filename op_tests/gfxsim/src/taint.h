@@ -7,6 +7,9 @@
 
 #include "wave.h"
 
+/* Fills in the register lists of an instruction; gs_bind does it. */
+void gs_taint_list_registers(gs_insn_t *insn);
+
 /* Runs the instruction and works out what of its results is undefined. */
 void gs_taint_execute(gs_wave_t *wave, const gs_insn_t *insn);
 
