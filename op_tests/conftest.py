@@ -11,6 +11,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: the referenc
 
 import devices
 import pytest
+from machine_fixtures import arch, clean, planted, sim  # noqa: F401 - fixtures of test_gfxsim_*.py
 
 MARKERS = {
     "cases": "cases(LIST): the test runs for every case and device; on simulated ones for those of cases.on_device",
