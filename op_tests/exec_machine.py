@@ -12,10 +12,11 @@ import ctypes as ct
 import functools
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gfxsim.library import CLASSES, library
@@ -110,8 +111,12 @@ def words_of(arch: str, text: str) -> list[int] | None:
 
 
 def exists(arch: str, text: str) -> bool:
-    """Whether the architecture has the instruction: what a test is made for."""
     return words_of(arch, text) is not None
+
+
+def existing(items: Iterable[Any], text_of: Callable[[Any], str]) -> list[tuple[str, Any]]:
+    """Each item with each architecture that has its instruction: what a test is made for."""
+    return [(arch, item) for item in items for arch in ARCHS if exists(arch, text_of(item))]
 
 
 def save_words() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from exec_machine import AGPR0, ARCHS, Machine, semantic_names, words_of
+from exec_machine import AGPR0, ARCHS, Machine, existing, semantic_names
 
 LANES = 64
 FP8 = {
@@ -113,7 +113,16 @@ def small_values(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -
     return rng.choice(np.array([-3, -2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2, 3]), shape).astype(dtype)
 
 
-@pytest.mark.parametrize("name", PLAIN)
+def text_of(name: str, c: str = "") -> str:
+    """The instruction with A at v40, B at v60, C at v80 or as given, and its result at v0."""
+    shape = Shape.of(name)
+    bits = [{"f32": 32, "xf32": 32, "bf16": 16, "f16": 16}.get(kind, 8) for kind in shape.kinds]
+    n_a, n_b = (max(1, shape.per_lane * each // 32) for each in bits)
+    n_c = shape.rows**2 * shape.blocks // LANES
+    return f"{name} {registers(0, n_c)}, {registers(40, n_a)}, {registers(60, n_b)}, {c or registers(80, n_c)}"
+
+
+@pytest.mark.parametrize(("arch", "name"), existing(PLAIN, text_of))
 def test_layout(name: str, arch: str) -> None:
     shape = Shape.of(name)
     rng = np.random.default_rng(len(name))
@@ -124,13 +133,10 @@ def test_layout(name: str, arch: str) -> None:
     laid_a, laid_b = (lay_out(shape, *codes_of(x)) for x in (a, b))
     laid_c = spread_result(shape, c)
     n_a, n_b, n_c = laid_a.shape[1], laid_b.shape[1], laid_c.shape[1]
-    text = f"{name} {registers(0, n_c)}, {registers(40, n_a)}, {registers(60, n_b)}, {registers(80, n_c)}"
-    if words_of(arch, text) is None:
-        pytest.skip(f"{arch} does not have it")
     machine = Machine(arch, exec=0x123456789)  # EXEC does not matter
     for reg, values in ((40, laid_a), (60, laid_b), (80, laid_c)):
         machine.set(reg, values)
-    result = machine.run(text)
+    result = machine.run(text_of(name))
     assert result.kind == "none", result.text
     wide = np.einsum("bik,bjk->bij", a.astype(np.float64), b.astype(np.float64)) + c
     want = spread_result(shape, wide.astype(out))
@@ -283,17 +289,10 @@ CLOCKS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CLOCKS)
+@pytest.mark.parametrize(("arch", "name"), existing(CLOCKS, lambda name: text_of(name, "0")))
 def test_clocks(name: str, arch: str) -> None:
     """AMD's tables of passes, 4 clocks each."""
-    shape = Shape.of(name)
-    n_c = shape.rows**2 * shape.blocks // LANES
-    bits = {"f32": 32, "bf16": 16, "f16": 16}.get(shape.kinds[0], 8)
-    n = max(1, shape.per_lane * bits // 32)
-    text = f"{name} {registers(0, n_c)}, {registers(40, n)}, {registers(60, n)}, 0"
-    if words_of(arch, text) is None:
-        pytest.skip(f"{arch} does not have it")
-    result = Machine(arch, checks=0).run(text)
+    result = Machine(arch, checks=0).run(text_of(name, "0"))
     assert result.mfma_clocks == CLOCKS[name] and result.instructions["mfma"] == 1
 
 
