@@ -15,6 +15,7 @@ SOURCE = Path(__file__).resolve().parent / "src"
 FLAGS = ["-std=gnu17", "-O3", "-fPIC", "-fvisibility=hidden", "-pthread"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
 LIBRARY = "libgfxsim.so"
+_failed: dict[Path, RuntimeError] = {}  # so that a test suite does not try again with every test
 
 
 def compiler() -> list[str]:
@@ -62,11 +63,17 @@ def build(extra_flags: tuple[str, ...] = ()) -> Path:
     target = cache_folder() / key(extra_flags) / LIBRARY
     if target.exists():
         return target
+    if target in _failed:
+        raise _failed[target]
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(target.parent / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed, also by a crash
         if not target.exists():
-            _build(target, extra_flags)
+            try:
+                _build(target, extra_flags)
+            except RuntimeError as error:
+                _failed[target] = error
+                raise
     return target
 
 

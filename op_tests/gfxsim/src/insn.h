@@ -77,7 +77,7 @@ struct gs_insn_t {
     uint8_t traits;        /* how undefined bits pass through it: gs_traits_t of the executor */
 
     gs_register_list_t reads, writes; /* for taint.c, if `listed` */
-    bool listed;
+    bool listed, moves;    /* moves: copies vector registers, and nothing else */
     bool plain;            /* sources are used as they stand in their registers: no DPP, SDWA, abs or neg */
 
     int32_t imm;           /* SOPP, SOPK: simm16; branches: signed offset in dwords from the next instruction */

@@ -119,10 +119,16 @@ static bool add_registers(gs_register_list_t *list, const gs_operand_t *operand)
     return true;
 }
 
+static bool is_move(const gs_insn_t *insn) {
+    bool named = strncmp(insn->name, "v_mov_b", 7) == 0 || strncmp(insn->name, "v_accvgpr_", 10) == 0;
+    return named && insn->plain && insn->src_count == 1 && insn->src[0].kind == GS_VREG && insn->dst[0].kind == GS_VREG;
+}
+
 void gs_taint_list_registers(gs_insn_t *insn) {
     memset(&insn->reads, 0, sizeof insn->reads);
     memset(&insn->writes, 0, sizeof insn->writes);
     insn->listed = !(insn->traits & GS_OWN_TAINT);
+    insn->moves = is_move(insn);
     for (int k = 0; k < insn->src_count; k++) insn->listed = insn->listed && add_registers(&insn->reads, &insn->src[k]);
     if (insn->listed && reads_destination(insn)) insn->listed = add_registers(&insn->reads, &insn->dst[0]);
     for (int k = 0; k < insn->dst_count; k++) {
@@ -418,6 +424,21 @@ static void execute_bitwise(gs_wave_t *wave, const gs_insn_t *insn) {
     store_spread(wave, insn, &spread);
 }
 
+/* Compilers move what nobody has written yet; often enough for a way of its own. */
+static void execute_move(gs_wave_t *wave, const gs_insn_t *insn) {
+    int from = insn->src[0].reg, to = insn->dst[0].reg, count = gs_operand_registers(&insn->dst[0]);
+    uint64_t lanes = wave->lanes, undefined[2];
+    uint32_t bits[2][GS_LANES];
+    memcpy(undefined, &wave->undefined_lanes[from], (size_t)count * sizeof *undefined);
+    memcpy(bits, wave->undefined_bits[from], (size_t)count * sizeof *bits);
+    insn->execute(wave, insn);
+    for (int i = 0; i < count; i++) {
+        uint32_t *to_bits = wave->undefined_bits[to + i];
+        GS_FOR_LANES to_bits[lane] = lanes >> lane & 1 ? bits[i][lane] : to_bits[lane];
+        wave->undefined_lanes[to + i] = (wave->undefined_lanes[to + i] & ~lanes) | (undefined[i] & lanes);
+    }
+}
+
 void gs_taint_execute(gs_wave_t *wave, const gs_insn_t *insn) {
     if (insn->traits & GS_OWN_TAINT) {
         insn->execute(wave, insn);
@@ -433,7 +454,9 @@ void gs_taint_execute(gs_wave_t *wave, const gs_insn_t *insn) {
         clear_results(wave, insn);
         return;
     }
-    if (insn->traits & GS_BITWISE)
+    if (insn->moves && !wave->gpr_index_on)
+        execute_move(wave, insn);
+    else if (insn->traits & GS_BITWISE)
         execute_bitwise(wave, insn);
     else
         execute_spoiling(wave, insn);
