@@ -204,52 +204,6 @@ def test_undefined_data(program: tuple[str, ...], kind: str, arch: str) -> None:
         assert undefined(arch, *program, checks=3) != "uninitialized", "the check is off"
 
 
-# ---- races
-
-
-def race(arch: str, *program: str, waves: int = 2) -> str:
-    """Two waves run the same program; s100 holds the wave's index, v12 4 * lane, v13 the same behind 256 * wave."""
-    machine = Machine(arch, lds=np.zeros(1024, np.uint8), waves=waves, s={100: 0})
-    machine.set(12, (np.arange(LANES) * 4).astype(U32))
-    program = ("s_lshl_b32 s20, s100, 8", "v_add_u32_e32 v13, s20, v12", *program)
-    result = machine.run(*program)
-    assert result.kind != "race" or "since the last barrier" in result.text
-    return result.kind
-
-
-@pytest.mark.parametrize(
-    ("program", "kind"),
-    [
-        (("ds_write_b32 v12, v12",), "race"),  # both write the same places
-        (("ds_write_b32 v13, v12",), "none"),
-        (("ds_read_b32 v0, v12",), "none"),  # both read
-        (("ds_write_b32 v13, v12", "ds_read_b32 v0, v12"), "race"),  # wave 1 reads what wave 0 wrote
-        (("ds_write_b32 v13, v12", "ds_read_b32 v0, v13"), "none"),
-        (("ds_read_b32 v0, v12", "s_waitcnt lgkmcnt(0)", "ds_write_b32 v13, v12"), "race"),
-        # Wave 1 writes what wave 0 only read.
-        (("ds_read_b32 v0, v12 offset:256", "s_waitcnt lgkmcnt(0)", "ds_write_b32 v13, v12"), "race"),
-        (("ds_read_u16 v0, v12 offset:256", "s_waitcnt lgkmcnt(0)", "ds_write_b16 v13, v12"), "race"),
-        (("ds_read_b32 v0, v12 offset:512", "s_waitcnt lgkmcnt(0)", "ds_write_b32 v13, v12"), "none"),
-        (("ds_add_u32 v12, v12",), "none"),  # atomics among themselves
-        (("ds_add_u32 v12, v12", "ds_read_b32 v0, v12"), "race"),
-        # Bytes of one dword: wave 0 the low half, wave 1 the high one.
-        (("s_lshl_b32 s21, s100, 1", "v_add_u32_e32 v14, s21, v12", "ds_write_b16 v14, v12"), "none"),
-        (("s_lshl_b32 s21, s100, 0", "v_add_u32_e32 v14, 0, v12", "ds_write_b16 v14, v12"), "race"),
-        (("ds_write_b128 v15, v[4:7]",), "race"),
-    ],
-)
-def test_races(program: tuple[str, ...], kind: str, arch: str) -> None:
-    if "v15" in program[-1]:
-        program = (
-            "v_lshlrev_b32_e32 v15, 1, v12",
-            *(f"v_mov_b32_e32 v{i}, 0" for i in range(4, 8)),
-            "v_and_b32_e32 v15, 0x70, v15",
-            *program,
-        )
-    assert race(arch, *program) == kind
-    assert race(arch, *program, waves=1) == "none"
-
-
 # ---- the rest
 
 
