@@ -37,7 +37,7 @@ static shape_t shape_of(const gs_insn_t *insn) {
     return shape;
 }
 
-/* ---- inputs: element j of a lane is values[j][lane] --------------------------------------------------------------- */
+/* ---- inputs: element j of a lane is values[j][lane] ------------------------------------------------------------- */
 
 static gs_small_kind_t small_kind(const gs_wave_t *wave, element_t type, int format) {
     static const gs_small_kind_t KINDS[8] = {GS_E4M3FN, GS_E5M2, GS_E2M3, GS_E3M2, GS_E2M1, GS_E2M1, GS_E2M1, GS_E2M1};

@@ -67,7 +67,8 @@ EXPORT int gfxsim_exec_run(int arch, const uint32_t *words, int count, gfxsim_ex
         gs_program_t program = {
             .arch = (gs_arch_t)arch, .device = -1, .kernel = "test", .float_mode = (uint8_t)state->mode,
             .code_low = (uintptr_t)code, .code_words = (uint32_t)count + 1, .insns = insns,
-            .scratch_bytes = state->scratch_bytes, .vgprs = GS_FIRST_AGPR, .agprs = GS_FIRST_AGPR, .check_waits = state->checks & CHECK_WAITS,
+            .scratch_bytes = state->scratch_bytes, .vgprs = GS_FIRST_AGPR, .agprs = GS_VREGS - GS_FIRST_AGPR,
+            .check_waits = state->checks & CHECK_WAITS,
             .check_races = state->checks & CHECK_RACES, .check_uninitialized = state->checks & CHECK_UNINITIALIZED,
         };
         gs_workgroup_t workgroup = {

@@ -113,7 +113,7 @@ bool gs_lds_access(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t l
     gs_extent_t extent = extent_of(address, lanes);
     uint32_t *touched = &wave->workgroup->lds_touched;
     check_places(wave, address, lanes, &extent, size, alignment);
-    if (access != GS_LDS_READ && extent.high + size > *touched) *touched = extent.high + size;
+    if (lanes && access != GS_LDS_READ && extent.high + size > *touched) *touched = extent.high + size;
     switch (size) {
     case 4: return access_lanes(wave, address, lanes, &extent, 4, access);
     case 8: return access_lanes(wave, address, lanes, &extent, 8, access);

@@ -61,7 +61,7 @@ uint8_t *gs_memory_access(gs_wave_t *wave, uintptr_t address, uint32_t size, boo
 /* The same for `lanes`; the places of the other lanes become valid ones, too. */
 void gs_memory_access_lanes(gs_wave_t *wave, uint8_t *places[GS_LANES], uint64_t lanes, uint32_t size, bool write);
 
-/* ---- the instructions that global, flat, scratch and buffer memory have in common: ENTRY(name, size, insn->b) ----- */
+/* ---- the instructions that all kinds of memory have: ENTRY(name, size, insn->b) --------------------------------- */
 
 #define GS_MEMORY_LOADS(ENTRY)                                                                                         \
     ENTRY("ubyte", 1, 0), ENTRY("sbyte", 1, GS_SIGNED), ENTRY("ushort", 2, 0), ENTRY("sshort", 2, GS_SIGNED),          \

@@ -23,7 +23,7 @@ typedef struct gs_pending_t {
     uintptr_t pc; /* of the load */
 } gs_pending_t;
 
-/* A load from memory to LDS that no wait has covered yet: `size` bytes at address + lane * spacing for each of `lanes`. */
+/* A load from memory to LDS that no wait has covered yet: `size` bytes at address + lane * spacing of each lane. */
 typedef struct gs_direct_load_t {
     uint32_t sequence, address, size, spacing;
     uint32_t epoch; /* the barrier interval in which it was issued */
