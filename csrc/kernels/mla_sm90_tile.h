@@ -23,13 +23,12 @@ constexpr int SM90_THREADS = 3 * 128; /* a producer and two consumers, a warpgro
 enum { SM90_SYNC_CONSUMERS = 1, SM90_SYNC_CONSUMER = 2 /* + consumer */ };
 
 /* A stage is filled and freed in two units, since consumer c frees the values of columns [256 c, 256 c + 256):
- * unit c holds them. The rope panel, later the probabilities, belongs to the unit of the consumer that frees it last,
- * which is the one that does not own the stage. */
+ * unit c holds them. The rope panel, later the probabilities, is filled with unit 1, when both units are free. */
 typedef struct sm90_side_t {
     uint64_t full[SM90_STAGES][2], empty[SM90_STAGES][2];
     uint64_t scored[SM90_STAGES];          /* probabilities, base and factor of the stage's tile are there */
     uint16_t exists[SM90_STAGES][4];       /* 64 bits: the keys that the tile holds */
-    int keys_first[2][2];                  /* see sm90_choose() */
+    int keys_first[2][2];                  /* see choose() */
     float base[SM90_STAGES][SM90_ROWS];    /* of the running softmax, behind the tile */
     float factor[SM90_STAGES][SM90_ROWS];  /* for what has been summed before the tile */
     int unseen[SM90_ROWS];                 /* keys at the end of the range that a row does not see */
