@@ -13,6 +13,7 @@ import pytest
 from cases import LIST_LENGTHS, PAGE_SIZES
 
 from aiter_c.testing import Device, MlaCase, build_inputs, check_bits, run_case
+from aiter_c.testing.cache import record_parts
 from aiter_c.testing.case import KV_DTYPES, MASK_PATTERNS
 from aiter_c.testing.memory import nan_bytes
 
@@ -165,3 +166,30 @@ def test_kv_last_page_lens_is_not_looked_at_at_page_size_1(device: Device) -> No
     for anything in (None, np.zeros(0, np.int32), np.full(1, -7, np.int32), np.zeros((3, 3))):
         _, lse = device.decode(**inputs.arguments() | {"kv_last_page_lens": anything})
         check_bits("lse", lse, expected, repr(anything))
+
+
+#: Caches that hold an infinity, each with every q dtype that is served for it.
+INFINITE = [
+    *product((("plain", "bfloat16"), ("plain", "float16")), ("bfloat16", "float16", "float32", "float8_e4m3fn")),
+    *product((("fp8_ds_mla", "float8_e4m3fn"),), ("bfloat16", "float16")),
+]
+
+
+@pytest.mark.parametrize(("kv", "q_dtype"), INFINITE, ids=str)
+@pytest.mark.parametrize("heads", [2, 33])
+def test_a_score_of_minus_infinity_is_a_key_less(heads: int, kv: tuple[str, str], q_dtype: str, device: Device) -> None:
+    """An infinite rope element against long and short numbers: no part of a product may be 0 times infinity."""
+    kv_format, kv_dtype = kv
+    case = MlaCase(heads=heads, kv_lens=(40,), q_dtype=q_dtype, kv_dtype=kv_dtype, kv_format=kv_format)
+    inputs = build_inputs(case)
+    q, exact, slots = inputs.array("q"), inputs.q_values, inputs.kv_lists[0].slots
+    exact[:, ::2, 520], exact[:, 1::2, 520] = 1.0, 0.8125
+    # Where it has the bits: a number that the nearest bfloat16 is larger than.
+    exact[:, :, 521] = -(1 + 3 * 2**-9) if q_dtype in ("float16", "float32") else -1.25
+    q[:, :, 520:522] = exact[:, :, 520:522].astype(q.dtype)
+    rope = inputs.pool[..., 0, 512:] if kv_format == "plain" else record_parts(inputs.pool, kv_format, 1)[2]
+    rope[slots[7], 0, 8], rope[slots[30], 0, 9] = -np.inf, np.inf
+    _, lse = device.decode(**inputs.arguments())
+    expected = inputs.reference()
+    np.testing.assert_allclose(lse, expected.lse, rtol=2e-5, atol=1e-5)
+    assert np.abs(inputs.array("o").astype(np.float64) - expected.o).max() < 2e-2

@@ -8,7 +8,7 @@ from cases import ALL, CORNER, SMOKE
 from partials import check_partials
 
 import aiter_c
-from aiter_c.testing import Device, MlaCase, build_inputs, run_case
+from aiter_c.testing import Device, MlaCase, build_inputs, check_bits, run_case
 from aiter_c.testing.perf import OTHERS, TARGETS
 
 # Splits that leave partials behind, over everything that shapes them.
@@ -191,3 +191,22 @@ def test_in_place_replay(splits: int, device: Device) -> None:
         scores = inputs.q_values[0] @ keys.T / 24
         with np.errstate(divide="ignore"):
             np.testing.assert_allclose(lse[0], np.log(np.exp(scores).sum(1)), rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn"])
+@pytest.mark.parametrize("heads", [8, 32, 64, 128])
+def test_where_the_cache_begins_changes_no_bit(heads: int, dtype: str, device: Device) -> None:
+    """Aligned rows may be loaded by other instructions than rows that begin anywhere. Many tiles, and masked keys."""
+    case = MlaCase(
+        heads=heads, q_lens=(1, 1), kv_lens=(700, 330), q_dtype=dtype, kv_dtype=dtype, page_size=4, masked="tail"
+    )
+    results = []
+    for aligned in (True, False):
+        inputs = build_inputs(case)
+        assert inputs.array("kv_buffer").ctypes.data % 16, "another seed: this one begins at a multiple of 16"
+        _, lse = device.decode(exact=aligned, **inputs.arguments())  # an exact copy begins where an allocation does
+        results.append((inputs.array("o"), lse))
+    check_bits("o", results[0][0], results[1][0], case.repro)
+    check_bits("lse", results[0][1], results[1][1], case.repro)
+    run_case(case, device=device)

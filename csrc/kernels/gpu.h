@@ -19,6 +19,7 @@
 
 /* For loops over arrays that have to stay in registers. */
 #define UNROLLED _Pragma("unroll")
+#define NOT_UNROLLED _Pragma("unroll 1")
 
 #define GPU_MINUS_INFINITY (-__builtin_inff())
 #define GPU_FLT_MAX 3.402823466e+38f

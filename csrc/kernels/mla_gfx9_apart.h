@@ -6,7 +6,13 @@
 #include "mla_gfx9_item.h"
 #include "mla_gfx9_mixed.h"
 
-#define APART_BYTES(matrix_t, groups) (WAVES * (groups) * 16 * tile_t<matrix_t>::ROW)
+/* Of local memory: the values of four waves; before them converted queries, after them what the waves merge. */
+template <class matrix_t, int TERMS, int GROUPS> constexpr int apart_bytes() {
+    constexpr int VALUES = WAVES * GROUPS * tile_t<matrix_t>::GROUP;
+    constexpr int QUERIES = TERMS * (tile_t<matrix_t>::CHUNK_STEPS + tile_t<matrix_t>::ROPE_STEPS) * 1024;
+    static_assert(VALUES >= QUERIES && VALUES >= MERGE_BYTES, "they lie where the values are");
+    return VALUES;
+}
 
 /* A wave's own stream of keys. */
 template <class source_t, int GROUPS> struct stream_t {
@@ -36,7 +42,7 @@ GPU_INLINE keys_t<GROUPS> keys_of(const stream_t<source_t, GROUPS> &stream, uint
 template <class matrix_t, bool ALL, class source_t, int TERMS, int GROUPS>
 GPU_INLINE void attend_apart(const ac_mla_decode_params_t &p, const item_t &item, uint32_t latent,
                              const query_t<matrix_t> (&query)[1][TERMS], stream_t<source_t, GROUPS> *stream,
-                             rows_t (&rows)[1]) {
+                             rows_t<> (&rows)[1]) {
     typedef tile_t<matrix_t> tile;
     f32x4_t scores[1][GROUPS];
     f32x4_t scales[GROUPS][BLOCKS];
@@ -52,15 +58,17 @@ GPU_INLINE void attend_apart(const ac_mla_decode_params_t &p, const item_t &item
         widen<matrix_t, source_t::WIDEN>(loaded.latent, item.foreign, chunks);
         widen<matrix_t, source_t::WIDEN_ROPE>(loaded.rope, item.foreign, rope);
         store_latent<matrix_t, source_t::WIDEN>(keys.lane, latent, n, 0, chunks);
-        score<matrix_t, source_t::SCALED, TERMS>(
+        score<matrix_t, source_t::SCALED, TERMS, 0>(
             [&](int, int t, int i, bool is_rope) { return is_rope ? query[0][t].rope[i] : query[0][t].latent[i]; },
             [&](int, int block) { return scales[n][block]; },
             [&](int, int i, bool is_rope) { return is_rope ? rope[i] : chunks[i]; }, score_of_group);
         scores[0][n] = score_of_group[0][0];
     }
     load_next(p.kv, stream);
-    attend<matrix_t, source_t::SCALED, ALL>(keys, item.score_scale, [&](int n, int block) { return scales[n][block]; },
-                                            scores, rows);
+    weights_t<matrix_t, source_t::SCALED, GROUPS> weights[1];
+    soften<matrix_t, ALL>(keys, item.score_scale, scores[0], &rows[0]);
+    weigh(scores[0], &weights[0]);
+    attend<matrix_t, source_t::SCALED, ALL>(keys, [&](int n, int block) { return scales[n][block]; }, weights, rows);
 }
 
 /* MIXED: queries of any type. */
@@ -69,10 +77,10 @@ GPU_INLINE void decode_apart(const ac_mla_decode_params_t &p) {
     item_t item;
     if (!find_item<source_t>(p, 16, &item)) return;
     const int wave = gpu_uniform(gpu_thread() / 64);
-    const uint32_t latent = wave * GROUPS * 16 * tile_t<matrix_t>::ROW;
+    const uint32_t latent = wave * GROUPS * tile_t<matrix_t>::GROUP;
     const mla_row_t row = mla_find_row(p, item.work, item.range, gpu_lane() % 16);
     query_t<matrix_t> query[1][TERMS];
-    rows_t rows[1];
+    rows_t<> rows[1];
     stream_t<source_t, GROUPS> stream;
     stream.next = mla_cursor_at(p, item.work, item.range, item.range.begin + wave * GROUPS * 16);
     find_places(p.kv, stream.next, stream.places);

@@ -32,16 +32,16 @@ template <class store_f> GPU_INLINE void with_dtype(mla_output_t out, store_f f)
     else out.dtype = AC_FLOAT16, f(out);
 }
 
-/* Rows of one wave: nobody else has a part of them. */
-GPU_INLINE void store_alone(const mla_output_t &out, const rows_t &rows) {
+/* N blocks of columns, from `first` on, that one wave has of its rows: nobody else has a part of them. */
+template <int N> GPU_INLINE void store_alone(const mla_output_t &out, const rows_t<N> &rows, int first) {
     with_dtype(out, [&](const mla_output_t &known) {
-        UNROLLED for (int b = 0; b < BLOCKS; b++) {
+        UNROLLED for (int b = 0; b < N; b++) {
             f32x4_t words[WORDS_OF_BLOCK];
             UNROLLED for (int k = 0; k < WORDS_OF_BLOCK; k++) words[k] = word_of_block(rows.out[b], k);
-            if (known.row) store_words(known, b, 0, words);
+            if (known.row) store_words(known, first + b, 0, words);
         }
     });
-    if (gpu_lane() < 16) mla_store_lse(out);
+    if (first == 0 && gpu_lane() < 16) mla_store_lse(out);
 }
 
 /* The softmax of PARTNERS waves' rows together; the factor for this wave's accumulators. Wave number `part` of them,
@@ -61,7 +61,7 @@ template <int PARTNERS> GPU_INLINE float merge_softmax(int first, int part, mla_
 
 /* Rows that PARTNERS waves share: block by block they exchange their sums, and each stores its part of the columns. */
 template <int PARTNERS>
-GPU_INLINE void store_shared(const mla_output_t &out, const rows_t &rows, float factor, int first, int part) {
+GPU_INLINE void store_shared(const mla_output_t &out, const rows_t<> &rows, float factor, int first, int part) {
     constexpr int OWN = WORDS_OF_BLOCK / PARTNERS;
     uint32_t at = first * WORDS_OF_BLOCK * 1024 + gpu_lane() * 16;
     with_dtype(out, [&](const mla_output_t &known) {

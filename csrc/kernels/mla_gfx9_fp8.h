@@ -56,11 +56,11 @@ GPU_INLINE void expand(const u32x4_t (&from)[N], bool foreign, u32x4_t (&out)[2 
             }
         return;
     }
-    uint32_t keep = foreign ? 0x7f7f7f7f : ~0u; /* with the carry below: the sign of all bytes but +-0 */
     UNROLLED for (int n = 0; n < N; n++)
         UNROLLED for (int w = 0; w < 4; w++) {
             uint32_t bytes = from[n][w];
 #if defined(__gfx942__)
+            uint32_t keep = foreign ? 0x7f7f7f7f : ~0u; /* with the carry: the sign of all bytes but +-0 */
             bytes &= ((bytes & 0x7f7f7f7f) + 0x7f7f7f7f) | keep;
 #endif
             expand_own<matrix_t>(bytes, pair);

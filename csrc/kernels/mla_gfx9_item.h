@@ -34,11 +34,11 @@ GPU_INLINE const char *query_row(const ac_mla_decode_params_t &p, const mla_row_
     return p.q + row.query * p.q_row_stride + row.head * p.q_head_stride;
 }
 
-GPU_INLINE void start_rows(const mla_row_t &row, rows_t *rows) {
+template <int N> GPU_INLINE void start_rows(const mla_row_t &row, rows_t<N> *rows) {
     const f32x4_t zero = {0, 0, 0, 0};
     rows->softmax = mla_softmax_start();
     rows->unseen = row.unseen;
-    UNROLLED for (int b = 0; b < BLOCKS; b++)
+    UNROLLED for (int b = 0; b < N; b++)
         UNROLLED for (int e = 0; e < TILES; e++) rows->out[b][e] = zero;
 }
 

@@ -78,7 +78,7 @@ template <class matrix_t, int WIDEN, int N>
 GPU_INLINE void store_latent(uint32_t lane, uint32_t latent, int group, int first, const u32x4_t (&chunks)[N]) {
     typedef tile_t<matrix_t> tile;
     uint32_t to = tile::lane_part(latent, 16 * group + lane % 16, lane_chunk<WIDEN>(lane));
-    to += first * 4 * 16; /* a whole number of spans */
+    to += first * tile::RUN; /* a whole number of spans */
     UNROLLED for (int i = 0; i < N; i++) local<u32x4_t>(tile::chunk(to, step_chunk<WIDEN>(i))) = chunks[i];
 }
 

@@ -1,5 +1,5 @@
 /* Queries of any type for a tile of bf16 or fp16 keys: 16 rows, for the mixes that are rare. A query is the sum of
- * TERMS numbers of the matrix type: 3 bf16 hold an fp32; 2 fp16 hold it to 2^-24, once the row is scaled by a power of
+ * TERMS numbers of the matrix type: 3 bf16 hold an fp32; 2 fp16 hold it to 2^-23, once the row is scaled by a power of
  * two so that its largest element lies just below 2^15. All waves have the same rows: each converts a quarter of them
  * and passes it on through local memory. */
 #ifndef AC_KERNELS_MLA_GFX9_MIXED_H
@@ -35,14 +35,6 @@ GPU_INLINE eight_t load_eight(const char *row, int element, int dtype) {
     return out;
 }
 
-/* The number of the matrix type nearest to x, in 16 bits, and what it leaves of x. */
-template <class matrix_t> GPU_INLINE uint32_t take_term(float *x) {
-    uint32_t bits = matrix_t::DTYPE == AC_BFLOAT16 ? gpu_bf16(*x) : gpu_f16(*x);
-    float value = matrix_t::DTYPE == AC_BFLOAT16 ? BITS(float, bits << 16) : (float)BITS(_Float16, (uint16_t)bits);
-    *x = value - value == 0 ? *x - value : 0; /* NaN and infinity have no rest */
-    return bits;
-}
-
 /* The power of two that takes the row's largest element just below 2^15; 1 for bf16, whose range is that of fp32. */
 template <class matrix_t> GPU_INLINE float scale_of_row(const char *row, int elements, int dtype) {
     float largest = 0;
@@ -74,8 +66,8 @@ GPU_INLINE float convert_query(const char *row, int elements, int dtype, int wav
         for (int term = 0; term < TERMS; term++) {
             u32x4_t words;
             UNROLLED for (int w = 0; w < 4; w++) {
-                uint32_t low = take_term<matrix_t>(&eight.x[2 * w]);
-                words[w] = low | take_term<matrix_t>(&eight.x[2 * w + 1]) << 16;
+                uint32_t low = take_term<matrix_t>(term == TERMS - 1, &eight.x[2 * w]);
+                words[w] = low | take_term<matrix_t>(term == TERMS - 1, &eight.x[2 * w + 1]) << 16;
             }
             local<u32x4_t>(((term * STEPS + step) * 64 + lane) * 16) = words;
         }

@@ -4,12 +4,12 @@
 
 #include "mla_gfx9_tile.h"
 
-/* 16 query rows of a wave: lane 16 g + c has row c; of O^T the columns output_column() names. */
-typedef struct rows_t {
-    f32x4_t out[BLOCKS][TILES];
+/* 16 query rows of a wave, N blocks of their columns: lane 16 g + c has row c; of O^T what output_column() names. */
+template <int N = BLOCKS> struct rows_t {
+    f32x4_t out[N][TILES];
     mla_softmax_t softmax; /* the sum is that of the lane's keys */
     int unseen;
-} rows_t;
+};
 
 /* The lane's number for one round of a loop. What follows from it is computed in every round: kept for all rounds, the
  * many addresses would take the registers of the accumulators. */
@@ -54,30 +54,51 @@ template <int GROUPS> GPU_INLINE bool sees_all(const keys_t<GROUPS> &keys) {
     return all;
 }
 
-/* Scores to probabilities, in place. ALL: sees_all(). */
-template <class matrix_t, bool ALL, int GROUPS>
-GPU_INLINE void soften(const keys_t<GROUPS> &keys, float scale, f32x4_t (&score)[GROUPS], rows_t *rows) {
-    const mla_headroom_t room = matrix_t::room();
+/* Scores in base 2, in place, and -inf where the row does not see the key; the lane's largest. ALL: sees_all(). */
+template <bool ALL, int GROUPS>
+GPU_INLINE float scale_scores(const keys_t<GROUPS> &keys, float scale, int unseen, f32x4_t (&score)[GROUPS]) {
     float top = GPU_MINUS_INFINITY;
     UNROLLED for (int n = 0; n < GROUPS; n++) score[n] *= scale;
     if (!ALL) {
-        int seen = mla_clamp_far(keys.left) - rows->unseen, first = keys.lane / 16 * 4;
+        int seen = mla_clamp_far(keys.left) - unseen, first = keys.lane / 16 * 4;
         UNROLLED for (int n = 0; n < GROUPS; n++)
             UNROLLED for (int i = 0; i < 4; i++)
                 if (16 * n + first + i >= seen || !(keys.valid[n] >> (first + i) & 1)) score[n][i] = GPU_MINUS_INFINITY;
     }
     UNROLLED for (int n = 0; n < GROUPS; n++)
         UNROLLED for (int i = 0; i < 4; i++) top = gpu_max(top, score[n][i]);
-    if (gpu_any(mla_base_moves(rows->softmax, top, room))) {
-        float factor = mla_move_base(max_of_row(top), room, &rows->softmax);
-        UNROLLED for (int b = 0; b < BLOCKS; b++)
-            UNROLLED for (int e = 0; e < TILES; e++) rows->out[b][e] *= factor;
-    }
-    UNROLLED for (int n = 0; n < GROUPS; n++)
+    return top;
+}
+
+/* Moves the base for `top`, the row's largest score. */
+template <class matrix_t, int N> GPU_INLINE void move_base(float top, rows_t<N> *rows) {
+    float factor = mla_move_base(top, matrix_t::room(), &rows->softmax);
+    UNROLLED for (int b = 0; b < N; b++)
+        UNROLLED for (int e = 0; e < TILES; e++) rows->out[b][e] *= factor;
+}
+
+/* Whether it has to: `top` may be the largest of some lane of the row alone. */
+template <class matrix_t, int N> GPU_INLINE bool base_moves(float top, const rows_t<N> &rows) {
+    return gpu_any(mla_base_moves(rows.softmax, top, matrix_t::room()));
+}
+
+/* Scores to probabilities, in place. */
+template <int GROUPS> GPU_INLINE void soften(f32x4_t (&score)[GROUPS], mla_softmax_t *softmax) {
+    UNROLLED for (int n = 0; n < GROUPS; n++) {
+        score[n] -= softmax->base;
         UNROLLED for (int i = 0; i < 4; i++) {
-            score[n][i] = gpu_exp2(score[n][i] - rows->softmax.base);
-            rows->softmax.sum += score[n][i];
+            score[n][i] = gpu_exp2(score[n][i]);
+            softmax->sum += score[n][i];
         }
+    }
+}
+
+/* All of it, where no other wave has keys of the same softmax. */
+template <class matrix_t, bool ALL, int GROUPS>
+GPU_INLINE void soften(const keys_t<GROUPS> &keys, float scale, f32x4_t (&score)[GROUPS], rows_t<> *rows) {
+    float top = scale_scores<ALL>(keys, scale, rows->unseen, score);
+    if (base_moves<matrix_t>(top, *rows)) move_base<matrix_t>(max_of_row(top), rows);
+    soften(score, &rows->softmax);
 }
 
 #endif

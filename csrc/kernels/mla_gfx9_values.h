@@ -4,12 +4,15 @@
 
 #include "mla_gfx9_tile.h"
 
-/* V^T for one multiplication: the words of A for TILES tiles of 16 columns of block `block`, over GROUPS groups of 16
- * keys from the row `first` on. Which column row m of tile e is: see output_column(). */
+/* V^T for one multiplication: the words of A for N tiles of 16 columns, from tile `first` of block `block` on, over
+ * GROUPS groups of 16 keys from group `group` on. N is a multiple of LEAST_TILES. Which column row m of tile e is: see
+ * output_column(). */
 #if defined(__gfx950__)
 
-template <class matrix_t, int GROUPS, int WORDS>
-GPU_INLINE void read_values(uint32_t lane, uint32_t latent, int first, int block, uint32_t (&out)[TILES][WORDS]) {
+#define LEAST_TILES 1
+template <class matrix_t, int GROUPS, int N, int WORDS>
+GPU_INLINE void read_values(uint32_t lane, uint32_t latent, int group, int block, int first,
+                            uint32_t (&out)[N][WORDS]) {
     typedef tile_t<matrix_t> tile;
     typedef int i32x2_t __attribute__((ext_vector_type(2)));
     typedef GPU_LOCAL s16x4_t *halves_t;
@@ -17,18 +20,19 @@ GPU_INLINE void read_values(uint32_t lane, uint32_t latent, int first, int block
     uint32_t g = lane / 16;
     if constexpr (matrix_t::BYTES == 1) {
         uint32_t j = lane / 2 % 8, key = j / 4 * 16 + 4 * g + j % 4;
-        uint32_t from = tile::lane_part(latent, key, 0) + lane % 2 * 8 + first * tile::ROW;
-        UNROLLED for (int e = 0; e < TILES; e++)
+        uint32_t from = one_address(tile::lane_part(latent, key, 0) + lane % 2 * 8 + group * tile::GROUP);
+        UNROLLED for (int e = 0; e < N; e++)
             UNROLLED for (int n = 0; n < GROUPS; n += 2) {
-                auto at = (bytes_t)(tile::chunk(from, TILES * block + e) + n * 16 * tile::ROW);
+                auto at = (bytes_t)(tile::chunk(from, TILES * block + first + e) + n * tile::GROUP);
                 u32x2_t x = BITS(u32x2_t, __builtin_amdgcn_ds_read_tr8_b64_v2i32(at));
                 out[e][n] = x.x, out[e][n + 1] = x.y;
             }
     } else {
-        uint32_t from = tile::lane_part(latent, 4 * g + lane / 4 % 4, lane / 2 % 2) + lane % 2 * 8 + first * tile::ROW;
-        UNROLLED for (int e = 0; e < TILES; e++)
+        uint32_t from = one_address(tile::lane_part(latent, 4 * g + lane / 4 % 4, lane / 2 % 2) + lane % 2 * 8 +
+                                    group * tile::GROUP);
+        UNROLLED for (int e = 0; e < N; e++)
             UNROLLED for (int n = 0; n < GROUPS; n++) {
-                auto at = (halves_t)(tile::chunk(from, 2 * (TILES * block + e)) + n * 16 * tile::ROW);
+                auto at = (halves_t)(tile::chunk(from, 2 * (TILES * block + first + e)) + n * tile::GROUP);
                 u32x2_t x = BITS(u32x2_t, __builtin_amdgcn_ds_read_tr16_b64_v4i16(at));
                 out[e][2 * n] = x.x, out[e][2 * n + 1] = x.y;
             }
@@ -51,14 +55,16 @@ GPU_INLINE void transpose_bytes(const uint32_t (&from)[4], uint32_t (&out)[4]) {
     }
 }
 
-template <class matrix_t, int GROUPS, int WORDS>
-GPU_INLINE void read_values(uint32_t lane, uint32_t latent, int first, int block, uint32_t (&out)[TILES][WORDS]) {
+#define LEAST_TILES TILES
+template <class matrix_t, int GROUPS, int N, int WORDS>
+GPU_INLINE void read_values(uint32_t lane, uint32_t latent, int group, int block, int, uint32_t (&out)[N][WORDS]) {
+    static_assert(N == TILES, "a lane reads a block");
     typedef tile_t<matrix_t> tile;
     uint32_t c = lane % 16, g = lane / 16;
     UNROLLED for (int n = 0; n < GROUPS; n++) {
         u32x4_t x[4]; /* 8 columns of 4 keys: 16 bytes, or 8 of them */
         UNROLLED for (int i = 0; i < 4; i++) {
-            uint32_t at = (first + 16 * n) * tile::ROW + block * 128 * matrix_t::BYTES;
+            uint32_t at = (group + n) * tile::GROUP + block * 128 * matrix_t::BYTES;
             if (matrix_t::BYTES == 1)
                 x[i].xy = local<u32x2_t>(tile::lane_part(latent, 4 * g + i, c / 2) + c % 2 * 8 + at);
             else x[i] = local<u32x4_t>(tile::lane_part(latent, 4 * g + i, c) + at);
