@@ -24,7 +24,7 @@ def _check_plan_choice(plan, num_kv_splits, deterministic):
     """What stage 1 cannot see: the arguments that only a plan is made from."""
     if not isinstance(plan, MlaPlan):
         raise TypeError(f"mla_decode_fwd: plan: expected aiter_c.MlaPlan, got {type(plan).__name__}")
-    if num_kv_splits not in (None, -1, plan.num_kv_splits):
+    if num_kv_splits not in (None, -1, plan.num_kv_splits, plan.requested_kv_splits):
         field, planned, got = "num_kv_splits", plan.num_kv_splits, num_kv_splits
     elif deterministic and not plan.deterministic:
         field, planned, got = "deterministic", False, True

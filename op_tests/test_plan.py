@@ -58,6 +58,7 @@ def test_fields() -> None:
         "kv_lora_rank": 512,
         "qk_rope_head_dim": 64,
         "num_kv_splits": 3,
+        "requested_kv_splits": 3,
         "return_lse": True,
         "deterministic": False,
         "device": "cpu",
@@ -197,6 +198,19 @@ def test_a_plan_that_is_not_deterministic_is_refused() -> None:
         ValueError, match=r"plan\.deterministic: expected a plan made for True, got one made for False$"
     ):
         mla_decode_fwd(**inputs.arguments() | {"deterministic": True}, plan=_plan())
+
+
+def test_a_lowered_count_names_its_plan() -> None:
+    """5000 runs of lists this short are lowered; the plan serves the call that asked for them, and for what it has."""
+    case = MlaCase(heads=1, kv_lens=(40,), splits=5000)
+    plan = _plan(case)
+    assert (plan.num_kv_splits, plan.requested_kv_splits) == (4096, 5000)
+    assert _plan(case, num_kv_splits=None).requested_kv_splits == -1
+    for count in (5000, 4096, None):
+        logits, _ = mla_decode_fwd(**build_inputs(case).arguments() | {"num_kv_splits": count}, plan=plan)
+        assert logits.shape[1] == 4096
+    with pytest.raises(ValueError, match=r"plan\.num_kv_splits: expected a plan made for 5001, got one made for 4096$"):
+        mla_decode_fwd(**build_inputs(case).arguments() | {"num_kv_splits": 5001}, plan=plan)
 
 
 @pytest.mark.parametrize("thing", ["plan", 3, object()])

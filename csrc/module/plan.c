@@ -21,6 +21,7 @@ typedef struct {
     X(kv_lora_rank, INT32, plan.request.kv_lora_rank, "Latent elements of a KV row.")                            \
     X(qk_rope_head_dim, INT32, plan.request.rope_dim, "Rope elements of a KV row.")                              \
     X(num_kv_splits, INT32, plan.num_kv_splits, "Partials per query row: the second dimension of logits.")       \
+    X(requested_kv_splits, INT32, plan.request.num_kv_splits, "As asked for; -1 is automatic. May have been lowered.") \
     X(return_lse, BOOL, plan.request.return_lse, "The LSE is written too.")                                      \
     X(deterministic, BOOL, plan.request.deterministic, "A row's bits do not depend on the batch around it.")     \
     X(device, DEVICE, device, "The device the plan was made for.")                                               \
