@@ -87,6 +87,7 @@ def test_files_are_short_and_say_what_they_are(path: Path) -> None:
     longest = LONGEST[".hip" if path.parent.name == "kernels" else path.suffix]
     assert len(text.split("\n")) - 1 <= longest
     assert "\t" not in text and text.endswith("\n")
+    assert [line for line in text.split("\n") if len(line) > 120] == []
     if path.suffix == ".h":
         assert text.startswith("/*"), "a header begins with what it is for"
         guard = re.search(r"#ifndef (\w+)\n#define \1\n", text)

@@ -1,5 +1,5 @@
-/* Blocks of keys for the CPU kernels: the next visible keys of a work item, as addresses. A masked key is left out here,
- * so that nothing of it reaches the arithmetic. */
+/* Blocks of keys for the CPU kernels: the next visible keys of a work item, as addresses. A masked key is left out
+ * here, so that nothing of it reaches the arithmetic. */
 #ifndef AC_CPU_MLA_BLOCK_H
 #define AC_CPU_MLA_BLOCK_H
 

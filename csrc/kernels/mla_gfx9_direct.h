@@ -50,7 +50,7 @@ GPU_INLINE void load_group(const ac_kv_cache_t &kv, int wave, int i, uint32_t en
     uint32_t valid = (uint32_t)__builtin_amdgcn_ballot_w64(inside) & 0xffff; /* lanes 0 to 15 have keys 0 to 15 */
     if (part == 0 && lane == 0) local<uint32_t>(tile_at + tile::valid_at(a_t::KEYS) + group * 4) = valid;
     const char *latent = inside ? mla_key_part(kv, place, kv.latent_offset, kv.latent_stride) : zeros;
-    const char *rope = inside && kv.rope_dim ? latent + tile::ROW : zeros; /* what is loaded as it is, is a plain cache */
+    const char *rope = inside && kv.rope_dim ? latent + tile::ROW : zeros; /* loaded as it is: a plain cache */
     latent += lane / 16 * 16 + part * LATENT * 64, rope += lane / 16 * 16 + part * ROPE * 64;
     uint32_t to = tile_at + group * tile::GROUP + part * LATENT * tile::RUN;
     uint32_t rope_to = tile_at + tile::rope_at(a_t::KEYS) + (group * tile::ROPE_STEPS + part * ROPE) * tile::RUN;

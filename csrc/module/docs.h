@@ -48,7 +48,7 @@
 #define AC_DOC_mla_plan AC_DOC(mla_plan, \
     "Plan MLA decode from plain numbers: kernels, splits, grid and workspace, without a tensor.\n\n" \
     "q_dtype, kv_dtype: a name or a NumPy, ml_dtypes or torch dtype; kv_dtype may also be 'fp8_ds_mla' or '3buffer'\n" \
-    "num_kv_splits: None or -1 is automatic, above max(4096, KV rows / 16) lowered; max_kv_len: rows a request or None\n" \
+    "num_kv_splits: None or -1: automatic, lowered above max(4096, KV rows / 16); max_kv_len: of a request, or None\n" \
     "kv_lora_rank, qk_rope_head_dim: elements of a KV row; device: 'cpu', 'cuda:0', 'hip:0' or a torch.device\n\n" \
     "Raises TypeError (wrong type, unknown dtype), ValueError (range), UnsupportedError (no kernel, no runtime).")
 
