@@ -5,7 +5,7 @@
 
 #include "check.h"
 #include "fault.h"
-#include "mla_work.h"
+#include "../ops/attention/work.h"
 
 #define SPLIT_GRANULE 16 /* runs begin at multiples of it, so that no kernel tile straddles two of them */
 

@@ -4,7 +4,7 @@
 
 #include "error.h"
 #include "kernel_table.h"
-#include "mla_params.h"
+#include "../ops/mla_decode/kernel_params.h"
 
 #define AC_MLA_MAX_HEADS 128
 #define AC_MLA_AUTO_SPLITS (-1)

@@ -4,9 +4,9 @@
 #if AC_CPU_X86
 #include "simd_avx512.h"
 
-#include "mla_common.inc"
-#include "mla_bf16.inc"
-#include "mla_amx.inc"
+#include "../ops/attention/cpu/common.inc"
+#include "../ops/attention/cpu/bf16.inc"
+#include "../ops/attention/cpu/engine_amx.inc"
 
 AC_CPU_KERNEL(ac_cpu_mla_decode_amx) {
     ac_cpu_configure_tiles();

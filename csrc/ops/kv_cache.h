@@ -4,7 +4,7 @@
 
 #include "../core/check.h"
 #include "../core/kernel_table.h"
-#include "../core/mla_params.h"
+#include "attention/cache.h"
 
 #define AC_RECORD_BYTES 656 /* 512 e4m3fn, 4 fp32 scales, 64 bf16 */
 

@@ -7,9 +7,10 @@
 
 #include "../core/check.h"
 #include "../core/fault.h"
-#include "../core/mla_work.h"
+#include "attention/work.h"
 #include "../device/device.h"
 #include "kv_cache.h"
+#include "mla_merge/kernel_params.h"
 
 #define OP "mla_decode_fwd"
 #define ARG(field) ((ac_arg_t){OP, #field, args->field})
