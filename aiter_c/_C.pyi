@@ -102,7 +102,7 @@ class MlaPlan:
 class _BuildInfo(TypedDict):
     version: str
     source_hash: str
-    kernel_source_hash: str
+    code_objects: dict[str, str]
     variant: str
     compiler: str
     target: str

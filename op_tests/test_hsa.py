@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 import aiter_c
-from aiter_c.cli.source_hash import kernel_source_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 HSA = ROOT / "hsa"
@@ -24,6 +23,7 @@ MOST_BYTES = 8 << 20
 NUMBERS = ("vgpr", "agpr", "sgpr", "lds", "scratch", "threads")
 LDS_BYTES = {"gfx942": 64 << 10, "gfx950": 160 << 10, "sm_90a": 227 << 10}
 REGISTERS = {"gfx942": 512, "gfx950": 512, "sm_90a": 255}
+HASHES = runpy.run_path(str(ROOT / "scripts/source_hash.py")) if (ROOT / "scripts").is_dir() else {}
 pytestmark = pytest.mark.skipif(not (ROOT / "scripts").is_dir(), reason="the sources are not beside the tests")
 
 
@@ -87,11 +87,14 @@ def test_the_manifest_has_every_file_and_no_other() -> None:
 
 
 def test_the_code_objects_are_of_these_sources() -> None:
-    """The hash in the manifest, in every file and of csrc/kernels now: a stale binary is never committed."""
-    now = kernel_source_hash(ROOT)
-    assert {row["source_hash"] for row in _manifest()} == {now}, "run scripts/build_kernels"
+    """The hash in the manifest, in every file, in the extension and of the source now: a stale binary is never
+    committed."""
+    now = HASHES["object_hashes"](ROOT)
+    assert {f"{row['arch']}/{row['object']}": row["source_hash"] for row in _manifest()} == now, "run build_kernels"
     for path in _files():
-        assert f"aiter_c kernel source {now}".encode() in path.read_bytes(), path
+        digest = now[f"{path.parent.name}/{path.stem}"]
+        assert f"aiter_c kernel source {digest}".encode() in path.read_bytes(), path
+    assert aiter_c._C.build_info()["code_objects"] == now, "the extension was built from other sources"
 
 
 def test_every_kernel_has_its_symbol_and_no_scratch() -> None:
@@ -111,7 +114,7 @@ def test_every_kernel_has_its_symbol_and_no_scratch() -> None:
 
 
 def _copy_of_the_sources(folder: Path) -> Path:
-    for name in ("csrc", "scripts", "aiter_c/cli"):
+    for name in ("csrc", "scripts"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
@@ -154,13 +157,15 @@ _ROW = (
     'AC_DTYPE_NONE, 0, 64, "{object}")\n'
 )
 _SCRATCH = "volatile float a[64]; for (int i = 0; i < 64; i++) a[i] = x[i]; x[0] = a[(int)x[1]];"
+_STATIC = "__attribute__((shared)) static float a[64]; a[(int)x[1]] = x[2]; x[0] = a[(int)x[0]];"
 MISTAKES = {  # rows of the table (name, object), body of the kernel, what the script says
     "none": ([("k_first", "only")], "x[0] = 1;", ""),
+    "static": ([("k_first", "only")], _STATIC, "kernel k_first has static local memory"),
     "scratch": ([("k_first", "only")], _SCRATCH, "kernel k_first has 272 bytes of scratch per lane, not 0"),
     "unknown": ([], "x[0] = 1;", "kernel k_first has no row in csrc/core/kernel_table_*.inc"),
     "missing": ([("k_first", "only"), ("k_second", "only")], "", "kernel k_second of the kernel table is not in it"),
     "elsewhere": ([("k_first", "other")], "", "kernel k_first is in object other by the kernel table"),
-    "no source": ([("k_first", "only"), ("k_x", "other")], "", "there is no csrc/kernels/other.hip for kernel k_x"),
+    "no source": ([("k_first", "only"), ("k_x", "other")], "", "there is no other.hip in csrc for kernel k_x"),
     "syntax": ([("k_first", "only")], "x[0] = ;", "gfx942/only does not compile"),
 }
 
@@ -172,36 +177,11 @@ def test_the_script_refuses(mistake: str, tmp_path: Path) -> None:
     """Every mistake is named and ends in exit status 1; without one the same sources build."""
     table, body, text = MISTAKES[mistake]
     root = _copy_of_the_sources(tmp_path)
-    for path in (root / "csrc/kernels").iterdir():
-        if path.name != "source_hash.h":
-            path.unlink()
-    (root / "csrc/kernels/only.hip").write_text(_KERNEL.format(body=body))
+    for path in root.glob("csrc/**/*.hip"):
+        path.unlink()
+    (root / "csrc/ops/only.hip").write_text(_KERNEL.format(body=body))
     (root / "csrc/core/kernel_table_sm90a.inc").write_text("")
     rows = [_ROW.format(id=f"T{i}", name=name, object=where) for i, (name, where) in enumerate(table)]
     (root / "csrc/core/kernel_table_gfx9.inc").write_text("".join(rows))
     done = _build(root, "--arch", "gfx942")
     assert (done.returncode, text in done.stderr) == (int(mistake != "none"), True), done.stderr
-
-
-@pytest.mark.isolated
-@pytest.mark.skipif(shutil.which("clang-22") is None, reason="clang-22 is not installed")
-def test_a_code_object_without_the_hash_is_refused(tmp_path: Path) -> None:
-    root = _copy_of_the_sources(tmp_path)
-    (root / "csrc/kernels/source_hash.h").write_text("")
-    (root / "csrc/kernels/bare.hip").write_text('extern "C" __attribute__((global)) void k_bare() {}\n')
-    done = _build(root, "--arch", "gfx942", "bare")
-    assert done.returncode == 1 and "gfx942/bare: carries no source hash" in done.stderr
-
-
-def test_the_hash_follows_what_kernels_include(tmp_path: Path) -> None:
-    """A header that a kernel includes, directly or not, counts; one that none includes does not."""
-    root = _copy_of_the_sources(tmp_path)
-    before = kernel_source_hash(root)
-    (root / "csrc/core/check.h").write_text("/* changed */\n")
-    assert kernel_source_hash(root) == before == kernel_source_hash(ROOT)
-    params = root / "csrc/core/mla_params.h"
-    params.write_text(params.read_text() + "\n")
-    changed = kernel_source_hash(root)
-    assert changed != before
-    (root / "csrc/kernels/new.hip").write_text("")
-    assert kernel_source_hash(root) not in (before, changed)

@@ -189,7 +189,7 @@ def decode(driver: Path, **environment: str) -> list[str]:
 
 
 def test_code_objects_of_other_sources_are_refused(driver: Path, tmp_path: Path) -> None:
-    ours, other = _C.build_info()["kernel_source_hash"], "0123456789abcdef" * 4
+    ours, other = _C.build_info()["code_objects"]["gfx942/mla_decode"], "0123456789abcdef" * 4
     good = fake_driver.write_code_objects(tmp_path / "good")
     assert decode(driver, AITER_C_HSA=str(good)) == ["launched"] * 2
     stale = fake_driver.write_code_objects(tmp_path / "stale", other)

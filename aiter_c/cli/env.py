@@ -3,13 +3,13 @@
 import importlib.util
 import os
 import platform
+import runpy
 import sys
 from pathlib import Path
 
 import aiter_c
 from aiter_c import _C
 from aiter_c.cli.report import write_json
-from aiter_c.cli.source_hash import source_hash
 
 _FRAMEWORKS = {"numpy": "ndarray", "torch": "Tensor", "ml_dtypes": None, "jax": "Array", "cupy": "ndarray"}
 
@@ -19,6 +19,7 @@ def _state_of_sources(built_from):
     root = Path(aiter_c.__file__).resolve().parent.parent
     if not (root / "setup.py").is_file() or not (root / "csrc").is_dir():
         return None
+    source_hash = runpy.run_path(str(root / "scripts/source_hash.py"))["source_hash"]
     return "the same" if source_hash(root) == built_from else "changed since the build: run pip install -e . again"
 
 
@@ -52,6 +53,7 @@ def collect():
     runtime = _C.runtime_info()
     build = dict(_C.build_info())
     sources = _state_of_sources(build["source_hash"])
+    build["code_objects"] = ", ".join(f"{name} {digest[:12]}" for name, digest in build["code_objects"].items())
     if sources is not None:
         build["sources"] = sources
     return {

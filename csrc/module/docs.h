@@ -31,7 +31,7 @@
 #define AC_DOC_cpu_arch AC_DOC(cpu_arch, "The CPU path in use: 'amx', 'avx512bf16', 'avx512', 'avx2' or 'portable'.")
 
 #define AC_DOC_build_info AC_DOC(build_info, \
-    "How this extension was built: version, source_hash, kernel_source_hash (of the code objects it accepts),\n" \
+    "How this extension was built: version, source_hash, code_objects (a hash for each that it accepts),\n" \
     "variant, compiler, target, limited_api, python_headers, dlpack.")
 
 #define AC_DOC_runtime_info AC_DOC(runtime_info, \

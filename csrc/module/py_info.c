@@ -63,6 +63,18 @@ PyObject *py_cpu_arch(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     return PyUnicode_FromString(ac_arch_name(ac_cpu_arch()));
 }
 
+/* {"<arch>/<object>": hash} of the code objects that this extension accepts. */
+static PyObject *object_hashes(void) {
+    PyObject *out = PyDict_New();
+    const ac_object_hash_t *row;
+    for (int i = 0; out && (row = ac_object_hash(i)); i++) {
+        PyObject *hash = PyUnicode_FromString(row->hash);
+        if (!hash || PyDict_SetItemString(out, row->object, hash) < 0) Py_CLEAR(out);
+        Py_XDECREF(hash);
+    }
+    return out;
+}
+
 PyObject *py_build_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
     PyObject *limited = Py_None, *result;
 #ifdef Py_LIMITED_API
@@ -71,8 +83,8 @@ PyObject *py_build_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored
 #else
     Py_INCREF(limited);
 #endif
-    result = Py_BuildValue("{s:s,s:s,s:s,s:s,s:s,s:s,s:N,s:s,s:s}", "version", AC_VERSION, "source_hash",
-                           AC_SOURCE_HASH, "kernel_source_hash", ac_kernel_source_hash(), "variant", AC_BUILD_VARIANT,
+    result = Py_BuildValue("{s:s,s:s,s:N,s:s,s:s,s:s,s:N,s:s,s:s}", "version", AC_VERSION, "source_hash",
+                           AC_SOURCE_HASH, "code_objects", object_hashes(), "variant", AC_BUILD_VARIANT,
                            "compiler", COMPILER, "target", TARGET, "limited_api", limited, "python_headers",
                            PY_VERSION, "dlpack",
                            Py_STRINGIFY(DLPACK_MAJOR_VERSION) "." Py_STRINGIFY(DLPACK_MINOR_VERSION));

@@ -43,14 +43,16 @@ def environment(vendor: str, library: Path, code_objects: Path | None = None) ->
 
 
 def write_code_objects(folder: Path, source_hash: str | None = None) -> Path:
-    """A code object for every row of the kernel table, as the fake drivers load them."""
-    source_hash = source_hash or aiter_c._C.build_info()["kernel_source_hash"]
+    """A code object for every row of the kernel table, as the fake drivers load them; all of one hash, or each of its
+    own."""
+    known = aiter_c._C.build_info()["code_objects"]
     for row in aiter_c._C.kernel_table():
         if row["object"]:
             suffix = "cubin" if row["arch"] == "sm_90a" else "co"
             path = folder / row["arch"] / f"{row['object']}.{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"fake code object\0" * 50 + f"aiter_c kernel source {source_hash}\0more".encode())
+            digest = source_hash or known[f"{row['arch']}/{row['object']}"]
+            path.write_bytes(b"fake code object\0" * 50 + f"aiter_c kernel source {digest}\0more".encode())
     return folder
 
 
