@@ -91,10 +91,8 @@ def _simulated_devices_work_again(request: pytest.FixtureRequest) -> Iterator[No
     """A report ends every later call on a simulated device, as a fault on a GPU does; but not beyond its own test."""
     yield
     device = getattr(request.node, "callspec", None) and request.node.callspec.params.get("device")
-    if device is not None and device.simulated:
-        from aiter_c.testing.device import report_of_simulator
-
-        report_of_simulator()
+    if device is not None and device.report is not None:
+        device.report()
 
 
 @pytest.fixture(scope="session")
@@ -122,7 +120,7 @@ def pytest_terminal_summary(terminalreporter: object) -> None:
         if "test_mla_decode.py::test_case" in node
     )
     shown = ", ".join(f"{count} on {device}" for device, count in cases.items()) or "0"
-    terminalreporter.write_line(f"{ran} ran, {len(skipped)} skipped; decode cases passed: {shown}")
+    terminalreporter.write_line(f"{ran} ran, {len(skipped)} skipped; cases passed: {shown}")
     reasons = Counter(report.longrepr[2] if isinstance(report.longrepr, tuple) else "" for report in skipped)
     for reason, count in reasons.most_common():
         terminalreporter.write_line(f"  skipped {count}: {reason}")

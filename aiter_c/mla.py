@@ -5,8 +5,8 @@ caller's framework, and keeps the early return: with one split stage 1 wrote `o`
 """
 
 from aiter_c import _C
-from aiter_c._allocate import empty_float32
 from aiter_c._C import MlaPlan, UnsupportedError, mla_decode_plan, mla_decode_stage1, mla_decode_stage2
+from aiter_c._call import allocate
 from aiter_c.metadata import get_meta_param
 
 __all__ = ["get_meta_param", "mla_decode_fwd"]
@@ -161,10 +161,10 @@ def mla_decode_fwd(
 
     rows, heads = _num_rows(q), plan.num_heads
     logits = attn_lse = None
-    lse = empty_float32(q, (rows, heads), stream) if return_lse else None
+    lse = allocate("lse", q, (rows, heads), "float32", stream) if return_lse else None
     if not plan.writes_output:
-        logits = empty_float32(q, (rows, plan.num_kv_splits, heads, _LATENT_RANK), stream)
-        attn_lse = empty_float32(q, (rows, plan.num_kv_splits, heads, 1), stream)
+        logits = allocate("logits", q, (rows, plan.num_kv_splits, heads, _LATENT_RANK), "float32", stream)
+        attn_lse = allocate("attn_lse", q, (rows, plan.num_kv_splits, heads, 1), "float32", stream)
 
     used_stream = mla_decode_stage1(
         q, kv_buffer, o, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, max_seqlen_q, page_size, nhead_kv,

@@ -7,6 +7,7 @@ cuda, hip        device 0 of the real runtime
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 import pytest
@@ -63,8 +64,19 @@ def prepare(names: list[str]) -> list:
         place = SIMULATED.get(name, name if name == "cpu" else f"{name}:0")
         if name != "cpu" and not _has_devices(place.split(":")[0]):
             raise pytest.UsageError(f"--device {name}: {_runtime(place.split(':')[0])['reason']}")
-        out.append(Device(name, place, simulated=name in SIMULATED, copies=name != "cpu"))
+        simulated = name in SIMULATED
+        report = report_of_simulator if simulated else None
+        out.append(Device(name, place, simulated=simulated, copies=name != "cpu", report=report))
     return out
+
+
+def report_of_simulator() -> str:
+    """What gfxsim found in a kernel; it makes the device work again, which a real one would not."""
+    simulator = ctypes.CDLL(os.environ["AITER_C_HIP_LIBRARY"])
+    text = ctypes.create_string_buffer(4096)
+    simulator.gfxsim_last_report(text, ctypes.c_size_t(len(text)))
+    simulator.gfxsim_reset()
+    return f"gfxsim: {text.value.decode()}"
 
 
 def _runtime(kind: str) -> dict:

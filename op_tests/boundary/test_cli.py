@@ -13,7 +13,15 @@ import pytest
 import aiter_c
 from aiter_c.__main__ import main
 from aiter_c.cli import bench_gpu, bench_mla, bench_overhead, demo
-from aiter_c.testing.perf import GPU_DIMS, GPU_OTHERS, GPU_QUICK, GPU_SHAPES, decode_shape, least_work, page_shape
+from aiter_c.testing.ops.mla_decode_perf import (
+    GPU_DIMS,
+    GPU_OTHERS,
+    GPU_QUICK,
+    GPU_SHAPES,
+    decode_shape,
+    least_work,
+    page_shape,
+)
 
 CEILINGS = {"read_bytes_per_s": 1e10, "f32_flop_per_s": 1e11, "bf16_flop_per_s": 2e11, "amx_flop_per_s": 1e12}
 

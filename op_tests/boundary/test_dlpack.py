@@ -18,7 +18,7 @@ from boundary.producer import CUDA, CUDA_HOST, READ_ONLY, ROCM, Producer
 import aiter_c
 from aiter_c import _C, mla_decode_fwd
 from aiter_c.testing import MlaCase, build_inputs, check_bits, dtype_of
-from aiter_c.testing.case import KV_DTYPES, Q_DTYPES
+from aiter_c.testing.ops.mla_decode import KV_DTYPES, Q_DTYPES
 
 CASE = MlaCase(heads=4, q_lens=(2, 1), kv_lens=(9, 5), page_size=4, splits=2)
 TENSORS = ("q", "kv_buffer", "o", "qo_indptr", "kv_indptr", "kv_indices", "kv_last_page_lens")

@@ -1,24 +1,27 @@
 """The lists of cases. Everything is deterministic: the same commit gives the same ids.
 
 SMOKE   one of everything, seconds: other architectures, sanitizers and planted faults run it.
-CORNER  the corners by name: every head count, every dtype mix, every border of pages, lists and splits.
-SWEEP   random mixes of all features, from a fixed seed; fills the suite up to TOTAL cases.
+CORNER  the corners by name: every dtype mix, every border of tiles, pages, lists and splits.
+SWEEP   random mixes of all features, from a fixed seed.
 
-The shapes of the bench are in aiter_c.testing.perf.
+What the lists are for is to tell right kernels from wrong ones: op_tests/mutants says which wrong ones they tell.
+
+The shapes of the bench are in aiter_c.testing.ops.mla_decode_perf.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from itertools import product
+from itertools import cycle, product
 
 import pytest
 
 from aiter_c.testing import Device, MlaCase
-from aiter_c.testing.case import DTYPES_FP8, KV_DTYPES, O_DTYPES, Q_DTYPES
+from aiter_c.testing.ops.mla_decode import DTYPES_FP8, KV_DTYPES, O_DTYPES, Q_DTYPES, RECORD_FORMATS
 
-TOTAL = 5_400  # SMOKE + CORNER + SWEEP
+RANDOM = 480  # cases of SWEEP on the CPU, and on a GPU
+SIMULATED_RANDOM = 96  # on each simulated architecture, others on each
 PAGE_SIZES = (1, 2, 5, 16, 53, 64, 69, 256)
 LIST_LENGTHS = (1, 63, 512, 2048, 2063)
 RECORDS = {"kv_dtype": "float8_e4m3fn"}
@@ -47,27 +50,41 @@ def _smoke() -> list[MlaCase]:
     ]
 
 
+def _tiles() -> list[MlaCase]:
+    """Every kernel: the dtypes that have kernels of their own, in tiles of 16 to 128 rows. One split with strides and
+    masked keys, then partials."""
+    kinds = (
+        ("bfloat16", "bfloat16", "plain"),
+        ("float16", "float16", "plain"),
+        ("float32", "bfloat16", "plain"),
+        ("float8_e4m3fn", "float8_e4m3fn", "plain"),
+        ("float8_e4m3fnuz", "float8_e4m3fnuz", "plain"),
+        ("bfloat16", "float8_e4m3fn", "plain"),
+        ("float16", "float8_e4m3fnuz", "plain"),
+        ("bfloat16", "float8_e4m3fn", "fp8_ds_mla"),
+        ("float16", "float8_e4m3fn", "3buffer"),
+    )
+    cases = []
+    for (q, k, f), h in product(kinds, (16, 32, 64, 128)):
+        kind = {"heads": h, "q_lens": (1, 1), "q_dtype": q, "kv_dtype": k, "kv_format": f}
+        cases.append(MlaCase(kv_lens=(70, 21), q_strided=True, kv_strided=True, masked="sparse", **kind))
+        cases.append(MlaCase(kv_lens=(70, 140), page_size=16, splits=3, **kind))
+    return cases
+
+
 def _heads() -> list[MlaCase]:
-    """Issue: heads 1..128 natively, alone and with query rows that make tiles straddle."""
-    plain = [MlaCase(heads=h, kv_lens=(67,), splits=1 + h % 2, seed=h) for h in range(1, 129)]
-    mixed = [
-        MlaCase(
-            heads=h,
-            q_lens=(3, 1),
-            kv_lens=(33, 80),
-            splits=1 + h % 3,
-            kv_dtype=KV_DTYPES[h % 4],
-            q_dtype=Q_DTYPES[h % 5],
-        )
-        for h in range(1, 129)
+    """Counts at the borders of tiles and of what divides them, with dtypes in turn. Every count: test_heads.py."""
+    borders = (1, 2, 3, 5, 7, 8, 9, 12, 15, 16, 17, 20, 24, 31, 32, 33, 40, 47, 48, 49, 63, 64, 65, 80, 96, 97, 127)
+    return [
+        MlaCase(heads=h, q_lens=(3, 1), kv_lens=(33, 80), splits=1 + i % 3, kv_dtype=KV_DTYPES[i % 4], q_dtype=q)
+        for i, (h, q) in enumerate(zip(borders, cycle(Q_DTYPES), strict=False))
     ]
-    return plain + mixed
 
 
 def _query_lengths() -> list[MlaCase]:
     return [
-        MlaCase(heads=h, q_lens=(n, 1, n), kv_lens=(n + 40, 9, n // 2), causal=c, splits=s)
-        for n, h, c, s in product(range(1, 17), (4, 16), (True, False), (1, 3))
+        MlaCase(heads=h, q_lens=(n, 1, n), kv_lens=(n + 40, 9, n // 2), causal=c, splits=1 + 2 * ((n + c) % 2))
+        for n, h, c in product((1, 2, 3, 4, 5, 8, 11, 15, 16), (4, 16), (True, False))
     ]
 
 
@@ -88,52 +105,48 @@ def _dtypes() -> list[MlaCase]:
     ]
     cases += [
         MlaCase(
-            heads=h,
-            q_lens=(2, 1),
-            kv_lens=(150, 3),
-            page_size=p,
-            kv_format=f,
-            q_dtype=q,
-            o_dtype=o,
-            splits=s,
+            heads=h, q_lens=(2, 1), kv_lens=(150, 3), page_size=p, kv_format=f, q_dtype=q, o_dtype=o, splits=s,
             **RECORDS,
         )
-        for h, p, f, q, o, s in product(
-            (2, 16), PAGE_SIZES, ("3buffer", "fp8_ds_mla"), ("bfloat16", "float16"), O_DTYPES, (1, 4)
+        for (h, s), p, f, (q, o) in product(
+            ((2, 1), (16, 4)), (1, 5, 64, 69), RECORD_FORMATS, (("bfloat16", "float16"), ("float16", "bfloat16"))
         )
-    ]
+    ]  # fmt: skip
     return cases
 
 
 def _pages_and_lists() -> list[MlaCase]:
-    """Lengths one below, at and one above the borders of pages; HAZARDS' list lengths; splits around the tokens."""
-    cases = []
-    for p, d, masked in product(PAGE_SIZES, (-1, 0, 1), ("none", "extremes", "head", "tail", "all")):
+    """Lengths one below, at and one above the borders of pages; lists of many tiles; splits around the tokens. Page
+    sizes and lengths against formats and masks, with one split: test_masking.py."""
+    masks, cases = cycle(("none", "extremes", "head", "tail", "sparse")), []
+    for p, d in product(PAGE_SIZES, (-1, 0, 1)):
         lens = (max(p + d, 0), 2 * p + d, 1)
-        cases.append(MlaCase(heads=3, q_lens=(1, 2, 1), kv_lens=lens, page_size=p, masked=masked, splits=1 + p % 3))
-    cases += [
-        MlaCase(heads=h, kv_lens=(n,), splits=s, masked=m, kv_dtype=k)
-        for n, h, s, m, k in product(
-            LIST_LENGTHS, (2, 16), (1, 4, None), ("none", "sparse"), ("bfloat16", "float8_e4m3fn")
+        cases.append(
+            MlaCase(heads=3, q_lens=(1, 2, 1), kv_lens=lens, page_size=p, masked=next(masks), splits=1 + p % 3)
         )
-    ]
+    kinds = cycle((m, k) for m in ("none", "sparse") for k in ("bfloat16", "float8_e4m3fn"))
+    for n, h, s in product(LIST_LENGTHS, (2, 16), (1, 4, None)):
+        masked, kv_dtype = next(kinds)
+        cases.append(MlaCase(heads=h, kv_lens=(n,), splits=s, masked=masked, kv_dtype=kv_dtype))
     cases += [
         MlaCase(heads=4, q_lens=(1, 3), kv_lens=(n, 20), splits=s)
-        for n, s in product((0, 1, 2, 15, 16, 17, 31, 33), (1, 2, 5, 16, 33, 64, None, -1, (7, 2), (0, 3), (40, 1)))
+        for n, s in product((0, 1, 2, 15, 16, 17, 31, 33), (1, 2, 5, 16, 33, None, (7, 2), (0, 3)))
     ]
     return cases
 
 
 def _corners() -> list[MlaCase]:
-    """What is left of the issue's list, each alone and in pairs."""
+    """What is left, each alone and in pairs."""
     cases = [
-        MlaCase(heads=h, q_lens=n, kv_lens=k, causal=c, splits=s, masked=m)
-        for h, (n, k), c, s, m in product(
-            (3, 16),
-            (((1,), (0,)), ((4,), (2,)), ((16, 1), (1, 0)), ((0, 2), (5, 5)), ((), ())),
+        MlaCase(heads=h, q_lens=n, kv_lens=k, causal=c, splits=s)
+        for (h, (n, k)), c, s in product(
+            zip(
+                cycle((3, 16)),
+                (((1,), (0,)), ((4,), (2,)), ((16, 1), (1, 0)), ((0, 2), (5, 5)), ((), ())),
+                strict=False,
+            ),
             (True, False),
             (1, 3, None),
-            ("none", "all"),
         )
     ]
     cases += [
@@ -141,22 +154,25 @@ def _corners() -> list[MlaCase]:
             heads=10, q_lens=(2, 1), kv_lens=(50, 33), page_size=p, q_strided=q, o_strided=o, kv_strided=k, splits=s
         )
         for p, q, o, k, s in product((1, 16), (True, False), (True, False), (True, False), (1, 2))
+        if q + o + k != 2 or s == 2
     ]
     cases += [
         MlaCase(heads=16, q_lens=(1, 2), kv_lens=(100, 37), score_std=std, sm_scale=scale, q_dtype=q, splits=s)
-        for std, scale, q, s in product((0.05, 0.5, 2.0, 4.0), (None, 0.1352, 1.0), ("bfloat16", "float32"), (1, 3))
+        for std, scale, (q, s) in product(
+            (0.05, 0.5, 2.0, 4.0), (None, 0.1352, 1.0), (("bfloat16", 1), ("bfloat16", 3), ("float32", 2))
+        )
     ]
     cases += [
         MlaCase(heads=8, q_lens=(3, 6), kv_lens=(44, 9), max_seqlen_q=m, unowned_rows=u, return_lse=lse, splits=s)
-        for m, u, lse, s in product((1, 2, 5, 6, 50), ((0, 0), (2, 3)), (True, False), (1, 3))
+        for m, u, (lse, s) in product((1, 2, 5, 6, 50), ((0, 0), (2, 3)), ((True, 3), (False, 1), (False, 3)))
     ]
     cases += [
         MlaCase(heads=16, q_lens=(1, 2), kv_lens=(n, 30), deterministic=True, splits=s, page_size=p)
-        for n, s, p in product((5, 511, 512, 513, 1100), (None, 1, 3), (1, 64))
+        for n, (s, p) in product((5, 511, 512, 513, 1100), ((None, 1), (1, 64), (3, 64)))
     ]
     cases += [
         MlaCase(heads=4, q_lens=(2, 2), kv_lens=(20, 40), page_size=p, indptr_offset=a, extra_indices=e, stale_tails=t)
-        for p, a, e, t in product((1, 5), (0, 1, 100), (0, 1, 1000), (True, False))
+        for p, a, (e, t) in product((1, 5), (0, 1, 100), ((0, True), (1, False), (1000, True)))
     ]
     return cases
 
@@ -222,9 +238,9 @@ def _sweep(count: int) -> list[MlaCase]:
 
 
 SMOKE = _unique(_smoke())
-CORNER = _unique(_heads() + _query_lengths() + _dtypes() + _pages_and_lists() + _corners())
+CORNER = _unique(_tiles() + _heads() + _query_lengths() + _dtypes() + _pages_and_lists() + _corners())
 _NAMED = _unique(SMOKE + CORNER)
-SWEEP = _sweep(TOTAL - len(_NAMED))
+SWEEP = _sweep(RANDOM)
 ALL = _NAMED + SWEEP
 
 
@@ -237,10 +253,10 @@ def work(case: MlaCase) -> int:
     return sum(q * max(k, 64) for q, k in zip(case.q_lens, case.kv_lens, strict=True)) * max(case.heads, 16)
 
 
-#: On simulated devices: every named case, and of the random ones a quarter, another for each architecture; none that
-#: takes seconds.
+#: On simulated devices: every named case, and a part of the random ones, others for each architecture; none that takes
+#: seconds.
 SIMULATED_WORK = 500_000
-_SIMULATED_SWEEP = {"gfx942": {*SWEEP[::4]}, "gfx950": {*SWEEP[2::4]}}
+_SIMULATED_SWEEP = {"gfx942": {*SWEEP[:SIMULATED_RANDOM]}, "gfx950": {*SWEEP[SIMULATED_RANDOM : 2 * SIMULATED_RANDOM]}}
 _SWEEP = {*SWEEP}
 
 

@@ -7,8 +7,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aiter_c.testing import LSE, OUTPUT, KvList, MlaCase, Reference, build_inputs, check_close, mla_decode_reference
-from aiter_c.testing.inputs import MlaInputs
+from aiter_c.testing import (
+    LSE,
+    OUTPUT,
+    KvList,
+    MlaCase,
+    MlaInputs,
+    Reference,
+    build_inputs,
+    check_close,
+    mla_decode_reference,
+)
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 CASES = [

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from aiter_c.testing import LSE, OUTPUT_FP8_P, PARTIAL, MlaCase, check_close
-from aiter_c.testing.case import DTYPES_FP8
-from aiter_c.testing.run import MlaResult
+from aiter_c.testing import LSE, OUTPUT_FP8_P, PARTIAL, MlaCase, Outcome, check_close
+from aiter_c.testing.ops.mla_decode import DTYPES_FP8, p_dtype_of
 
 
 def runs_of(case: MlaCase, request: int, length: int, num_splits: int) -> list[tuple[int, int]]:
@@ -24,22 +23,21 @@ def runs_of(case: MlaCase, request: int, length: int, num_splits: int) -> list[t
     return [(min(s * run, length), min((s + 1) * run, length)) for s in range(num_splits)]
 
 
-def check_partials(result: MlaResult) -> None:
+def check_partials(outcome: Outcome) -> None:
     """logits [T, S, H, 512] and attn_lse [T, S, H, 1] against the reference of every run; rows of requests only."""
-    case, inputs = result.inputs.case, result.inputs
-    logits, attn_lse = result.scratch.get("logits"), result.scratch.get("attn_lse")
+    case, inputs = outcome.case, outcome.inputs
+    logits, attn_lse = outcome.scratch.get("logits"), outcome.scratch.get("attn_lse")
     if logits is None:
         return
-    assert result.logits is logits
+    assert outcome.returned[0] is logits
+    p_dtype = p_dtype_of(case, outcome.device)
     num_splits = logits.shape[1]
     for s in range(num_splits):
-        run = inputs.reference(
-            p_dtype=result.p_dtype, cut=lambda b, length, s=s: runs_of(case, b, length, num_splits)[s]
-        )
+        run = inputs.reference(p_dtype=p_dtype, cut=lambda b, length, s=s: runs_of(case, b, length, num_splits)[s])
         rows = run.written
         got, allowance = attn_lse[rows, s, :, 0], run.lse_rounding[rows]
         check_close(f"attn_lse of split {s}", got, run.lse[rows], LSE, case.repro, allowance=allowance)
         holds = rows[:, None] & ~np.isneginf(run.lse)
-        spread = run.rounding[holds] if result.p_dtype != "float32" else 0.0
-        tolerance = OUTPUT_FP8_P if result.p_dtype in DTYPES_FP8 else PARTIAL
+        spread = run.rounding[holds] if p_dtype != "float32" else 0.0
+        tolerance = OUTPUT_FP8_P if p_dtype in DTYPES_FP8 else PARTIAL
         check_close(f"logits of split {s}", logits[:, s][holds], run.o[holds], tolerance, case.repro, allowance=spread)

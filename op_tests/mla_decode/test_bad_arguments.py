@@ -397,10 +397,10 @@ def test_bad_values_of_the_small_functions(call: Callable, error: type, text: st
 def test_any_split_count_is_safe() -> None:
     """SPEC 12.5: any positive int32. What no list could fill and no memory could hold is lowered to 4096."""
     result = run_case(MlaCase(heads=2, q_lens=(2, 1), kv_lens=(9, 50), splits=4096))
-    arguments = result.inputs.arguments() | {"num_kv_splits": 2**31 - 1, "o": np.empty_like(result.o)}
+    arguments = result.inputs.arguments() | {"num_kv_splits": 2**31 - 1, "o": np.empty_like(result.outputs["o"])}
     logits, lse = mla_decode_fwd(**arguments)
-    assert logits.shape == (3, 4096, 2, 512) and np.array_equal(lse, result.lse)
-    assert arguments["o"].tobytes() == np.ascontiguousarray(result.o).tobytes()
+    assert logits.shape == (3, 4096, 2, 512) and np.array_equal(lse, result.outputs["lse"])
+    assert arguments["o"].tobytes() == np.ascontiguousarray(result.outputs["o"]).tobytes()
     assert mla_plan(1, 2, 1, 1, "bfloat16", "bfloat16", num_kv_splits=2**31 - 1).num_kv_splits == 4096
     assert mla_plan(1, 2, 1, 1, "bfloat16", "bfloat16", num_kv_splits=9000, max_kv_len=160_000).num_kv_splits == 9000
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import aiter_c
-from aiter_c.testing import CPU, Device, MlaCase, build_inputs, check_bits
-from aiter_c.testing.inputs import MlaInputs
+from aiter_c.testing import CPU, Device, MlaCase, MlaInputs, build_inputs, check_bits
 
 pytestmark = pytest.mark.smoke
 
@@ -41,7 +40,7 @@ def _rows(
         "kv_indices": np.concatenate([*lists, np.zeros(0, np.int32)]),
         "kv_last_page_lens": a["kv_last_page_lens"][requests],
     }
-    _, lse = device.decode(**a | changed | more)
+    _, lse = device.call("mla_decode_fwd", **a | changed | more)
     return {b: (o[rows[i] : rows[i + 1]], lse[rows[i] : rows[i + 1]]) for i, b in enumerate(requests)}
 
 
@@ -108,11 +107,11 @@ def test_thread_counts_change_no_bit_of_a_deterministic_call(heads: int, determi
 @pytest.mark.parametrize("fields", [{"splits": None}, {"splits": 7}, {"splits": 1}], ids=str)
 def test_fifty_repeats(fields: dict, device: Device) -> None:
     inputs = build_inputs(MlaCase(heads=20, q_lens=(2, 1, 3), kv_lens=(300, 40, 90), **fields))
-    _, first_lse = device.decode(**inputs.arguments())
+    _, first_lse = device.call("mla_decode_fwd", **inputs.arguments())
     first_o = inputs.array("o").copy()
     for _ in range(4 if device.simulated else 50):
         inputs.blocks["o"].fill_nan()
-        _, lse = device.decode(**inputs.arguments())
+        _, lse = device.call("mla_decode_fwd", **inputs.arguments())
         check_bits("lse", lse, first_lse, inputs.case.repro)
         check_bits("o", inputs.array("o"), first_o, inputs.case.repro)
 

@@ -7,7 +7,7 @@ import pytest
 
 from aiter_c import UnsupportedError
 from aiter_c.testing import Device, dtype_of
-from aiter_c.testing.case import DTYPES_FP8
+from aiter_c.testing.ops.mla_decode import DTYPES_FP8
 
 pytestmark = pytest.mark.smoke
 
@@ -25,7 +25,9 @@ def _call(
     """One query row over one key: q [1, H, D], kv_buffer [1, 1, 1, D]; the probability is 1. o [H, 512], lse [H]."""
     o = np.empty((1, q.shape[1], 512), dtype_of(o_dtype))
     indices = {name: np.array(value, np.int32) for name, value in ONE.items()}
-    _, lse = device.decode(q=q, kv_buffer=kv_buffer, o=o, max_seqlen_q=1, return_lse=True, **indices | more)
+    _, lse = device.call(
+        "mla_decode_fwd", q=q, kv_buffer=kv_buffer, o=o, max_seqlen_q=1, return_lse=True, **indices | more
+    )
     return o[0], lse[0]
 
 
@@ -67,8 +69,18 @@ def test_every_code_as_key(flavour: str, q_dtype: str, device: Device) -> None:
     q[CODES, 0, 2 * CODES.astype(int)] = 2.0
     o = np.empty((256, 1, 512), dtype_of("bfloat16"))
     every = np.arange(257, dtype=np.int32)
-    _, lse = device.decode(
-        q.astype(dtype_of(q_dtype)), kv, o, every, every, every[:256], every[:256], 1, sm_scale=0.25, return_lse=True
+    _, lse = device.call(
+        "mla_decode_fwd",
+        q.astype(dtype_of(q_dtype)),
+        kv,
+        o,
+        every,
+        every,
+        every[:256],
+        every[:256],
+        1,
+        sm_scale=0.25,
+        return_lse=True,
     )
     np.testing.assert_array_equal(np.isnan(lse[:, 0]), np.isnan(decoded))
     finite = ~np.isnan(decoded)

@@ -13,9 +13,9 @@ import pytest
 from mla_decode.cases import LIST_LENGTHS, PAGE_SIZES
 
 from aiter_c.testing import Device, MlaCase, build_inputs, check_bits, run_case
-from aiter_c.testing.cache import record_parts
-from aiter_c.testing.case import KV_DTYPES, MASK_PATTERNS
 from aiter_c.testing.memory import nan_bytes
+from aiter_c.testing.ops.cache import record_parts
+from aiter_c.testing.ops.mla_decode import KV_DTYPES, MASK_PATTERNS
 
 pytestmark = pytest.mark.smoke
 
@@ -59,7 +59,7 @@ def test_a_bad_index_is_a_key_less(bad: int | str, page_size: int, device: Devic
     value = len(inputs.pool) + ("+" in bad) if isinstance(bad, str) else bad
     inputs.array("kv_indices")[4] = value
     inputs.kv_lists[0].slots[4 * page_size : 5 * page_size] = -1
-    _, lse = device.decode(**inputs.arguments())
+    _, lse = device.call("mla_decode_fwd", **inputs.arguments())
     np.testing.assert_allclose(lse, inputs.reference().lse, rtol=2e-5, atol=1e-6)
     assert np.abs(inputs.array("o").astype(np.float64) - inputs.reference().o).max() < 2e-2
 
@@ -72,10 +72,10 @@ def test_causally_invisible_keys_may_be_nan(kv_format: str, kv_dtype: str, split
         heads=5, q_lens=(6,), kv_lens=(40,), page_size=4, kv_format=kv_format, kv_dtype=kv_dtype, splits=splits
     )
     inputs = build_inputs(case)
-    _, clean_lse = device.decode(**inputs.arguments())
+    _, clean_lse = device.call("mla_decode_fwd", **inputs.arguments())
     clean_o = inputs.array("o").copy()
     poison_positions(inputs, range(37, 40))  # rows 3, 4, 5 see the first of them, 0 to 2 none
-    _, lse = device.decode(**inputs.arguments())
+    _, lse = device.call("mla_decode_fwd", **inputs.arguments())
     check_bits("o of rows that see no NaN", inputs.array("o")[:3], clean_o[:3], case.repro)
     check_bits("lse of rows that see no NaN", lse[:3], clean_lse[:3], case.repro)
     assert np.isnan(lse[3:]).all() and np.isnan(inputs.array("o")[3:].astype(np.float32)).all()
@@ -83,7 +83,7 @@ def test_causally_invisible_keys_may_be_nan(kv_format: str, kv_dtype: str, split
 
 def poison_positions(inputs: object, positions: range) -> None:
     """NaN into the cache rows of request 0's positions, in every part of the row."""
-    from aiter_c.testing.cache import record_parts
+    from aiter_c.testing.ops.cache import record_parts
 
     case = inputs.case
     pages, rows = np.divmod(inputs.kv_lists[0].slots[list(positions)], case.page_size)
@@ -101,10 +101,10 @@ def poison_positions(inputs: object, positions: range) -> None:
 def test_a_nan_key_of_one_request_stays_there(causal: bool, splits: int, device: Device) -> None:
     case = MlaCase(heads=5, q_lens=(2, 2), kv_lens=(30, 30), causal=causal, splits=splits)
     inputs = build_inputs(case)
-    _, clean_lse = device.decode(**inputs.arguments())
+    _, clean_lse = device.call("mla_decode_fwd", **inputs.arguments())
     clean_o = inputs.array("o").copy()
     poison_positions(inputs, range(3, 4))
-    _, lse = device.decode(**inputs.arguments())
+    _, lse = device.call("mla_decode_fwd", **inputs.arguments())
     check_bits("o", inputs.array("o")[2:], clean_o[2:], case.repro)
     check_bits("lse", lse[2:], clean_lse[2:], case.repro)
     assert np.isnan(lse[:2]).all() and np.isnan(inputs.array("o")[:2].astype(np.float32)).all()
@@ -116,7 +116,7 @@ def test_0x80_is_minus_zero_in_fn_and_nan_in_fnuz(flavour: str, is_nan: bool, de
     inputs = build_inputs(case)
     slot = inputs.kv_lists[0].slots[7]
     inputs.pool.view(np.uint8)[slot, 0, 0, :512] = 0x80
-    _, lse = device.decode(**inputs.arguments())
+    _, lse = device.call("mla_decode_fwd", **inputs.arguments())
     assert np.isnan(lse).all() == is_nan
     assert np.isnan(inputs.array("o").astype(np.float32)).all() == is_nan
     if not is_nan:
@@ -153,7 +153,7 @@ def test_last_page_length_is_clamped(last: int, length: int, device: Device) -> 
     """SPEC 14.7: to [0, page size]; three pages of four."""
     whole = build_inputs(MlaCase(heads=3, kv_lens=(12,), page_size=4))
     whole.array("kv_last_page_lens")[0] = last
-    _, lse = device.decode(**whole.arguments())
+    _, lse = device.call("mla_decode_fwd", **whole.arguments())
     slots = whole.kv_lists[0].slots[:length]
     scores = whole.q_values[0] @ whole.read_rows(slots).T / 24
     np.testing.assert_allclose(lse[0], np.log(np.exp(scores).sum(1)), rtol=2e-5, atol=1e-6)
@@ -162,9 +162,9 @@ def test_last_page_length_is_clamped(last: int, length: int, device: Device) -> 
 def test_kv_last_page_lens_is_not_looked_at_at_page_size_1(device: Device) -> None:
     """vLLM passes cu_seqlens_q there: content, length and dtype do not matter, nor does None."""
     inputs = build_inputs(MlaCase(heads=3, kv_lens=(12,)))
-    _, expected = device.decode(**inputs.arguments())
+    _, expected = device.call("mla_decode_fwd", **inputs.arguments())
     for anything in (None, np.zeros(0, np.int32), np.full(1, -7, np.int32), np.zeros((3, 3))):
-        _, lse = device.decode(**inputs.arguments() | {"kv_last_page_lens": anything})
+        _, lse = device.call("mla_decode_fwd", **inputs.arguments() | {"kv_last_page_lens": anything})
         check_bits("lse", lse, expected, repr(anything))
 
 
@@ -189,7 +189,7 @@ def test_a_score_of_minus_infinity_is_a_key_less(heads: int, kv: tuple[str, str]
     q[:, :, 520:522] = exact[:, :, 520:522].astype(q.dtype)
     rope = inputs.pool[..., 0, 512:] if kv_format == "plain" else record_parts(inputs.pool, kv_format, 1)[2]
     rope[slots[7], 0, 8], rope[slots[30], 0, 9] = -np.inf, np.inf
-    _, lse = device.decode(**inputs.arguments())
+    _, lse = device.call("mla_decode_fwd", **inputs.arguments())
     expected = inputs.reference()
     np.testing.assert_allclose(lse, expected.lse, rtol=2e-5, atol=1e-5)
     assert np.abs(inputs.array("o").astype(np.float64) - expected.o).max() < 2e-2

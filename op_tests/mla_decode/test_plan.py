@@ -13,8 +13,8 @@ from boundary.producer import Producer
 import aiter_c
 import aiter_c.mla
 from aiter_c import _C, mla_decode_fwd, mla_plan
-from aiter_c.testing import Device, MlaCase, build_inputs, check_bits, run_case
-from aiter_c.testing.case import DTYPES_16, KV_DTYPES, O_DTYPES, Q_DTYPES, RECORD_FORMATS
+from aiter_c.testing import Device, MlaCase, Outcome, build_inputs, check_bits, run_case
+from aiter_c.testing.ops.mla_decode import DTYPES_16, KV_DTYPES, O_DTYPES, Q_DTYPES, RECORD_FORMATS
 
 CASE = MlaCase(heads=12, q_lens=(2, 1), kv_lens=(90, 33), page_size=16, splits=3)
 TILE_ROWS = 64  # of the CPU's kernels
@@ -35,6 +35,11 @@ def _plan(case: MlaCase = CASE, **changed: object) -> aiter_c.MlaPlan:
     keywords = {"num_kv_splits": case.splits, "return_lse": case.return_lse, "qk_rope_head_dim": case.rope}
     arguments = positional | keywords | changed
     return mla_plan(*[arguments.pop(name) for name in positional], **arguments)
+
+
+def _splits_of(outcome: Outcome) -> int:
+    logits = outcome.returned[0]
+    return 1 if logits is outcome.outputs["o"] else logits.shape[1]
 
 
 def _local_bytes(kernel: str) -> int:
@@ -151,11 +156,11 @@ def test_reuse_gives_the_same_bits(splits: int | None) -> None:
     for seed in range(3):
         changed = replace(case, seed=seed, kv_lens=(90 - seed, 33 + 20 * seed))
         again = run_case(changed, plan=plan)
-        assert plan.num_kv_splits == (1 if again.logits is again.o else again.logits.shape[1])
+        assert plan.num_kv_splits == _splits_of(again)
         if splits is not None:
             fresh = run_case(changed)
-            check_bits("o", again.o, fresh.o, changed.repro)
-            check_bits("lse", again.lse, fresh.lse, changed.repro)
+            check_bits("o", again.outputs["o"], fresh.outputs["o"], changed.repro)
+            check_bits("lse", again.outputs["lse"], fresh.outputs["lse"], changed.repro)
 
 
 MISMATCHES = {
@@ -238,7 +243,7 @@ def test_one_split_never_runs_stage_2(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(aiter_c.mla, "mla_decode_stage2", refuse)
     result = run_case(MlaCase(heads=32, q_lens=(2, 1), kv_lens=(70, 40), splits=1))
-    assert result.logits is result.o
+    assert result.returned[0] is result.outputs["o"]
     assert result.scratch.get("logits") is None and result.scratch.get("attn_lse") is None
     with pytest.raises(RuntimeError, match="stage 2 ran"):
         run_case(MlaCase(splits=2))
@@ -379,7 +384,7 @@ def test_a_plan_of_another_device_is_refused(device: Device) -> None:
     with pytest.raises(ValueError, match=text.format(there, here)):
         mla_decode_fwd(**inputs.arguments(), plan=_plan(device=device.place))
     with pytest.raises(ValueError, match=text.format(here, there)):
-        device.decode(**inputs.arguments(), plan=_plan())
+        device.call("mla_decode_fwd", **inputs.arguments(), plan=_plan())
     inputs.check_untouched()
 
 

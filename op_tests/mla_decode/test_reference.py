@@ -8,9 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from aiter_c.testing import MlaCase, build_inputs, cosine_difference, parse_case
-from aiter_c.testing.cache import read_rows, write_rows
-from aiter_c.testing.inputs import MlaInputs
+from aiter_c.testing import MlaCase, MlaInputs, build_inputs, cosine_difference, parse_case
+from aiter_c.testing.ops.cache import read_rows, write_rows
 
 SMALL = [
     MlaCase(heads=2, q_lens=(1, 3), kv_lens=(7, 5), page_size=p, causal=c, masked=m, seed=p)

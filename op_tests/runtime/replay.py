@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 from runtime.driver import Driver
 
 import aiter_c
-from aiter_c.testing import Device, DeviceTensor, KvList, MlaCase, build_inputs, check_bits
+from aiter_c.testing import (
+    Device,
+    DeviceTensor,
+    KvList,
+    MlaCase,
+    allocated_by,
+    build_inputs,
+    check_bits,
+    check_outputs,
+)
 from aiter_c.testing.device import Copies
 from aiter_c.testing.memory import Block
-from aiter_c.testing.run import check_lse, check_output, p_dtype_of
+from aiter_c.testing.ops.mla_decode import expected_outputs, p_dtype_of
 
 OUTPUTS = ("lse", "logits", "attn_lse")
 
@@ -33,28 +39,18 @@ class LiveCall:
         self.results: dict[str, Block] = {}
         self.p_dtype = p_dtype_of(case, device)
 
-    def _allocate(self, like: DeviceTensor, shape: tuple[int, ...], _stream: object) -> DeviceTensor:
-        """In place of aiter_c.mla.empty_float32: the same memory in every call."""
-        name = {2: "lse", 4: "logits" if shape[-1] == 512 else "attn_lse"}[len(shape)]
+    def _allocate(
+        self, name: str, _like: DeviceTensor, shape: tuple[int, ...], dtype: str, _stream: object
+    ) -> DeviceTensor:
+        """The same memory in every call."""
         if name not in self.results:
-            block = self.results[name] = Block(tuple(shape), np.float32)
+            block = self.results[name] = Block(tuple(shape), dtype)
             block.fill_nan()
         return self.copies.tensor(self.results[name].array)
 
-    @contextmanager
-    def _own_scratch(self) -> Iterator[None]:
-        import aiter_c.mla as mla
-
-        original = mla.empty_float32
-        mla.empty_float32 = self._allocate
-        try:
-            yield
-        finally:
-            mla.empty_float32 = original
-
     def enqueue(self, stream: int) -> None:
         """The call; nothing waits for it."""
-        with self._own_scratch():
+        with allocated_by(self._allocate):
             aiter_c.mla_decode_fwd(**self.arguments, stream=stream)
 
     def poison(self) -> None:
@@ -126,8 +122,8 @@ class LiveCall:
         value = {name: 1.0 if scale is None else float(np.ravel(scale)[0]) for name, scale in scales.items()}
         q_scale, kv_scale = value["q_scale"] if case.q_is_fp8 else 1.0, value["kv_scale"] if case.kv_is_fp8 else 1.0
         expected = self.inputs.reference(p_dtype=self.p_dtype, scales=(q_scale, kv_scale))
-        check_output(case, got["o"], expected, p_dtype=self.p_dtype)
-        check_lse(case, got["lse"], expected)
+        outputs = {"o": got["o"], "lse": got["lse"]}
+        check_outputs(outputs, expected_outputs(case, expected, self.p_dtype), case.repro)
 
 
 def check_same(got: dict[str, np.ndarray], want: dict[str, np.ndarray], repro: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import devices
 import numpy as np
 import pytest
-from mla_decode.cases import ALL, CORNER, SMOKE, SWEEP, on_device
+from mla_decode.cases import ALL, CORNER, SIMULATED_RANDOM, SMOKE, SWEEP, on_device
 
 import aiter_c
 from aiter_c.testing import Device, DeviceTensor, MlaCase, run_case
@@ -59,7 +59,7 @@ def _spoils(name: str, offset: int) -> Callable:
         ("kv_indices", 0, r"kv_indices: byte 0 from the first element"),
         ("lse", -4, r"lse: byte -4 from the first element"),
         ("logits", -1, r"logits: byte -1 from the first element"),
-        ("o", 1, r"o \(rows all\): 1 of"),
+        ("o", 1, r"o: 1 of"),
         ("lse", 3, r"lse: 1 of"),
     ],
 )
@@ -139,7 +139,7 @@ def test_what_runs_on_simulated_devices() -> None:
     for device in archs:
         assert on_device(SMOKE, device) == SMOKE
         assert len(on_device(CORNER, device)) > 0.98 * len(CORNER)
-        assert len(on_device(SWEEP, device)) > 0.24 * len(SWEEP)
+        assert len(on_device(SWEEP, device)) > 0.95 * SIMULATED_RANDOM
     first, second = ({*on_device(SWEEP, device)} for device in archs)
     assert not first & second
     assert on_device(ALL, Device("cuda", "cuda:0", copies=True)) == ALL

@@ -13,10 +13,9 @@ import pytest
 from mla_decode.cases import SMOKE
 
 import aiter_c
-from aiter_c.testing import LSE, OUTPUT, MlaCase, attend, build_inputs, check_close
+from aiter_c.testing import LSE, OUTPUT, MlaCase, attend, build_inputs, check_close, check_outputs
 from aiter_c.testing.device import Device
-from aiter_c.testing.perf import GPU_QUICK
-from aiter_c.testing.run import check_lse, check_output, p_dtype_of
+from aiter_c.testing.ops.mla_decode_perf import GPU_QUICK
 
 pytestmark = pytest.mark.gpu
 
@@ -75,11 +74,9 @@ def test_torch_tensors_on_the_gpu(case: MlaCase) -> None:
     arguments = _tensors(inputs)
     _, lse = aiter_c.mla_decode_fwd(**arguments)
     device = Device("cuda", str(arguments["q"].device), copies=True)
-    p_dtype = p_dtype_of(case, device)
-    expected = inputs.reference(p_dtype=p_dtype)
     o = arguments["o"].contiguous().view(torch.uint16).cpu().numpy().view(inputs.array("o").dtype)
-    check_output(case, o.reshape(inputs.array("o").shape), expected, p_dtype=p_dtype)
-    check_lse(case, None if lse is None else lse.cpu().numpy(), expected)
+    outputs = {"o": o.reshape(inputs.array("o").shape), "lse": None if lse is None else lse.cpu().numpy()}
+    check_outputs(outputs, case.expected(inputs, device), case.repro)
 
 
 @pytest.mark.parametrize("splits", [1, 3, None])

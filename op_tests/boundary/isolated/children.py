@@ -10,12 +10,12 @@ CASE = MlaCase(heads=16, q_lens=(1, 2), kv_lens=(300, 40), splits=4)
 
 
 def child(queue: object) -> None:
-    queue.put(run_case(CASE).lse.tobytes())
+    queue.put(run_case(CASE).outputs["lse"].tobytes())
 
 
 if __name__ == "__main__":
     aiter_c.set_num_threads(3)
-    parent = run_case(CASE).lse.tobytes()
+    parent = run_case(CASE).outputs["lse"].tobytes()
     context = multiprocessing.get_context(sys.argv[1])
     for _ in range(4 if sys.argv[1] == "fork" else 1):
         queue = context.Queue()
@@ -27,4 +27,4 @@ if __name__ == "__main__":
             process.join(30)
             assert process.exitcode == 0, process.exitcode
         assert results == [parent] * 3
-        assert run_case(CASE).lse.tobytes() == parent
+        assert run_case(CASE).outputs["lse"].tobytes() == parent

@@ -12,10 +12,8 @@ import numpy as np
 from mla_decode.fuzz import CASES, check, expected, fuzz
 
 import aiter_c
-import aiter_c.mla
-from aiter_c.testing import GuardedArray, build_inputs
-from aiter_c.testing.inputs import MlaInputs
-from aiter_c.testing.run import p_dtype_of
+from aiter_c.testing import GuardedArray, MlaInputs, allocated_by, build_inputs
+from aiter_c.testing.ops.mla_decode import p_dtype_of
 
 OUTPUTS = ("o",)
 
@@ -36,15 +34,12 @@ class Guarded:
         self.kept.append(GuardedArray(value, end=self.end, read_only=read_only))
         return self.kept[-1].array
 
-    def _scratch(self, like: object, shape: tuple[int, ...], _stream: object) -> np.ndarray:
-        return self._place(np.full(shape, np.nan, np.float32), False)
+    def _scratch(self, _name: str, _like: object, shape: tuple[int, ...], dtype: str, _stream: object) -> np.ndarray:
+        return self._place(np.full(shape, np.nan, dtype), False)
 
     def call(self) -> tuple[np.ndarray, np.ndarray]:
-        original, aiter_c.mla.empty_float32 = aiter_c.mla.empty_float32, self._scratch
-        try:
+        with allocated_by(self._scratch):
             _, lse = aiter_c.mla_decode_fwd(**self.arguments)
-        finally:
-            aiter_c.mla.empty_float32 = original
         return self.arguments["o"], lse
 
 

@@ -10,5 +10,5 @@ for case in SMOKE:
     try:
         run_case(case)
     except AssertionError as failure:
-        print(case.id, str(failure).split("\n")[0], sep="\t")
+        print(repr(case), str(failure).split("\n")[0], sep="\t")
 print("ran", len(SMOKE))

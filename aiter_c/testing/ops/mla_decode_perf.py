@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .cache import RECORD_BYTES
-from .case import MlaCase
+from .mla_decode import MlaCase
 
 
 def decode_shape(batch: int, heads: int, length: int, kv_dtype: str = "bfloat16") -> MlaCase:

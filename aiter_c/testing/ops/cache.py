@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .memory import dtype_of, nan_bytes
+from ..memory import dtype_of, nan_bytes
 
 LATENT, ROPE, GROUP = 512, 64, 128
 RECORD_BYTES = LATENT + 4 * (LATENT // GROUP) + 2 * ROPE  # 656

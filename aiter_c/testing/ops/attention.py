@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .tolerance import LSE_NEAR_ZERO, P_ROUNDING, dot_product_bound
+from ..tolerance import LSE_NEAR_ZERO, P_ROUNDING, dot_product_bound
 
 VALUE = 512
 
