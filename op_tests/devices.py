@@ -16,19 +16,9 @@ SIMULATED = {"gfx942": "hip:0", "gfx950": "hip:1"}
 SIMULATOR_DEVICES = "gfx942,gfx950,gfx942,gfx950"
 NAMES = ("cpu", *SIMULATED, "cuda", "hip")
 DEFAULT = ("cpu", *SIMULATED)
-
-
-def add_options(parser: pytest.Parser) -> None:
-    """pytest's options of these tests."""
-    parser.addoption("--require-torch", action="store_true", help="fail when a test that needs torch was skipped")
-    parser.addoption(
-        "--device",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help=f"{', '.join(NAMES)}; several with commas, or repeated (default: {', '.join(DEFAULT)}, and cuda where "
-        "there is one)",
-    )
+HELP = (
+    f"{', '.join(NAMES)}; several with commas, or repeated (default: {', '.join(DEFAULT)}, and cuda where there is one)"
+)
 
 
 def requested(option: list[str]) -> list[str]:

@@ -84,9 +84,7 @@ def _functions(module: ModuleType) -> list[str]:
     return [n for n in names if callable(getattr(module, n)) and not inspect.isclass(getattr(module, n))]
 
 
-@pytest.mark.parametrize(
-    ("module", "name"), [(m, n) for m in MODULES for n in _functions(m)], ids=lambda v: getattr(v, "__name__", v)
-)
+@pytest.mark.parametrize(("module", "name"), [(m, n) for m in MODULES for n in _functions(m)])
 def test_every_callable_has_a_signature_and_a_docstring(module: ModuleType, name: str) -> None:
     function = getattr(module, name)
     assert inspect.signature(function) is not None
@@ -125,7 +123,7 @@ def _live_parameters(function: object) -> list[tuple[str, str, str | None]]:
     ]
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", MODULES)
 def test_stubs_agree_with_the_running_code(module: ModuleType) -> None:
     """Every function, method, property and re-export, both ways: names, order, kinds, defaults."""
     stub, seen = _stub_of(module), set()

@@ -81,7 +81,7 @@ def test_no_room_includes_upwards() -> None:
     assert "#include" not in _code(ROOT / "csrc/cpu/local.h")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("path", FILES)
 def test_files_are_short_and_say_what_they_are(path: Path) -> None:
     text = path.read_text()
     longest = LONGEST[".hip" if path.parent.name == "kernels" else path.suffix]

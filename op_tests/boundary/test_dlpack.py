@@ -155,9 +155,7 @@ BROKEN_CAPSULES = [(*row, "versioned") for row in BROKEN] + [
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "fields", "error", "text", "kind"), BROKEN_CAPSULES, ids=lambda value: str(value)[:40]
-)
+@pytest.mark.parametrize(("name", "fields", "error", "text", "kind"), BROKEN_CAPSULES)
 def test_broken_tensors_are_refused_by_name(name: str, fields: dict, error: type, text: str, kind: str) -> None:
     """Whatever is wrong with it, the export is deleted exactly once, and no byte of any argument changes."""
     inputs = build_inputs(CASE)

@@ -68,7 +68,6 @@ def test_an_older_table_behind_newer_ones_is_found(newer: tuple[int, ...]) -> No
 @pytest.mark.parametrize(
     "unusable",
     [{"major": 2}, {"major": 0}, {"without": ("managed",)}, {"without": ("stream",)}, {"capsule_name": "another"}],
-    ids=str,
 )
 def test_without_a_usable_table_the_method_is_asked(unusable: dict) -> None:
     exchange = Exchange(**unusable)
@@ -79,7 +78,7 @@ def test_without_a_usable_table_the_method_is_asked(unusable: dict) -> None:
 
 
 @pytest.mark.parametrize("lies", ["ndim", "sizes"])
-@pytest.mark.parametrize("without", [(), ("borrowed",)], ids=str)
+@pytest.mark.parametrize("without", [(), ("borrowed",)])
 def test_a_table_that_contradicts_the_shape_is_not_used_again(lies: str, without: tuple[str, ...]) -> None:
     exchange = Exchange(lies=lies, without=without)
     arguments, swapped = _tensors(exchange, INPUTS)

@@ -15,8 +15,6 @@ import random
 from collections.abc import Iterable
 from itertools import cycle, product
 
-import pytest
-
 from aiter_c.testing import Device, MlaCase
 from aiter_c.testing.ops.mla_decode import DTYPES_FP8, KV_DTYPES, O_DTYPES, Q_DTYPES, RECORD_FORMATS
 
@@ -244,8 +242,8 @@ SWEEP = _sweep(RANDOM)
 ALL = _NAMED + SWEEP
 
 
-# The part that runs again on every CPU path and under sanitizers.
-_SMOKE = {*SMOKE, *CORNER[::3]}
+#: The part that runs again on every CPU path and under sanitizers.
+SMOKE_ON_CPU = {*SMOKE, *CORNER[::3]}
 
 
 def work(case: MlaCase) -> int:
@@ -266,8 +264,3 @@ def on_device(cases: Iterable[MlaCase], device: Device) -> list[MlaCase]:
         return list(cases)
     sample = _SIMULATED_SWEEP[device.name]
     return [case for case in cases if (case in sample or case not in _SWEEP) and work(case) <= SIMULATED_WORK]
-
-
-def marks(case: MlaCase, device: Device) -> list[pytest.MarkDecorator]:
-    """Of one case on one device."""
-    return [pytest.mark.smoke] if case in _SMOKE and device.name == "cpu" else []

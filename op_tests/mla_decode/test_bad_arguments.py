@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from boundary.producer import CUDA, Producer
+from ids import PART, part
 
 from aiter_c import UnsupportedError, empty, from_host, mla_decode_fwd, mla_plan, set_num_threads
 from aiter_c.testing import MlaCase, build_inputs, dtype_of, run_case
@@ -141,7 +142,7 @@ def _refused(changes: dict[str, object], error: type, text: str, *, match_start:
 
 
 def _ids(rows: list) -> list[str]:
-    return [f"{i}-{row[0]}-{row[3][-30:]}" for i, row in enumerate(rows)]
+    return [f"{i}-{row[0]}-{part(row[3][-PART:])}" for i, row in enumerate(rows)]
 
 
 @pytest.mark.parametrize(("argument", "value", "error", "text"), TENSORS, ids=_ids(TENSORS))
@@ -193,7 +194,7 @@ NUMBERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("argument", "value", "error", "text"), NUMBERS, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("argument", "value", "error", "text"), NUMBERS)
 def test_numbers_and_words(argument: str, value: object, error: type, text: str) -> None:
     _refused({argument: value}, error, f"mla_decode_fwd: {argument}: {text}")
 
@@ -259,7 +260,7 @@ DTYPE_HINTS = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "error", "text"), DTYPE_HINTS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("changes", "error", "text"), DTYPE_HINTS)
 def test_formats_and_dtype_hints(changes: dict, error: type, text: str) -> None:
     _refused(changes, error, f"mla_decode_fwd: {text}")
 
@@ -367,7 +368,6 @@ def test_o_interleaved_with_q_is_refused_by_extent() -> None:
         (lambda: mla_decode_fwd(), None),
         (lambda: mla_decode_fwd(*range(30)), None),
     ],
-    ids=lambda value: str(value)[:50] if isinstance(value, str) else "",
 )
 def test_wrong_calls_in_cpythons_words(call: Callable, text: str | None) -> None:
     with pytest.raises(TypeError) as caught:
@@ -386,7 +386,6 @@ def test_wrong_calls_in_cpythons_words(call: Callable, text: str | None) -> None
         (lambda: set_num_threads(-1), ValueError, None),
         (lambda: set_num_threads(2**31), ValueError, None),
     ],
-    ids=lambda value: str(value)[:50] if isinstance(value, str) else "",
 )  # fmt: skip
 def test_bad_values_of_the_small_functions(call: Callable, error: type, text: str | None) -> None:
     with pytest.raises(error) as caught:

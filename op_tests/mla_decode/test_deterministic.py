@@ -104,7 +104,7 @@ def test_thread_counts_change_no_bit_of_a_deterministic_call(heads: int, determi
             check_bits(f"lse, request {b}, {threads} threads", lse, one[b][1], inputs.case.repro)
 
 
-@pytest.mark.parametrize("fields", [{"splits": None}, {"splits": 7}, {"splits": 1}], ids=str)
+@pytest.mark.parametrize("fields", [{"splits": None}, {"splits": 7}, {"splits": 1}])
 def test_fifty_repeats(fields: dict, device: Device) -> None:
     inputs = build_inputs(MlaCase(heads=20, q_lens=(2, 1, 3), kv_lens=(300, 40, 90), **fields))
     _, first_lse = device.call("mla_decode_fwd", **inputs.arguments())

@@ -23,7 +23,7 @@ BAD_INDICES = (-1, -2, -(2**31), 2**31 - 1, "capacity", "capacity + 1")
 FORMATS = [("plain", dtype) for dtype in KV_DTYPES] + [(f, "float8_e4m3fn") for f in ("3buffer", "fp8_ds_mla")]
 
 
-@pytest.mark.parametrize(("length", "masked", "splits"), list(product(LIST_LENGTHS, MASK_PATTERNS, (1, 5))), ids=str)
+@pytest.mark.parametrize(("length", "masked", "splits"), list(product(LIST_LENGTHS, MASK_PATTERNS, (1, 5))))
 def test_list_lengths(length: int, masked: str, splits: int, device: Device) -> None:
     run_case(MlaCase(heads=2, kv_lens=(length,), masked=masked, splits=splits), device=device)
 
@@ -31,7 +31,6 @@ def test_list_lengths(length: int, masked: str, splits: int, device: Device) -> 
 @pytest.mark.parametrize(
     ("page_size", "masked", "kv"),
     list(product(PAGE_SIZES, ("none", "extremes", "tail", "all"), FORMATS)),
-    ids=lambda value: "-".join(value) if isinstance(value, tuple) else str(value),
 )
 def test_page_sizes(page_size: int, masked: str, kv: tuple[str, str], device: Device) -> None:
     kv_format, kv_dtype = kv
@@ -50,7 +49,7 @@ def test_page_sizes(page_size: int, masked: str, kv: tuple[str, str], device: De
     )
 
 
-@pytest.mark.parametrize("bad", BAD_INDICES, ids=str)
+@pytest.mark.parametrize("bad", BAD_INDICES)
 @pytest.mark.parametrize("page_size", [1, 5])
 def test_a_bad_index_is_a_key_less(bad: int | str, page_size: int, device: Device) -> None:
     """Exactly the list without it: the same softmax; positions still count for the causal mask."""
@@ -137,7 +136,6 @@ def test_0x80_is_minus_zero_in_fn_and_nan_in_fnuz(flavour: str, is_nan: bool, de
         MlaCase(q_lens=(2, 1), kv_lens=(9, 0), page_size=4, masked="all"),
         MlaCase(q_lens=(2, 1), kv_lens=(90, 70), page_size=1, masked="all"),
     ],
-    ids=lambda case: case.id,
 )
 def test_nothing_to_see(case: MlaCase, splits: int | None, return_lse: bool, device: Device) -> None:
     """Batch 0, no keys, q longer than the list, all -1: o = 0 and lse = -inf, rows of no request untouched."""
@@ -175,7 +173,7 @@ INFINITE = [
 ]
 
 
-@pytest.mark.parametrize(("kv", "q_dtype"), INFINITE, ids=str)
+@pytest.mark.parametrize(("kv", "q_dtype"), INFINITE)
 @pytest.mark.parametrize("heads", [2, 33])
 def test_a_score_of_minus_infinity_is_a_key_less(heads: int, kv: tuple[str, str], q_dtype: str, device: Device) -> None:
     """An infinite rope element against long and short numbers: no part of a product may be 0 times infinity."""

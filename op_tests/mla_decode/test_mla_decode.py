@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from mla_decode.cases import ALL, CORNER, SMOKE, on_device
+from mla_decode.cases import ALL, CORNER, SMOKE, SMOKE_ON_CPU, on_device
 from mla_decode.partials import check_partials
 
 import aiter_c
@@ -17,19 +17,19 @@ from aiter_c.testing.ops.mla_decode_perf import OTHERS, TARGETS
 PARTIAL_CASES = [case for case in SMOKE + CORNER if case.splits != 1 and sum(case.kv_lens) < 1200][::7]
 
 
-@pytest.mark.cases(ALL)
+@pytest.mark.cases(ALL, on_device=on_device, smoke=SMOKE_ON_CPU)
 def test_case(case: MlaCase, device: Device) -> None:
     run_case(case, device=device)
 
 
 @pytest.mark.smoke
-@pytest.mark.cases(PARTIAL_CASES)
+@pytest.mark.cases(PARTIAL_CASES, on_device=on_device)
 def test_partials(case: MlaCase, device: Device) -> None:
     """Partial s of a request is the softmax over its run of the list; -inf where the run holds nothing for a row."""
     check_partials(run_case(case, device=device))
 
 
-@pytest.mark.cases(TARGETS + OTHERS)
+@pytest.mark.cases(TARGETS + OTHERS, on_device=on_device)
 def test_the_shapes_of_the_bench(case: MlaCase, device: Device) -> None:
     """Long lists, automatic splits: what is timed is right."""
     run_case(case, device=device)

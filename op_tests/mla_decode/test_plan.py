@@ -295,7 +295,7 @@ BAD_PLANS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("changed", "error", "text"), BAD_PLANS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("changed", "error", "text"), BAD_PLANS)
 def test_bad_requests(changed: dict, error: type, text: str) -> None:
     with pytest.raises(error) as caught:
         _plan(**changed)

@@ -81,7 +81,7 @@ def _by_loops(inputs: MlaInputs) -> tuple[dict, dict]:
     return o, lse
 
 
-@pytest.mark.parametrize("case", SMALL, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", SMALL)
 def test_reference_against_plain_loops(case: MlaCase) -> None:
     inputs = build_inputs(case)
     expected = inputs.reference()

@@ -36,7 +36,7 @@ def test_outside_of_a_checkout(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert "needs the simulator of a checkout" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("key", AITER, ids=lambda key: "-".join(map(str, key)))
+@pytest.mark.parametrize("key", AITER)
 def test_cost_per_token(key: tuple, selected_devices: dict[str, Device]) -> None:
     """MFMA clocks at the useful minimum where H * q fills the tile; the proxy within 1.5 of AITER's; every cache byte
     read from memory once per head tile."""

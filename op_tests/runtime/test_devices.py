@@ -22,7 +22,7 @@ COPIES = Device("copies", "cpu", copies=True)
 CASE = MlaCase(heads=3, q_lens=(2, 1), kv_lens=(20, 9), page_size=4, splits=2, o_strided=True, kv_strided=True)
 
 
-@pytest.mark.parametrize("case", SMOKE[::4], ids=lambda case: case.id)
+@pytest.mark.parametrize("case", SMOKE[::4])
 def test_copies_give_what_arrays_give(case: MlaCase) -> None:
     run_case(case, device=COPIES)
 

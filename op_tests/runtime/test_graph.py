@@ -194,7 +194,7 @@ def test_two_threads_with_their_own_streams(device: Device, driver: Driver) -> N
     assert together == alone
 
 
-@pytest.mark.parametrize("case", SMOKE[::9], ids=lambda case: case.id)
+@pytest.mark.parametrize("case", SMOKE[::9])
 def test_streams_give_the_bits_of_the_default_stream(case: MlaCase, device: Device, driver: Driver) -> None:
     inputs = build_inputs(case)
     inputs.blocks["o"].fill_nan()

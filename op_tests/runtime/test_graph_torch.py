@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ids import part
 from mla_decode.cases import SMOKE
 
 import aiter_c
@@ -64,7 +65,7 @@ def _decode(arguments: dict, **more: object) -> tuple[bytes, bytes]:
     return _bits(arguments["o"]), b"" if lse is None else _bits(lse)
 
 
-@pytest.mark.parametrize("case", SMOKE[::3], ids=lambda case: case.id)
+@pytest.mark.parametrize("case", SMOKE[::3])
 def test_torch_tensors_on_the_gpu(case: MlaCase) -> None:
     """Every smoke case's tensors as torch has them; scratch from torch, stream from torch."""
     import torch
@@ -80,7 +81,7 @@ def test_torch_tensors_on_the_gpu(case: MlaCase) -> None:
 
 
 @pytest.mark.parametrize("splits", [1, 3, None])
-@pytest.mark.parametrize("fields", FORMATS.values(), ids=FORMATS)
+@pytest.mark.parametrize("fields", FORMATS.values(), ids=[part(name) for name in FORMATS])
 def test_a_cuda_graph_follows_its_tensors(fields: dict, splits: int | None) -> None:
     """Captured once, with torch's scratch in the graph's pool; then lengths, pages, queries and scales change in place
     and the batch shrinks to padded rows that hold -1 and NaN. Bit for bit the eager call, and not what it was."""
@@ -127,7 +128,7 @@ def test_a_cuda_graph_follows_its_tensors(fields: dict, splits: int | None) -> N
 
 
 @pytest.mark.parametrize("heads", [4, 16, 64, 128])
-@pytest.mark.parametrize("fields", FORMATS.values(), ids=FORMATS)
+@pytest.mark.parametrize("fields", FORMATS.values(), ids=[part(name) for name in FORMATS])
 def test_a_thousand_repeats(fields: dict, heads: int) -> None:
     """The same bits every time, into poisoned memory, several calls in flight."""
     import torch

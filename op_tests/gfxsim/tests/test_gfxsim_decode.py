@@ -102,7 +102,7 @@ def listing(path: Path, arch: str) -> list[tuple[list[int], str]]:
 
 
 @needs_llvm
-@pytest.mark.parametrize("path", CODE_OBJECTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize("path", CODE_OBJECTS)
 def test_code_object(tool: Path, path: Path) -> None:
     arch = path.parent.name
     instructions = listing(path, arch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ids import part
 
 from gfxsim.tests.exec_cases import CASES, F16, F32, F64, I32, I64, U32, U64, Case
 from gfxsim.tests.exec_machine import (
@@ -33,7 +34,7 @@ def text_of(case: Case) -> str:
 
 
 @pytest.mark.parametrize(
-    ("arch", "case"), existing(CASES, text_of), ids=lambda x: getattr(x, "name", x) + getattr(x, "modifiers", "")
+    ("arch", "case"), existing(CASES, text_of), ids=lambda x: part(getattr(x, "name", x) + getattr(x, "modifiers", ""))
 )
 def test_elementwise(case: Case, arch: str) -> None:
     text = text_of(case)

@@ -104,9 +104,7 @@ def test_result_used_before_its_wait(sim: Simulator, planted: Module) -> None:
     hasty([data, out], 1, 64)
 
 
-@pytest.mark.parametrize(
-    ("name", "good", "bad"), [("unwritten_register", 1, 0), ("unwritten_lds", 64, 63)], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("name", "good", "bad"), [("unwritten_register", 1, 0), ("unwritten_lds", 64, 63)])
 def test_unwritten_data(sim: Simulator, planted: Module, name: str, good: int, bad: int) -> None:
     kernel, out = planted.kernel(name), sim.malloc(256)
     kernel([out, good], 1, 64)
