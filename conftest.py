@@ -18,7 +18,7 @@ import memory_limit
 import pytest
 
 MARKERS = {
-    "cases": "cases(LIST, on_device=, smoke=): for every case of the list and every device, or those of on_device(LIST, device)",
+    "cases": "cases(LIST, on_device=, smoke=): for every case and device, or those of on_device(LIST, device)",
     "accelerators": "runs on the selected devices but the CPU",
     "gpu": "needs a real GPU and torch that sees it; skipped and counted elsewhere",
     "smoke": "the part that runs again on every CPU path and under sanitizers",
