@@ -1,5 +1,5 @@
-"""Scratch and results that an op allocates: fresh tensors from the caller's own framework, so that a graph pool or a
-caching allocator sees them."""
+"""What the C core calls back into Python for: tensors from the caller's own framework, so that a graph pool or a caching
+allocator sees them."""
 
 import sys
 from functools import lru_cache
@@ -15,11 +15,11 @@ def _torch_empty(like, shape, dtype, stream):
     """Of the pool of the stream that the op runs on. Another stream's next allocation may take the memory as soon as
     the tensor is dropped, and would not wait for the op."""
     torch = sys.modules["torch"]
-    kind = getattr(torch, dtype)
+    torch_dtype = getattr(torch, dtype)
     if stream is not None and like.is_cuda and (chosen := _other_stream(torch, like.device, stream)):
         with torch.cuda.stream(chosen):
-            return like.new_empty(shape, dtype=kind)
-    return like.new_empty(shape, dtype=kind)
+            return like.new_empty(shape, dtype=torch_dtype)
+    return like.new_empty(shape, dtype=torch_dtype)
 
 
 def _other_stream(torch, device, stream):
@@ -56,16 +56,16 @@ _hook = None
 
 
 def set_allocator(hook):
-    """For tests: hook(name, like, shape, dtype, stream) gives the tensors of all later calls; where it returns None the
-    framework does. Returns the hook before. None: the framework gives everything."""
+    """Replace `allocate` by `hook(name, like, shape, dtype, stream)`, None: by nothing; returns the hook before. Tests
+    see, poison and keep what the ops allocate by it."""
     global _hook
     before, _hook = _hook, hook
     return before
 
 
 def allocate(name, like, shape, dtype, stream):
-    """An uninitialised tensor from the framework of `like`, on its device, for an op on `stream`. name: what the op
-    calls it ("lse", "logits", ...)."""
-    if _hook is not None and (tensor := _hook(name, like, shape, dtype, stream)) is not None:
-        return tensor
+    """An uninitialised tensor for the buffer `name` of an op: of `shape` and `dtype` (a name), from the framework of the
+    tensor `like` and on its device, for an op on `stream` (a handle; None: the current one)."""
+    if _hook is not None:
+        return _hook(name, like, shape, dtype, stream)
     return _allocator_for(type(like))(like, shape, dtype, stream)
