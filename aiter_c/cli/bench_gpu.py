@@ -12,7 +12,7 @@ import aiter_c
 from aiter_c.cli import gpu_peers
 from aiter_c.cli.peers import torch_or_none
 from aiter_c.cli.report import print_table, progress, write_json
-from aiter_c.testing.perf import GPU_OTHERS, GPU_QUICK, GPU_SHAPES, least_work
+from aiter_c.testing.ops.mla_decode_perf import GPU_OTHERS, GPU_QUICK, GPU_SHAPES, least_work
 
 _FLUSH_BYTES = 256 << 20
 _CALLS, _WARM_UP = 40, 3

@@ -1,9 +1,9 @@
 """python -m aiter_c bench mla_decode: time against the machine's roofline and against the peers, in one run.
 
-Floor of a call = max(bytes / memory read, FLOP / arithmetic), see aiter_c.testing.perf. The ceilings are measured
-first, on the same threads; "% of roofline" is against the arithmetic that the kernel uses, "% of bf16" against bf16
-dots, which Intel's processors do at half the rate of fp32 multiply-adds. Every shape runs over several pools in turn
-that together exceed the caches, in shuffled pages of 16 tokens.
+Floor of a call = max(bytes / memory read, FLOP / arithmetic), see aiter_c.testing.ops.mla_decode_perf. The ceilings are
+measured first, on the same threads; "% of roofline" is against the arithmetic that the kernel uses, "% of bf16" against
+bf16 dots, which Intel's processors do at half the rate of fp32 multiply-adds. Every shape runs over several pools in
+turn that together exceed the caches, in shuffled pages of 16 tokens.
 """
 
 import sys
@@ -23,7 +23,7 @@ from aiter_c.cli.report import (
     write_json,
 )
 from aiter_c.cli.timing import median_seconds
-from aiter_c.testing.perf import GROWTH, OTHERS, TARGETS, least_work
+from aiter_c.testing.ops.mla_decode_perf import GROWTH, OTHERS, TARGETS, least_work
 
 _PAGE = 16
 _POOL_BYTES = 640 << 20  # of all pools of a shape together
