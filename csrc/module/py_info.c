@@ -180,6 +180,29 @@ PyObject *py_kernel_table(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignor
     return table;
 }
 
+/* None when the code object of a GPU kernel is there and built from the sources of this extension, else why not. */
+static PyObject *code_object_state(const ac_kernel_t *kernel) {
+    ac_code_object_t object;
+    ac_error_t error = {0};
+    if (ac_code_object_open(kernel, &object, &error) == 0) ac_code_object_close(&object);
+    return text_or_none(error.text);
+}
+
+PyObject *py_code_objects(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    PyObject *states = PyDict_New();
+    for (int i = 0; states && i < AC_KERNEL_COUNT; i++) {
+        const ac_kernel_t *kernel = ac_kernel((ac_kernel_id_t)i);
+        if (!kernel->object) continue;
+        PyObject *key = PyUnicode_FromFormat("%s/%s", ac_arch_name(kernel->arch), kernel->object);
+        PyObject *state = !key || PyDict_GetItemWithError(states, key) ? NULL : code_object_state(kernel);
+        bool failed = PyErr_Occurred() || (state && PyDict_SetItem(states, key, state) < 0);
+        Py_XDECREF(key);
+        Py_XDECREF(state);
+        if (failed) Py_CLEAR(states);
+    }
+    return states;
+}
+
 PyObject *py_dlpack_path(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     ac_state_t *state = ac_state(module);
     PyObject *values[1];
