@@ -18,8 +18,8 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("csrc/*/*.c"))
-HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("csrc/*/*.h"), *ROOT.glob("csrc/*/*.inc")])
+SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("csrc/**/*.c"))
+HEADERS = sorted(path.relative_to(ROOT).as_posix() for kind in ("h", "inc") for path in ROOT.glob(f"csrc/**/*.{kind}"))
 
 # Loaded by path: importing the package would need the extension that is being built.
 _hashes = runpy.run_path(str(ROOT / "aiter_c/cli/source_hash.py"))

@@ -32,11 +32,8 @@ def _empty_problem() -> dict[str, np.ndarray]:
 
 
 def _stage1_call(t: dict[str, Any], plan: aiter_c.MlaPlan) -> Callable[[], object]:
-    arguments = (
-        t["q"], t["kv_buffer"], t["o"], t["qo_indptr"], t["kv_indptr"], t["kv_indices"], t["kv_last_page_lens"],
-        1, 1, 1, None, 0.0, None, None, None, t["lse"], None, None, True,
-    )  # fmt: skip
-    return lambda: _C.mla_decode_stage1(*arguments, plan=plan)
+    arguments = [t[name] for name in list(t)[:7]]
+    return lambda: _C.mla_decode_stage1(*arguments, 1, return_lse=True, plan=plan, lse=t["lse"])
 
 
 def _shim_call(t: dict[str, Any], **options: Any) -> Callable[[], object]:

@@ -27,9 +27,8 @@ const char *ac_kernel_source_hash(void) { return AC_KERNEL_SOURCE_HASH; }
 
 /* "<folder><middle>/<arch>/<object>.<suffix>" */
 static bool join(const char *folder, const char *middle, const ac_kernel_t *kernel, char *out_path, size_t size) {
-    const char *suffix = kernel->arch == AC_SM90A ? "cubin" : "co";
     int length = snprintf(out_path, size, "%s%s/%s/%s.%s", folder, middle, ac_arch_name(kernel->arch), kernel->object,
-                          suffix);
+                          ac_arch_suffix(kernel->arch));
     return length > 0 && (size_t)length < size;
 }
 

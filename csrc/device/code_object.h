@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 #include "../core/error.h"
-#include "../core/kernel_table.h"
+#include "../core/kernel.h"
 
 typedef struct ac_code_object_t {
     char path[1024];

@@ -272,7 +272,7 @@ PyObject *py_empty(PyObject *module, PyObject *const *args, Py_ssize_t nargs, Py
     int ndim;
     ac_dtype_t dtype;
     ac_device_t device;
-    if (ac_bind(state, AC_FN_empty, args, nargs, kwnames, values) < 0) return NULL;
+    if (ac_bind(ac_function_signature(state, AC_FN_empty), args, nargs, kwnames, values) < 0) return NULL;
     if (parse_shape("empty", values[0], shape, &ndim) < 0) return NULL;
     if (ac_to_dtype("empty", "dtype", values[1], &dtype) < 0) return NULL;
     if (ac_to_device("empty", "device", values[2], &device) < 0) return NULL;
@@ -324,7 +324,7 @@ PyObject *py_from_host(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     ac_tensor_t source;
     ac_device_t device;
     char text[48];
-    if (ac_bind(state, AC_FN_from_host, args, nargs, kwnames, values) < 0) return NULL;
+    if (ac_bind(ac_function_signature(state, AC_FN_from_host), args, nargs, kwnames, values) < 0) return NULL;
     if (ac_to_device("from_host", "device", values[1], &device) < 0) return NULL;
     if (ac_tensor_import(state, "from_host", "array", values[0], AC_TENSOR_INPUT, &source) < 0) return NULL;
     if (source.view.device.type == AC_DEVICE_CPU)

@@ -1,45 +1,45 @@
-/* The planner: a pure function from a request to a plan. No Python, no device headers, nothing read from memory. */
-#ifndef AC_CORE_MLA_PLAN_H
-#define AC_CORE_MLA_PLAN_H
+/* The planner of MLA decode: a pure function from a request to a plan. No Python, nothing read from memory. */
+#ifndef AC_MLA_DECODE_PLAN_H
+#define AC_MLA_DECODE_PLAN_H
 
-#include "error.h"
-#include "kernel_table.h"
-#include "mla_params.h"
+#include "../../core/kernel.h"
+#include "../../core/mla_params.h"
+#include "../../core/view.h"
+#include "../attention/cache_format.h"
 
 #define AC_MLA_MAX_HEADS 128
 #define AC_MLA_AUTO_SPLITS (-1)
 
-/* The device as far as a plan depends on it. */
-typedef struct ac_plan_target_t {
-    ac_arch_t arch;
-    int compute_units;
-} ac_plan_target_t;
+extern const ac_kernel_family_t ac_kernels_mla_decode, ac_kernels_mla_merge;
 
+/* What a plan is made from: the call, and the device as far as a plan depends on it. */
 typedef struct ac_mla_request_t {
     int32_t batch, num_heads, max_seqlen_q, page_size;
     ac_dtype_t q_dtype, kv_dtype, o_dtype; /* o_dtype AC_DTYPE_NONE: any the kernel writes */
-    ac_kv_format_t kv_format;
+    int32_t kv_format;                     /* ac_kv_format_t */
     int32_t kv_lora_rank, rope_dim;
     int32_t num_kv_splits; /* AC_MLA_AUTO_SPLITS: the planner chooses */
     int64_t total_kv;      /* upper bound of all KV lengths together; -1: not known */
     int return_lse, deterministic;
+    ac_device_t device;
+    int32_t arch; /* ac_arch_t */
+    int32_t compute_units;
 } ac_mla_request_t;
 
 typedef struct ac_mla_plan_t {
     ac_mla_request_t request;
-    ac_plan_target_t target;
     const ac_kernel_t *stage1, *stage2;
-    int32_t num_kv_splits;  /* S */
-    int32_t split_count;    /* runs a list is cut into at most, and how: see ac_splits_t */
+    int32_t num_kv_splits; /* S */
+    int32_t split_count;   /* runs a list is cut into at most, and how: see ac_splits_t */
     int32_t split_min_rows, split_granule;
-    int32_t row_tiles;      /* per request */
-    int writes_output;      /* stage 1 writes o and the LSE: the early return */
-    int64_t grid;           /* work items of stage 1 */
-    int64_t scratch_bytes;  /* of the device, whatever the shape: closed form in the kernel table */
+    int32_t row_tiles;     /* per request */
+    int32_t tile_rows;     /* of stage 1 */
+    int writes_output;     /* stage 1 writes o and the LSE: the early return */
+    int64_t grid;          /* work items of stage 1 */
+    int64_t scratch_bytes; /* local memory of all units of the device together, whatever the shape */
 } ac_mla_plan_t;
 
-int ac_mla_plan(const char *op, const ac_mla_request_t *request, const ac_plan_target_t *target,
-                ac_mla_plan_t *out_plan, ac_error_t *error);
+int ac_mla_plan(const char *op, const ac_mla_request_t *request, ac_mla_plan_t *out_plan, ac_error_t *error);
 
 /* Bytes of the partials of T query rows: T * S * H * (512 + 1) * 4, or 0 when stage 1 writes the output; -1 for
  * 2**63 bytes and more. */

@@ -1,6 +1,6 @@
 /* How many runs a KV list is cut into: AITER's heuristic, number for number, so that scratch that callers size by
  * get_meta_param fits. It balances full waves of work (`filled`) against the cost of merging (84.1 KV rows a split). */
-#include "mla_plan.h"
+#include "plan.h"
 
 #include <math.h>
 
