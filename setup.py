@@ -111,10 +111,6 @@ class BuildPy(build_py):
         return [*super().get_outputs(include_bytecode), *copied]
 
 
-define_macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")]
-if LIMITED_API:
-    define_macros.append(("Py_LIMITED_API", "0x030B0000"))
-
 setup(
     ext_modules=[
         Extension(
@@ -122,7 +118,7 @@ setup(
             sources=SOURCES,
             depends=HEADERS,
             include_dirs=[numpy.get_include()],
-            define_macros=define_macros,
+            define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else [],
             py_limited_api=LIMITED_API,
         )
     ],

@@ -200,10 +200,10 @@ static PyObject *duplicate(const ac_state_t *state, const char *op, const array_
 
 static PyObject *array_numpy(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     const ac_view_t *view = &((array_t *)self)->view;
-    if (view->device.type == AC_DEVICE_CPU) return ac_numpy_from_view(view, self);
+    if (view->device.type == AC_DEVICE_CPU) return ac_numpy_from_view("Array.numpy", view, self);
     PyObject *host =
         duplicate(ac_state_of(self), "Array.numpy", (array_t *)self, (ac_device_t){AC_DEVICE_CPU, 0});
-    PyObject *result = host ? ac_numpy_from_view(&((array_t *)host)->view, host) : NULL;
+    PyObject *result = host ? ac_numpy_from_view("Array.numpy", &((array_t *)host)->view, host) : NULL;
     Py_XDECREF(host);
     return result;
 }

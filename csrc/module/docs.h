@@ -25,9 +25,7 @@
 
 #define AC_DOC_set_num_threads AC_DOC(set_num_threads, \
     "Set the number of CPU threads, the calling one included; 0 is as many as the process may run on.")
-
 #define AC_DOC_get_num_threads AC_DOC(get_num_threads, "The number of CPU threads, the calling one included.")
-
 #define AC_DOC_cpu_arch AC_DOC(cpu_arch, "The CPU path in use: 'amx', 'avx512bf16', 'avx512', 'avx2' or 'portable'.")
 
 #define AC_DOC_build_info AC_DOC(build_info, \
@@ -40,11 +38,14 @@
     "Loads the driver libraries and asks them for their devices.")
 
 #define AC_DOC_environment AC_DOC(environment, \
-    "The AITER_C_* switches as they were at import: name -> (value or None, meaning).")
+    "The AITER_C_* switches at import: name -> (value or None, meaning, why the given value is ignored or None).")
 
 #define AC_DOC_kernel_table AC_DOC(kernel_table, \
     "Every kernel as a dict: its columns, what it writes, and whether it is available: this processor runs it or,\n" \
     "for a GPU, its code object is here.")
+
+#define AC_DOC_code_objects AC_DOC(code_objects, \
+    "'<arch>/<object>' of the kernel table -> None, or why a launch would refuse it: missing, or of other sources.")
 
 #define AC_DOC_op_table AC_DOC(op_table, \
     "Every op as a dict: name, user_name (in error texts), returns, plan (its type's name, or None) and params:\n" \
@@ -52,7 +53,6 @@
 
 #define AC_DOC_dlpack_path AC_DOC(dlpack_path, \
     "How tensors of a type (or of an object's type) come in: 'own', 'exchange', 'numpy', '__dlpack__' or 'none'.")
-
 #define AC_DOC_tensor_shape AC_DOC(tensor_shape, \
     "The shape of a tensor as the ops see it, as a tuple; `op` and `name` head the text of a refusal.")
 

@@ -24,6 +24,7 @@ static PyMethodDef methods[] = {
     WITHOUT_ARGUMENTS(runtime_info),
     WITHOUT_ARGUMENTS(environment),
     WITHOUT_ARGUMENTS(kernel_table),
+    WITHOUT_ARGUMENTS(code_objects),
     WITHOUT_ARGUMENTS(op_table),
     WITHOUT_ARGUMENTS(cpu_ceilings),
     WITH_ARGUMENTS(dlpack_path),

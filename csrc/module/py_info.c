@@ -234,6 +234,33 @@ PyObject *py_op_table(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     return table;
 }
 
+/* None when the code object of a GPU kernel is there and built from the sources of this extension, else why not. */
+static PyObject *code_object_state(const ac_kernel_t *kernel) {
+    ac_code_object_t object;
+    ac_error_t error = {0};
+    if (ac_code_object_open(kernel, &object, &error) == 0) ac_code_object_close(&object);
+    return text_or_none(error.text);
+}
+
+/* Adds "<arch>/<object>" of the kernel, unless another kernel of the object has. */
+static int add_code_object(PyObject *states, const ac_kernel_t *kernel) {
+    PyObject *key = PyUnicode_FromFormat("%s/%s", ac_arch_name(kernel->arch), kernel->object);
+    int known = key ? PyDict_Contains(states, key) : -1;
+    PyObject *state = known == 0 ? code_object_state(kernel) : NULL;
+    int status = known > 0 ? 0 : state ? PyDict_SetItem(states, key, state) : -1;
+    Py_XDECREF(key);
+    Py_XDECREF(state);
+    return status;
+}
+
+PyObject *py_code_objects(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    PyObject *states = PyDict_New();
+    const ac_kernel_t *kernel;
+    for (int i = 0; states && (kernel = ac_kernel(i)) != NULL; i++)
+        if (kernel->object && add_code_object(states, kernel) < 0) Py_CLEAR(states);
+    return states;
+}
+
 PyObject *py_dlpack_path(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     ac_state_t *state = ac_state(module);
     PyObject *values[1];

@@ -254,11 +254,6 @@ print(sorted({(row["arch"], row["available"]) for row in _C.kernel_table() if ro
     assert run_python("-c", code, AITER_C_HSA=str(tmp_path)).stdout.strip() == str([(arch, True) for arch in archs])
 
 
-def test_long_paths_are_refused_at_import() -> None:
-    done = run_python("-c", "import aiter_c", check=False, AITER_C_HSA="/" + "x" * 2000)
-    assert done.returncode != 0 and "AITER_C_HSA: expected less than 1024 characters" in done.stderr
-
-
 def test_importing_loads_no_driver(driver: Path, tmp_path: Path) -> None:
     folder = place(driver, tmp_path, *HIP_NAMES)
     code = """
