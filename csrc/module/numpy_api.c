@@ -1,3 +1,4 @@
+/* NumPy's arrays as views, and views as NumPy's arrays. */
 #include "numpy_api.h"
 
 #include <stdio.h> /* NumPy's headers mean FILE, and Python.h brings it under the full API only */
@@ -5,6 +6,8 @@
 #define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
 #define NPY_TARGET_VERSION NPY_2_0_API_VERSION
 #include <numpy/arrayobject.h>
+
+#include "loaded.h"
 
 /* NumPy's numbers of the dtypes that ml_dtypes registered: process-wide, as the numbers are. */
 #define USER_TYPES 16
@@ -18,12 +21,10 @@ static int import_c_api(void) { return PyArray_API ? 0 : PyArray_ImportNumPyAPI(
 
 int ac_numpy_is_array_type(PyTypeObject *type, bool *out_is_array) {
     *out_is_array = false;
-    if (!PyArray_API) {
-        PyObject *name = PyUnicode_FromString("numpy");
-        PyObject *numpy = name ? PyImport_GetModule(name) : NULL;
-        Py_XDECREF(name);
-        if (!numpy) return PyErr_Occurred() ? -1 : 0;
-        Py_DECREF(numpy);
+    if (!PyArray_API) { /* an array's type has NumPy's names, and then NumPy is there */
+        PyObject *base = ac_base_named(type, "numpy", "ndarray");
+        if (!base) return PyErr_Occurred() ? -1 : 0;
+        Py_DECREF(base);
         if (import_c_api() < 0) return -1;
     }
     *out_is_array = PyType_IsSubtype(type, &PyArray_Type);
@@ -85,11 +86,6 @@ int ac_numpy_view(const char *op, const char *name, PyObject *object, ac_view_t 
     }
     if (ndim > AC_MAX_NDIM) {
         PyErr_Format(PyExc_ValueError, "%s: %s: expected at most %d dimensions, got %d", op, name, AC_MAX_NDIM, ndim);
-        return -1;
-    }
-    if (!PyArray_ISALIGNED(array)) {
-        PyErr_Format(PyExc_ValueError, "%s: %s: expected an aligned array, got an unaligned one of %s", op, name,
-                     ac_dtype_name(dtype));
         return -1;
     }
     int64_t bytes = ac_dtype_bytes(dtype);

@@ -6,7 +6,7 @@
 #include "../core/view.h"
 #include "state.h"
 
-/* False while NumPy is not imported: then nothing can be an array. Imports the C API, never NumPy itself. */
+/* Whether arrays of the type are NumPy's. Imports NumPy's C API when the first such type comes, never NumPy itself. */
 int ac_numpy_is_array_type(PyTypeObject *type, bool *out_is_array);
 
 /* The view of an array (an instance of a type of AC_PATH_NUMPY); borrows from it. */

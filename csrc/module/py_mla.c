@@ -173,7 +173,7 @@ static int stage1_numbers(ac_state_t *state, PyObject **values, const ac_mla_pla
 typedef int stage_t(const ac_mla_decode_args_t *args, const ac_mla_plan_t *plan, intptr_t stream, ac_error_t *error);
 
 /* Runs a stage on the stream that was passed, else on the current one of the framework of tensors[0]. */
-static int run_stage(const ac_state_t *state, stage_t *stage, const call_t *call, const ac_mla_plan_t *plan,
+static int run_stage(ac_state_t *state, stage_t *stage, const call_t *call, const ac_mla_plan_t *plan,
                      PyObject *stream, intptr_t *out_stream) {
     ac_error_t error;
     int status;
@@ -182,8 +182,11 @@ static int run_stage(const ac_state_t *state, stage_t *stage, const call_t *call
     Py_BEGIN_ALLOW_THREADS
     status = stage(&call->args, plan, *out_stream, &error);
     Py_END_ALLOW_THREADS
-    if (status < 0) ac_raise(state, &error);
-    return status;
+    if (status < 0) {
+        ac_raise(state, &error);
+        return -1;
+    }
+    return ac_tensors_written(state, call->tensors, call->tensor_count);
 }
 
 PyObject *py_mla_decode_stage1(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
