@@ -1,19 +1,19 @@
 """Fresh tensors from the caller's own framework, so that a graph pool or a caching allocator sees them."""
 
-import sys
 from functools import lru_cache
 
 from aiter_c._C import Array, empty
+from aiter_c._modules import home_of
 
 
 def _numpy_float32(like, shape, stream):
-    return sys.modules["numpy"].empty(shape, "float32")
+    return home_of(type(like), "numpy.ndarray").empty(shape, "float32")
 
 
 def _torch_float32(like, shape, stream):
     """Of the pool of the stream that the op runs on. Another stream's next allocation may take the memory as soon as
     the tensor is dropped, and would not wait for the op."""
-    torch = sys.modules["torch"]
+    torch = home_of(type(like), "torch.Tensor")
     if stream is not None and like.is_cuda and (chosen := _other_stream(torch, like.device, stream)):
         with torch.cuda.stream(chosen):
             return like.new_empty(shape, dtype=torch.float32)
@@ -42,11 +42,10 @@ def _own_float32(like, shape, stream):
 def _allocator_for(kind):
     if kind is Array:
         return _own_float32
-    for base in kind.__mro__:
-        if base.__name__ == "ndarray" and base.__module__ == "numpy":
-            return _numpy_float32
-        if base.__name__ == "Tensor" and base.__module__ == "torch":
-            return _torch_float32
+    if home_of(kind, "numpy.ndarray"):
+        return _numpy_float32
+    if home_of(kind, "torch.Tensor"):
+        return _torch_float32
     return _own_float32
 
 

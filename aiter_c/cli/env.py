@@ -1,6 +1,6 @@
 """python -m aiter_c env: what a bug report needs, and nothing that could fail because of what is being reported."""
 
-import importlib.util
+import importlib
 import os
 import platform
 import sys
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import aiter_c
 from aiter_c import _C
+from aiter_c._modules import is_installed
 from aiter_c.cli.report import write_json
 from aiter_c.cli.source_hash import source_hash
 
@@ -23,7 +24,7 @@ def _state_of_sources(built_from):
 
 
 def _framework(name, type_name):
-    if importlib.util.find_spec(name) is None:
+    if not is_installed(name):
         return "not installed"
     try:
         module = importlib.import_module(name)

@@ -11,6 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from aiter_c._modules import is_installed
+
 
 def find(torch):
     """name -> peer, of those that are importable."""
@@ -28,11 +30,11 @@ def find(torch):
 
 def _flash_mla(torch):
     """The dense decode of the wheel sgl-flash-mla, or of one that is called flash_mla."""
-    if importlib.util.find_spec("flash_mla") is None:
+    if not is_installed("flash_mla"):
         return None
     from flash_mla import flash_mla_interface as interface
 
-    legacy = {"use_legacy": True} if importlib.util.find_spec("flash_mla._loader") else {}
+    legacy = {"use_legacy": True} if is_installed("flash_mla._loader") else {}
 
     def peer(problem):
         case = problem.case
@@ -107,7 +109,7 @@ def _or_none(peer):
 def _fa3_library():
     path = os.environ.get("FA3_SO")
     if path is None:
-        spec = importlib.util.find_spec("vllm")
+        spec = importlib.util.find_spec("vllm") if is_installed("vllm") else None
         folders = spec.submodule_search_locations if spec else None
         found = [p for folder in folders or [] for p in Path(folder).glob("vllm_flash_attn/_vllm_fa3_C*.so")]
         return str(found[0]) if found else None

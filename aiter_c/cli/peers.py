@@ -6,12 +6,14 @@ Every peer gets the same problem: q [b, H, 576] and a paged bf16 cache [n, 576] 
 import importlib.util
 from pathlib import Path
 
+from aiter_c._modules import is_installed
+
 _VLLM_PAGE = 16
 
 
 def torch_or_none():
     """The module, where it is installed."""
-    if importlib.util.find_spec("torch") is None:
+    if not is_installed("torch"):
         return None
     import torch
 
@@ -45,7 +47,7 @@ def torch_sdpa(torch, q, cache, slots, scale):
 
 def vllm_operator(torch):
     """torch.ops.*.mla_decode_kvcache of an installed vLLM CPU wheel, or None. vLLM itself is not imported."""
-    spec = importlib.util.find_spec("vllm")
+    spec = importlib.util.find_spec("vllm") if is_installed("vllm") else None
     if spec is None or not spec.submodule_search_locations:
         return None
     folder = Path(next(iter(spec.submodule_search_locations)))
