@@ -1,9 +1,8 @@
 """Split counts and (with the persistent mode) work lists, under AITER's names."""
 
-from operator import index
+import operator
 
-from aiter_c import _C
-from aiter_c._modules import home_of
+from aiter_c import _C, _modules
 
 _FP8_NAMES = frozenset(("float8_e4m3fn", "float8_e4m3fnuz", "fp8"))
 _INT32_MAX = 2**31 - 1
@@ -12,7 +11,7 @@ _INT64_MAX = 2**63 - 1
 
 def _integer(name, value, low, high=_INT32_MAX):
     try:
-        number = index(value)
+        number = operator.index(value)
     except TypeError:
         raise TypeError(f"get_meta_param: {name}: expected int, got {type(value).__name__}") from None
     if number < low:
@@ -65,7 +64,7 @@ def get_meta_param(
     if cu_num is not None:
         cu_num = _integer("cu_num", cu_num, 1)
     name = str(dtype).removeprefix("torch.") if not isinstance(dtype, type) else dtype.__name__
-    torch = home_of(type(dtype), "torch.dtype")
+    torch = _modules.home_of(type(dtype), "torch.dtype")
     if torch and device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"  # HIP's devices have that name in torch, too
     units = cu_num if cu_num is not None else _units_of(torch, device) if torch else _C.get_num_threads()

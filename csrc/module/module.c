@@ -1,6 +1,7 @@
 /* aiter_c._C: the method table, and what an instance of the module makes and frees. */
 #include "argparse.h"
 #include "array.h"
+#include "array_docs.h"
 #include "docs.h"
 #include "environment.h"
 #include "errors.h"

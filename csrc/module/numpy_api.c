@@ -7,6 +7,7 @@
 #define NPY_TARGET_VERSION NPY_2_0_API_VERSION
 #include <numpy/arrayobject.h>
 
+#include "errors.h"
 #include "loaded.h"
 
 /* NumPy's numbers of the dtypes that ml_dtypes registered: process-wide, as the numbers are. */
@@ -17,7 +18,8 @@ static struct {
 } user_types[USER_TYPES];
 static int user_type_count;
 
-static int import_c_api(void) { return PyArray_API ? 0 : PyArray_ImportNumPyAPI(); }
+/* Not by import_array, which prints the error that it then replaces. */
+static int import_c_api(void) { return PyArray_API ? 0 : _import_array(); }
 
 int ac_numpy_is_array_type(PyTypeObject *type, bool *out_is_array) {
     *out_is_array = false;
@@ -116,6 +118,9 @@ static PyArray_Descr *descr_of(ac_dtype_t dtype) {
     PyObject *scalar_type = library ? PyObject_GetAttrString(library, ac_dtype_name(dtype)) : NULL;
     PyArray_Descr *descr = NULL;
     if (scalar_type && !PyArray_DescrConverter(scalar_type, &descr)) descr = NULL;
+    if (!descr)
+        ac_raise_from_live(PyExc_ImportError, "Array.numpy", ac_dtype_name(dtype),
+                           numpy_has_it ? "expected NumPy" : "expected ml_dtypes, which has this dtype");
     Py_XDECREF(library);
     Py_XDECREF(scalar_type);
     return descr;
@@ -123,7 +128,10 @@ static PyArray_Descr *descr_of(ac_dtype_t dtype) {
 
 PyObject *ac_numpy_from_view(const ac_view_t *view, PyObject *base) {
     npy_intp shape[AC_MAX_NDIM], strides[AC_MAX_NDIM];
-    if (import_c_api() < 0) return NULL;
+    if (import_c_api() < 0) {
+        ac_raise_from_live(PyExc_ImportError, "Array.numpy", ac_dtype_name(view->dtype), "expected NumPy");
+        return NULL;
+    }
     PyArray_Descr *descr = descr_of(view->dtype);
     if (!descr) return NULL;
     for (int i = 0; i < view->ndim; i++) {
