@@ -50,8 +50,8 @@ int ac_check_shape(ac_arg_t arg, int ndim, const ac_dim_t *dims, ac_error_t *err
 
 int ac_check_min_size(ac_arg_t arg, int dim, int64_t least, const char *why, ac_error_t *error) {
     if (arg.view->shape[dim] >= least) return 0;
-    return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected at least %" PRId64 " elements (%s), got %" PRId64, arg.op,
-                   arg.name, least, why, arg.view->shape[dim]);
+    return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected at least %" PRId64 " element%s (%s), got %" PRId64, arg.op,
+                   arg.name, least, least == 1 ? "" : "s", why, arg.view->shape[dim]);
 }
 
 int ac_check_contiguous(ac_arg_t arg, ac_error_t *error) {

@@ -157,8 +157,8 @@ static int check_plan(const ac_mla_decode_args_t *args, const shape_t *s, const 
         {"max_seqlen_q", r->max_seqlen_q, args->max_seqlen_q},
         {"page_size", r->page_size, args->page_size},
         {"qk_rope_head_dim", r->rope_dim, s->kv.rope_dim},
-        {"return_lse", r->return_lse, args->lse != NULL},
     };
+    const bool wants_lse = args->lse != NULL;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         char planned[24], got[24];
         if (numbers[i].planned == numbers[i].got) continue;
@@ -166,6 +166,8 @@ static int check_plan(const ac_mla_decode_args_t *args, const shape_t *s, const 
         snprintf(got, sizeof got, "%" PRId64, numbers[i].got);
         return plan_differs(numbers[i].field, planned, got, error);
     }
+    if (wants_lse != (bool)r->return_lse)
+        return plan_differs("return_lse", wants_lse ? "False" : "True", wants_lse ? "True" : "False", error);
     TRY(check_arch(plan, &s->facts, error));
     if (r->q_dtype != args->q->dtype)
         return plan_differs("q_dtype", ac_dtype_name(r->q_dtype), ac_dtype_name(args->q->dtype), error);
