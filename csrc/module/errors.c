@@ -59,7 +59,6 @@ PyObject *ac_raise(const ac_state_t *state, const ac_error_t *error) {
     switch (error->kind) {
     case AC_ERROR_TYPE: raise_text(PyExc_TypeError, error->text); break;
     case AC_ERROR_VALUE: raise_text(PyExc_ValueError, error->text); break;
-    case AC_ERROR_BUFFER: raise_text(PyExc_BufferError, error->text); break;
     case AC_ERROR_UNSUPPORTED: raise_text(state->unsupported_error, error->text); break;
     case AC_ERROR_DEVICE: raise_device_error(state, error); break;
     case AC_ERROR_MEMORY: raise_text(PyExc_MemoryError, error->text); break;

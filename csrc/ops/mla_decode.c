@@ -37,8 +37,7 @@ static int check_index_tensor(ac_arg_t arg, ac_error_t *error) {
     TRY(ac_check_given(arg, error));
     TRY(ac_check_dtype(arg, AC_SET(AC_INT32), error));
     TRY(ac_check_shape(arg, 1, dims, error));
-    TRY(ac_check_dense_rows(arg, error));
-    return ac_check_pointer(arg, error);
+    return ac_check_dense_rows(arg, error);
 }
 
 static int find_runtime(ac_arg_t arg, const ac_runtime_t **out_runtime, ac_error_t *error) {
@@ -187,7 +186,6 @@ static int check_scale(const char *name, const ac_scale_arg_t *scale, ac_device_
         return ac_fail(error, AC_ERROR_VALUE, OP ": %s: expected one element, got shape %s", name,
                        ac_shape_text(arg.view, text, sizeof text));
     }
-    TRY(ac_check_pointer(arg, error));
     return arg.view->device.type == AC_DEVICE_CPU ? 0 : ac_check_device(arg, device, "q", error);
 }
 
@@ -229,7 +227,6 @@ static int check_outputs(const ac_mla_decode_args_t *args, int64_t T, int64_t H,
         TRY(ac_check_shape(arg, outputs[i].ndim, outputs[i].dims, error));
         TRY(outputs[i].contiguous ? ac_check_contiguous(arg, error) : ac_check_dense_rows(arg, error));
         TRY(ac_check_device(arg, device, "q", error));
-        TRY(ac_check_pointer(arg, error));
         TRY(ac_check_output(arg, error));
     }
     return 0;
@@ -343,9 +340,7 @@ int ac_mla_decode_stage1(const ac_mla_decode_args_t *args, const ac_mla_plan_t *
     TRY(read_shape(args, &s, error));
     TRY(check_plan(args, &s, plan, error));
     TRY(ac_check_dense_rows(ARG(q), error));
-    TRY(ac_check_pointer(ARG(q), error));
     TRY(ac_check_device(ARG(kv_buffer), s.device, "q", error));
-    TRY(ac_check_pointer(ARG(kv_buffer), error));
     TRY(ac_kv_cache_describe(ARG(kv_buffer), &s.kv, args->page_size, &params.kv, error));
     TRY(check_indices(args, &s, error));
     TRY(check_scale("q_scale", &args->q_scale, s.device, error));
