@@ -212,7 +212,8 @@ static PyObject *call_op(call_t *call) {
     workspaces = find_workspaces(call, &error);
     if (workspaces < 0) return NULL;
     result = prepare_result(call, workspaces);
-    if (result && run(call, &error) < 0) Py_CLEAR(result);
+    if (result && (run(call, &error) < 0 || ac_tensors_written(call->state, call->tensors, call->tensor_count) < 0))
+        Py_CLEAR(result);
     if (!result || call->op->returns != AC_RETURNS_INT) return result;
     Py_DECREF(result);
     return PyLong_FromLongLong(*(const int64_t *)(const void *)call->args);

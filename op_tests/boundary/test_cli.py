@@ -16,7 +16,15 @@ from aiter_c.__main__ import main
 from aiter_c.cli import backend, bench_overhead, demo
 from aiter_c.cli.backend import Cpu
 from aiter_c.cli.bench_ops import mla_decode as decode_bench
-from aiter_c.testing.ops.mla_decode_perf import GPU_DIMS, GPU_OTHERS, GPU_QUICK, GPU_SHAPES, decode_shape, least_work, page_shape
+from aiter_c.testing.ops.mla_decode_perf import (
+    GPU_DIMS,
+    GPU_OTHERS,
+    GPU_QUICK,
+    GPU_SHAPES,
+    decode_shape,
+    least_work,
+    page_shape,
+)
 
 CEILINGS = {"read_bytes_per_s": 1e10, "f32_flop_per_s": 1e11, "bf16_flop_per_s": 2e11, "amx_flop_per_s": 1e12}
 MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None

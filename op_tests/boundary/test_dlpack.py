@@ -44,7 +44,7 @@ def test_every_argument_takes_every_capsule(name: str, kind: str) -> None:
     inputs = build_inputs(CASE)
     producer = Producer(inputs.array(name), kind=kind)
     if name == "o" and kind != "versioned":
-        with pytest.raises(BufferError, match="o: expected a writable tensor, got a read-only one"):
+        with pytest.raises(BufferError, match=r"o: expected an output whose exporter says that it is writable "):
             mla_decode_fwd(**inputs.arguments() | {name: producer})
         assert producer.exported == producer.deleted > 0
         producer = _WritableProducer(inputs.array(name), kind=kind)
@@ -299,10 +299,10 @@ def test_numpy_corners() -> None:
     with pytest.raises(TypeError, match="got NumPy dtype"):
         aiter_c.from_host(np.zeros(3, "U4"))
     unaligned = np.ndarray((3,), np.int32, bytes(13), 1)
-    with pytest.raises(ValueError, match="expected an aligned array, got an unaligned one of int32"):
+    with pytest.raises(ValueError, match=r"expected data aligned to 4 bytes \(int32\), got address 0x"):
         aiter_c.from_host(unaligned)
     field = np.zeros(4, [("a", "i4"), ("b", "i1")])["a"]
-    with pytest.raises(ValueError, match=r"expected (strides in multiples of 4 bytes|an aligned array)"):
+    with pytest.raises(ValueError, match=r"expected (strides in multiples of 4 bytes|data aligned to 4 bytes)"):
         aiter_c.from_host(field)
     assert aiter_c.from_host(np.zeros((), np.float32)).shape == ()
 

@@ -88,7 +88,7 @@ for _name in ("qo_indptr", "kv_indptr", "kv_indices", "kv_last_page_lens"):
         "kv_indices": "expected shape [n], got [1, 5]", "kv_last_page_lens": "expected shape [n], got [1, 2]",
     }[_name])  # fmt: skip
     _bad(_name, np.array(3, np.int32), ValueError, "expected shape [n], got []")
-_bad("qo_indptr", np.zeros(0, np.int32), ValueError, "expected at least 1 elements (batch + 1), got 0")
+_bad("qo_indptr", np.zeros(0, np.int32), ValueError, "expected at least 1 element (batch + 1), got 0")
 _bad("kv_indptr", lambda a: a[:2], ValueError, "expected at least 3 elements (batch + 1, from qo_indptr), got 2")
 _bad("kv_last_page_lens", lambda a: a[:1], ValueError, "expected at least 2 elements (batch, from qo_indptr), got 1")
 _bad(

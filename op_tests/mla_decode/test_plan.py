@@ -171,7 +171,7 @@ MISMATCHES = {
     "q_dtype": ("float16", "bfloat16", "float16"),
     "kv_dtype": ("float8_e4m3fn", "bfloat16", "float8_e4m3fn"),
     "qk_rope_head_dim": (0, "64", "0"),
-    "return_lse": (False, "1", "0"),
+    "return_lse": (False, "True", "False"),
     "num_kv_splits": (4, "3", "4"),
 }
 
