@@ -5,6 +5,7 @@
 #include "environment.h"
 #include "errors.h"
 #include "exchange.h"
+#include "interrupt.h"
 #include "plan.h"
 #include "py_info.h"
 #include "py_mla.h"
@@ -66,6 +67,7 @@ static int module_exec(PyObject *module) {
     if (ac_errors_init(state, module) < 0) return -1;
     if (add_type(module, &ac_array_spec, "Array", &state->array_type) < 0) return -1;
     if (add_type(module, &ac_plan_spec, "MlaPlan", &state->plan_type) < 0) return -1;
+    ac_interrupt_init();
     return ac_environment_init(state);
 }
 

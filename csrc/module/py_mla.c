@@ -1,5 +1,6 @@
 #include "py_mla.h"
 
+#include "../core/float_env.h"
 #include "../ops/mla_decode.h"
 #include "argparse.h"
 #include "dtype_arg.h"
@@ -143,7 +144,10 @@ PyObject *py_mla_decode_plan(PyObject *module, PyObject *const *args, Py_ssize_t
     int count = (int)(sizeof plan_tensors / sizeof plan_tensors[0]);
     if (import_tensors(state, AC_FN_mla_decode_plan, plan_tensors, count, values, &call) < 0) goto done;
     if (apply_formats(values[PLAN_kv_format], values[PLAN_q_dtype], values[PLAN_kv_dtype], &call) < 0) goto done;
-    if (ac_mla_decode_plan(a, &plan, &error) < 0)
+    const ac_float_env_t saved = ac_float_env_enter();
+    const int status = ac_mla_decode_plan(a, &plan, &error);
+    ac_float_env_leave(&saved);
+    if (status < 0)
         ac_raise(state, &error);
     else
         result = ac_plan_new(state, &plan, a->q->device);
@@ -179,9 +183,11 @@ static int run_stage(const ac_state_t *state, stage_t *stage, const call_t *call
     int status;
     error.kind = AC_ERROR_NONE; /* the rest is large, and filled on failure */
     if (ac_stream_resolve(op, stream, &call->tensors[0], out_stream) < 0) return -1;
+    const ac_float_env_t saved = ac_float_env_enter();
     Py_BEGIN_ALLOW_THREADS
     status = stage(&call->args, plan, *out_stream, &error);
     Py_END_ALLOW_THREADS
+    ac_float_env_leave(&saved);
     if (status < 0) ac_raise(state, &error);
     return status;
 }
@@ -293,7 +299,10 @@ PyObject *py_mla_plan(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
         ac_to_bool(name, "deterministic", values[A_deterministic], &request.deterministic) < 0 ||
         ac_to_device(name, "device", values[A_device], &device) < 0)
         return NULL;
-    if (ac_mla_plan_for_device(&request, device, &plan, &error) < 0) return ac_raise(state, &error);
+    const ac_float_env_t saved = ac_float_env_enter();
+    const int status = ac_mla_plan_for_device(&request, device, &plan, &error);
+    ac_float_env_leave(&saved);
+    if (status < 0) return ac_raise(state, &error);
     return ac_plan_new(state, &plan, device);
 }
 
@@ -319,6 +328,8 @@ PyObject *py_choose_kv_splits(PyObject *module, PyObject *const *args, Py_ssize_
         ac_to_bool(name, "ignore_total_kv", values[A_ignore_total_kv], &ignore) < 0 ||
         ac_to_int32(name, "compute_units", values[A_compute_units], &units) < 0)
         return NULL;
-    return PyLong_FromLong(
-        ac_mla_choose_splits(splits, batch, total_kv, heads, seqlen, is_fp8, groups, ignore, units));
+    const ac_float_env_t saved = ac_float_env_enter();
+    splits = ac_mla_choose_splits(splits, batch, total_kv, heads, seqlen, is_fp8, groups, ignore, units);
+    ac_float_env_leave(&saved);
+    return PyLong_FromLong(splits);
 }
