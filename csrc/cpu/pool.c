@@ -195,8 +195,8 @@ static void run_items(void *local) {
 }
 
 static void *work(void *local) {
-    uint64_t seen = 0;       /* of the gate without its workers; differs from any op's */
-    ac_float_env_enter();    /* a thread starts with that of the thread that started it */
+    uint64_t seen = 0;    /* of the gate without its workers; differs from any op's */
+    ac_float_env_enter(); /* a thread inherits its creator's */
     for (;;) {
         wait_for_op(seen);
         uint64_t value = atomic_load(&gate);
