@@ -7,6 +7,7 @@
 #include "environment.h"
 #include "errors.h"
 #include "exchange.h"
+#include "interrupt.h"
 #include "plan.h"
 #include "py_info.h"
 
@@ -68,6 +69,7 @@ static int module_exec(PyObject *module) {
     if (ac_errors_init(state, module) < 0) return -1;
     if (add_type(module, &ac_array_spec, "Array", &state->array_type) < 0) return -1;
     if (ac_plans_init(state, module) < 0 || ac_calls_init(state, module) < 0) return -1;
+    ac_interrupt_init();
     return ac_environment_init(state);
 }
 

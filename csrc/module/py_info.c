@@ -47,16 +47,12 @@ PyObject *py_set_num_threads(PyObject *module, PyObject *const *args, Py_ssize_t
     int32_t count = 0;
     if (ac_bind(ac_function_signature(state, AC_FN_set_num_threads), args, nargs, kwnames, values) < 0) return NULL;
     if (ac_to_int32("set_num_threads", "n", values[0], &count) < 0) return NULL;
-    int status;
-    Py_BEGIN_ALLOW_THREADS /* waits for an op that runs */
-    status = ac_cpu_set_num_threads(count, &error);
-    Py_END_ALLOW_THREADS
-    if (status < 0) return ac_raise(state, &error);
+    if (ac_cpu_set_num_threads(count, &error) < 0) return ac_raise(state, &error);
     Py_RETURN_NONE;
 }
 
 PyObject *py_get_num_threads(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
-    return PyLong_FromLong(ac_cpu_num_threads());
+    return PyLong_FromLong(ac_cpu_num_threads(true));
 }
 
 PyObject *py_cpu_arch(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
@@ -137,7 +133,7 @@ PyObject *py_runtime_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignor
     }
     if (!rows) return NULL;
     return Py_BuildValue("{s:s,s:s,s:i,s:N}", "cpu_arch", ac_arch_name(ac_cpu_arch()), "cpu_reason", ac_cpu_reason(),
-                         "num_threads", ac_cpu_num_threads(), "runtimes", rows);
+                         "num_threads", ac_cpu_num_threads(true), "runtimes", rows);
 }
 
 /* The value of a column: the names of a set as a tuple, the name of a number, or the number. */
