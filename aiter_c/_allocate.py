@@ -1,19 +1,18 @@
 """Fresh tensors from the caller's own framework, so that a graph pool or a caching allocator sees them."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from aiter_c._C import Array, empty
 from aiter_c._modules import home_of
 
 
-def _numpy_float32(like, shape, stream):
-    return home_of(type(like), "numpy.ndarray").empty(shape, "float32")
+def _numpy_float32(numpy, like, shape, stream):
+    return numpy.empty(shape, "float32")
 
 
-def _torch_float32(like, shape, stream):
+def _torch_float32(torch, like, shape, stream):
     """Of the pool of the stream that the op runs on. Another stream's next allocation may take the memory as soon as
     the tensor is dropped, and would not wait for the op."""
-    torch = home_of(type(like), "torch.Tensor")
     if stream is not None and like.is_cuda and (chosen := _other_stream(torch, like.device, stream)):
         with torch.cuda.stream(chosen):
             return like.new_empty(shape, dtype=torch.float32)
@@ -42,10 +41,10 @@ def _own_float32(like, shape, stream):
 def _allocator_for(kind):
     if kind is Array:
         return _own_float32
-    if home_of(kind, "numpy.ndarray"):
-        return _numpy_float32
-    if home_of(kind, "torch.Tensor"):
-        return _torch_float32
+    if numpy := home_of(kind, "numpy.ndarray"):
+        return partial(_numpy_float32, numpy)
+    if torch := home_of(kind, "torch.Tensor"):
+        return partial(_torch_float32, torch)
     return _own_float32
 
 
