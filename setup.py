@@ -7,6 +7,7 @@ on any x86 CPU) or faults (upstream bugs planted, see csrc/core/fault.h). AITER_
 import os
 import platform
 import runpy
+import shlex
 import shutil
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +20,7 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("csrc/**/*.c"))
 HEADERS = sorted(path.relative_to(ROOT).as_posix() for kind in ("h", "inc") for path in ROOT.glob(f"csrc/**/*.{kind}"))
-
-# Loaded by path: importing the package would need the extension that is being built.
-_hashes = runpy.run_path(str(ROOT / "aiter_c/cli/source_hash.py"))
-SOURCE_HASH, KERNEL_SOURCE_HASH = _hashes["source_hash"](ROOT), _hashes["kernel_source_hash"](ROOT)
+HASHES = runpy.run_path(str(ROOT / "scripts/source_hash.py"))
 CODE_OBJECTS = sorted(
     path for pattern in ("manifest.csv", "*/*.co", "*/*.cubin") for path in (ROOT / "hsa").glob(pattern)
 )
@@ -97,11 +95,15 @@ class BuildExt(build_ext):
         flags = COMMON + variant_flags + (["-Werror"] if os.environ.get("AITER_C_WERROR") == "1" else [])
         texts = {
             "AC_VERSION": self.distribution.get_version(),
-            "AC_SOURCE_HASH": SOURCE_HASH,
-            "AC_KERNEL_SOURCE_HASH": KERNEL_SOURCE_HASH,
+            "AC_SOURCE_HASH": HASHES["source_hash"](ROOT),
             "AC_BUILD_VARIANT": VARIANT,
         }
         macros = ext.define_macros + [(name, f'"{text}"') for name, text in texts.items()]
+
+        generated = Path(self.build_temp) / "generated"
+        generated.mkdir(parents=True, exist_ok=True)
+        hashes = HASHES["object_hashes"](ROOT, shlex.join(self.compiler.compiler))
+        (generated / "kernel_hashes.inc").write_text(HASHES["as_rows"](hashes))
 
         for source in ext.sources:  # beforehand: two threads must not race to make a folder
             (Path(self.build_temp) / source).parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +114,7 @@ class BuildExt(build_ext):
                 [source],
                 output_dir=self.build_temp,
                 macros=macros,
-                include_dirs=ext.include_dirs,
+                include_dirs=[*ext.include_dirs, str(generated)],
                 extra_postargs=flags + arch_flags,
             )
             return built

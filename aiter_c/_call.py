@@ -1,20 +1,20 @@
-"""What the C core calls back into Python for: tensors from the caller's own framework, so that a graph pool or a caching
-allocator sees them."""
+"""What the C core calls back into Python for: tensors from the caller's own framework, so that a graph pool or a
+caching allocator sees them."""
 
-import sys
 from functools import lru_cache
 
 from aiter_c._C import Array, empty
+from aiter_c._modules import home_of
 
 
 def _numpy_empty(like, shape, dtype, stream):
-    return sys.modules["numpy"].empty(shape, dtype)
+    return home_of(type(like), "numpy.ndarray").empty(shape, dtype)
 
 
 def _torch_empty(like, shape, dtype, stream):
     """Of the pool of the stream that the op runs on. Another stream's next allocation may take the memory as soon as
     the tensor is dropped, and would not wait for the op."""
-    torch = sys.modules["torch"]
+    torch = home_of(type(like), "torch.Tensor")
     torch_dtype = getattr(torch, dtype)
     if stream is not None and like.is_cuda and (chosen := _other_stream(torch, like.device, stream)):
         with torch.cuda.stream(chosen):
@@ -44,11 +44,10 @@ def _own_empty(like, shape, dtype, stream):
 def _allocator_for(kind):
     if kind is Array:
         return _own_empty
-    for base in kind.__mro__:
-        if base.__name__ == "ndarray" and base.__module__ == "numpy":
-            return _numpy_empty
-        if base.__name__ == "Tensor" and base.__module__ == "torch":
-            return _torch_empty
+    if home_of(kind, "numpy.ndarray"):
+        return _numpy_empty
+    if home_of(kind, "torch.Tensor"):
+        return _torch_empty
     return _own_empty
 
 
@@ -64,8 +63,8 @@ def set_allocator(hook):
 
 
 def allocate(name, like, shape, dtype, stream):
-    """An uninitialised tensor for the buffer `name` of an op: of `shape` and `dtype` (a name), from the framework of the
-    tensor `like` and on its device, for an op on `stream` (a handle; None: the current one)."""
+    """An uninitialised tensor for the buffer `name` of an op: of `shape` and `dtype` (a name), from the framework of
+    the tensor `like` and on its device, for an op on `stream` (a handle; None: the current one)."""
     if _hook is not None:
         return _hook(name, like, shape, dtype, stream)
     return _allocator_for(type(like))(like, shape, dtype, stream)

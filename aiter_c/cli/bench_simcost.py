@@ -71,7 +71,7 @@ def count_call(simulator: ctypes.CDLL, device: Device, case: MlaCase) -> dict[st
     """Everything that the launches of one decode executed; arrays begin where allocations do, as a framework's do."""
     arguments = build_inputs(case).arguments()
     simulator.gfxsim_reset_counters()
-    device.decode(exact=True, **arguments)
+    device.call("mla_decode_fwd", exact=True, **arguments)
     totals = _Totals()
     simulator.gfxsim_total_counters(ctypes.byref(totals))
     if totals.launches == 0:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import aiter_c
+from aiter_c._modules import is_installed
 from aiter_c.cli.backend import Call
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _torch_sdpa(torch: Any, q: Any, cache: Any, slots: Any, scale: float) -> Cal
 
 def _vllm_operator(torch: Any) -> Any:
     """torch.ops.*.mla_decode_kvcache of an installed vLLM CPU wheel, or None. vLLM itself is not imported."""
-    spec = importlib.util.find_spec("vllm")
+    spec = importlib.util.find_spec("vllm") if is_installed("vllm") else None
     if spec is None or not spec.submodule_search_locations:
         return None
     folder = Path(next(iter(spec.submodule_search_locations)))

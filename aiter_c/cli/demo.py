@@ -18,7 +18,7 @@ from aiter_c.cli.ceilings import MOVED, Ceilings, arithmetic_of, cpu_floor_secon
 from aiter_c.cli.report import Table, write_json
 from aiter_c.cli.timing import median_seconds
 from aiter_c.testing import MlaCase, run_case
-from aiter_c.testing.perf import least_work
+from aiter_c.testing.ops.mla_decode_perf import least_work
 
 HEADS = (128, 64, 32, 16, 12, 8, 4)
 KV_LENS = (1337, 512, 700, 64)  # ragged, and 1337 is no multiple of the page size
@@ -59,15 +59,15 @@ def _run_case(label: str, case: MlaCase, ceilings: Ceilings) -> dict[str, Any]:
         case.batch, case.heads, case.served_q_len, case.page_size, case.q_dtype, case.kv_dtype,
         num_kv_splits=case.splits, max_kv_len=max(case.kv_lens), return_lse=True,
     )  # fmt: skip
-    early = result.logits is result.o
+    early = result.returned[0] is result.outputs["o"]
     floor = cpu_floor_seconds(around.best, arithmetic_of(plan.stage1), *least_work(case))
     return {
         "shape": f"b {case.batch}  H {case.heads:<3}  q {case.served_q_len}  kv {case.kv_dtype}",
         "splits": label,
         "device": f"cpu ({_C.cpu_arch()})",
         "path": "stage 1" if early else "stage 1 + 2",
-        "max |o - ref|": float(np.abs(result.o.astype(np.float64) - result.expected.o).max()),
-        "max |lse - ref|": float(np.abs(result.lse - result.expected.lse).max()),
+        "max |o - ref|": float(np.abs(result.outputs["o"].astype(np.float64) - result.expected["o"].values).max()),
+        "max |lse - ref|": float(np.abs(result.outputs["lse"] - result.expected["lse"].values).max()),
         "ms": seconds * 1e3,
         ROOFLINE: 100 * floor / seconds,
         MOVED: around.moved,

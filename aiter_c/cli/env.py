@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import runpy
 import signal
 import subprocess
 import sys
@@ -19,7 +20,6 @@ from typing import Any
 import aiter_c
 from aiter_c import _C
 from aiter_c.cli.report import write_json
-from aiter_c.cli.source_hash import source_hash
 
 _FRAMEWORKS = {"numpy": "ndarray", "torch": "Tensor", "ml_dtypes": "bfloat16", "jax": "Array", "cupy": "ndarray"}
 _TENSORS = {"numpy", "torch", "jax", "cupy"}  # whose type is one of tensors
@@ -120,11 +120,13 @@ def _state_of_sources(built_from: str) -> str | None:
     root = Path(aiter_c.__file__).resolve().parent.parent
     if not (root / "setup.py").is_file() or not (root / "csrc").is_dir():
         return None
+    source_hash = runpy.run_path(str(root / "scripts/source_hash.py"))["source_hash"]
     return "the same" if source_hash(root) == built_from else "changed since the build: run pip install -e . again"
 
 
 def _package() -> dict[str, str]:
     build = dict(_C.build_info())
+    build["code_objects"] = ", ".join(f"{name} {digest[:12]}" for name, digest in build["code_objects"].items())
     sources = _state_of_sources(build["source_hash"])
     found = {"version": aiter_c.__version__, "path": str(Path(aiter_c.__file__).parent), **build}
     return found if sources is None else found | {"sources": sources}

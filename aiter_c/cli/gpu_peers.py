@@ -15,12 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiter_c._modules import is_installed
 from aiter_c.cli.backend import Call
 
 if TYPE_CHECKING:
     from aiter_c.cli.bench_ops.mla_decode import Problem
 
 Peer = Callable[["Problem"], "list[Call] | None"]
+
 
 
 def find(torch: Any) -> dict[str, Peer]:
@@ -39,11 +41,11 @@ def find(torch: Any) -> dict[str, Peer]:
 
 def _flash_mla(torch: Any) -> Peer | None:
     """The dense decode of the wheel sgl-flash-mla, or of one that is called flash_mla."""
-    if importlib.util.find_spec("flash_mla") is None:
+    if not is_installed("flash_mla"):
         return None
     from flash_mla import flash_mla_interface as interface
 
-    legacy = {"use_legacy": True} if importlib.util.find_spec("flash_mla._loader") else {}
+    legacy = {"use_legacy": True} if is_installed("flash_mla._loader") else {}
 
     def peer(problem: Problem) -> Call | None:
         case = problem.case
@@ -119,7 +121,7 @@ def _or_none(peer: Callable[[Problem], Call | None]) -> Peer:
 def _fa3_library() -> str | None:
     path = os.environ.get("FA3_SO")
     if path is None:
-        spec = importlib.util.find_spec("vllm")
+        spec = importlib.util.find_spec("vllm") if is_installed("vllm") else None
         folders = spec.submodule_search_locations if spec else None
         found = [p for folder in folders or [] for p in Path(folder).glob("vllm_flash_attn/_vllm_fa3_C*.so")]
         return str(found[0]) if found else None

@@ -78,17 +78,6 @@ int ac_check_device(ac_arg_t arg, ac_device_t device, const char *of, ac_error_t
                    ac_device_text(device, expected, TEXT), of, ac_device_text(arg.view->device, got, TEXT));
 }
 
-int ac_check_pointer(ac_arg_t arg, ac_error_t *error) {
-    if (ac_view_numel(arg.view) == 0) return 0;
-    if (!arg.view->data)
-        return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected an address, got a null pointer", arg.op, arg.name);
-    int bytes = ac_dtype_bytes(arg.view->dtype);
-    if (bytes && (uintptr_t)arg.view->data % (unsigned)bytes)
-        return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected an address aligned to %d bytes, got %p", arg.op,
-                       arg.name, bytes, (void *)arg.view->data);
-    return 0;
-}
-
 static int64_t step(const ac_view_t *view, int dim) {
     return view->stride[dim] < 0 ? -view->stride[dim] : view->stride[dim];
 }
@@ -110,9 +99,6 @@ static bool elements_are_apart(const ac_view_t *view) {
 }
 
 int ac_check_output(ac_arg_t arg, ac_error_t *error) {
-    if (arg.view->read_only)
-        return ac_fail(error, AC_ERROR_BUFFER, "%s: %s: expected a writable tensor, got a read-only one", arg.op,
-                       arg.name);
     if (ac_view_numel(arg.view) == 0 || elements_are_apart(arg.view)) return 0;
     return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected an output without overlapping elements, got strides that"
                    " overlap", arg.op, arg.name);

@@ -29,9 +29,7 @@ int ac_check_contiguous(ac_arg_t arg, ac_error_t *error);
 /* The last dimension is dense: its stride is 1 wherever a stride matters. */
 int ac_check_dense_rows(ac_arg_t arg, ac_error_t *error);
 int ac_check_device(ac_arg_t arg, ac_device_t device, const char *of, ac_error_t *error);
-/* An address for a tensor that has elements, aligned to its element size. */
-int ac_check_pointer(ac_arg_t arg, ac_error_t *error);
-/* Writable, and no two of its elements share memory. */
+/* No two of its elements share memory. */
 int ac_check_output(ac_arg_t arg, ac_error_t *error);
 /* `output` shares no memory (by extent) with `other`. */
 int ac_check_apart(ac_arg_t output, ac_arg_t other, ac_error_t *error);

@@ -13,7 +13,7 @@ typedef enum ac_rule_flags_t {
     AC_MAY_BE_NONE = 1 << 0,
     AC_DENSE_ROWS = 1 << 1,  /* stride 1 in the last dimension */
     AC_CONTIGUOUS = 1 << 2,
-    AC_WRITTEN = 1 << 3,     /* writable, its elements apart, its memory its own */
+    AC_WRITTEN = 1 << 3,     /* its elements apart, its memory its own */
     AC_LEADS = 1 << 4,       /* its device is that of the call */
     AC_HOST_TOO = 1 << 5,    /* on the call's device or on the CPU */
     AC_ONE_ELEMENT = 1 << 6, /* of any rank */

@@ -1,5 +1,6 @@
-/* A tensor as the ops see it: address, dtype, device, shape, strides. A view borrows; the module room keeps
- * whatever owns the memory alive until the call returns. Sizes and strides are 64-bit everywhere. */
+/* A tensor as the ops see it: address, dtype, device, shape, strides. A view borrows; the module room keeps the owner
+ * of the memory alive until the call returns, and has made sure that sizes and extent fit 64 bits, that elements have
+ * an aligned address, and that an output may be written. Sizes and strides are 64-bit everywhere. */
 #ifndef AC_CORE_VIEW_H
 #define AC_CORE_VIEW_H
 
@@ -15,7 +16,7 @@ typedef struct ac_device_t {
 
 typedef struct ac_view_t {
     char *data;                  /* element [0, ..., 0]; may be NULL when the tensor has no elements */
-    ac_dtype_t dtype;            /* never AC_DTYPE_NONE: module/tensor.c refuses what is outside the table */
+    ac_dtype_t dtype;            /* after q_dtype=/kv_dtype= */
     ac_device_t device;
     int ndim;
     bool read_only;

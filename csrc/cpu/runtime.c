@@ -24,7 +24,7 @@ static int cpu_device_count(const ac_runtime_t *self, int *out_count, ac_error_t
 static int cpu_facts(const ac_runtime_t *self, int index, ac_device_facts_t *out_facts, ac_error_t *error) {
     (void)self, (void)index, (void)error;
     out_facts->arch = ac_cpu_arch();
-    out_facts->compute_units = ac_cpu_num_threads();
+    out_facts->compute_units = ac_cpu_num_threads(false);
     out_facts->max_items = out_facts->max_threads = INT64_MAX;
     return 0;
 }

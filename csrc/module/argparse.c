@@ -104,7 +104,7 @@ void ac_signatures_clear(ac_state_t *state) {
 }
 
 /* The place of a keyword, or -1. Names at a call site are interned, so one pass over pointers nearly always finds it;
- * keywords are mostly passed in order, so the search starts behind the previous one. -2: an exception is set. */
+ * keywords are mostly passed in order, so the search starts after the previous one. -2: an exception is set. */
 static int find_keyword(const ac_signature_t *signature, PyObject *keyword, int start) {
     for (int i = 0; i < signature->count; i++) {
         int at = start + i < signature->count ? start + i : start + i - signature->count;

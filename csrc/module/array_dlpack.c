@@ -1,3 +1,4 @@
+/* __dlpack__ of an Array: its arguments, its capsules and their ends. */
 #include "array_dlpack.h"
 
 #include "argparse.h"

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "../core/float_env.h"
 #include "argparse.h"
 #include "array.h"
 #include "dtype_arg.h"
@@ -103,21 +104,30 @@ static int convert_all(call_t *call) {
     return 0;
 }
 
-static int raise_error(const call_t *call, int status, const ac_error_t *error) {
+static const void *plan_of(const call_t *call) { return call->plan_object ? ac_plan_bytes(call->plan_object) : NULL; }
+
+/* The end of a step of the op: leaves its float environment, and raises its error. */
+static int end_step(const call_t *call, const ac_float_env_t *saved, int status, const ac_error_t *error) {
+    ac_float_env_leave(saved);
     if (status < 0) ac_raise(call->state, error);
     return status;
+}
+
+static int check(call_t *call, ac_error_t *error) {
+    if (!call->op->check) return 0;
+    const ac_float_env_t saved = ac_float_env_enter();
+    return end_step(call, &saved, call->op->check(call->args, plan_of(call), error), error);
 }
 
 /* Makes the plan that the caller did not pass. */
 static int find_plan(call_t *call, ac_error_t *error) {
     _Alignas(16) unsigned char plan[AC_MAX_PLAN_BYTES] = {0};
     if (call->plan_object || !call->op->make_plan) return 0;
-    if (raise_error(call, call->op->make_plan(call->args, plan, error), error) < 0) return -1;
+    const ac_float_env_t saved = ac_float_env_enter();
+    if (end_step(call, &saved, call->op->make_plan(call->args, plan, error), error) < 0) return -1;
     call->plan_object = ac_plan_new(call->state, call->op->plan_kind, plan);
     return call->plan_object ? 0 : -1;
 }
-
-static const void *plan_of(const call_t *call) { return call->plan_object ? ac_plan_bytes(call->plan_object) : NULL; }
 
 /* aiter_c._call.allocate, borrowed. Imported when it is first needed: the package imports this module. */
 static PyObject *allocate_function(ac_state_t *state) {
@@ -146,7 +156,8 @@ static int find_workspaces(call_t *call, ac_error_t *error) {
     ac_workspace_t needed[AC_MAX_WORKSPACES] = {0};
     int count = 0;
     if (!call->op->workspaces) return 0;
-    if (raise_error(call, call->op->workspaces(call->args, plan_of(call), needed, error), error) < 0) return -1;
+    const ac_float_env_t saved = ac_float_env_enter();
+    if (end_step(call, &saved, call->op->workspaces(call->args, plan_of(call), needed, error), error) < 0) return -1;
     for (int i = 0; i < call->signature->count; i++) {
         const ac_param_t *param = call->signature->params[i];
         if (!(param->flags & AC_WORKSPACE)) continue;
@@ -192,10 +203,11 @@ static int run(call_t *call, ac_error_t *error) {
     const void *plan = plan_of(call);
     int status;
     if (!call->op->run) return 0;
+    const ac_float_env_t saved = ac_float_env_enter();
     Py_BEGIN_ALLOW_THREADS
     status = call->op->run(call->args, plan, call->stream, error);
     Py_END_ALLOW_THREADS
-    return raise_error(call, status, error);
+    return end_step(call, &saved, status, error);
 }
 
 static PyObject *call_op(call_t *call) {
@@ -204,7 +216,7 @@ static PyObject *call_op(call_t *call) {
     int workspaces;
     error.kind = AC_ERROR_NONE; /* the rest is large, and filled on failure */
     if (convert_all(call) < 0) return NULL;
-    if (call->op->check && raise_error(call, call->op->check(call->args, plan_of(call), &error), &error) < 0) return NULL;
+    if (check(call, &error) < 0) return NULL;
     if (find_plan(call, &error) < 0) return NULL;
     if (call->tensor_count > 0 &&
         ac_stream_resolve(call->op->user_name, call->stream_object, &call->tensors[0], &call->stream) < 0)
@@ -212,7 +224,8 @@ static PyObject *call_op(call_t *call) {
     workspaces = find_workspaces(call, &error);
     if (workspaces < 0) return NULL;
     result = prepare_result(call, workspaces);
-    if (result && run(call, &error) < 0) Py_CLEAR(result);
+    if (result && (run(call, &error) < 0 || ac_tensors_written(call->state, call->tensors, call->tensor_count) < 0))
+        Py_CLEAR(result);
     if (!result || call->op->returns != AC_RETURNS_INT) return result;
     Py_DECREF(result);
     return PyLong_FromLongLong(*(const int64_t *)(const void *)call->args);

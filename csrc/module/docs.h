@@ -15,21 +15,13 @@
     "What a pickled plan is loaded by: its kind, the version of aiter_c that made it, and what it was made from.\n\n" \
     "Raises TypeError, ValueError (another version, an unknown architecture), UnsupportedError (no kernel).")
 
-#define AC_DOC_empty AC_DOC(empty, \
-    "A new Array of the given shape (an int or a sequence) and dtype on a device; the contents are undefined.\n\n" \
-    "dtype: a name or a NumPy, ml_dtypes or torch dtype; device: 'cpu', 'cuda:0', 'hip:0' or a torch.device\n\n" \
-    "Raises TypeError (unknown dtype), ValueError (shape, device), UnsupportedError (no runtime), MemoryError.")
-
-#define AC_DOC_from_host AC_DOC(from_host, \
-    "A contiguous copy of a NumPy array or of any tensor on the CPU, as an Array on a device; complete on return.")
-
 #define AC_DOC_set_num_threads AC_DOC(set_num_threads, \
     "Set the number of CPU threads, the calling one included; 0 is as many as the process may run on.")
 #define AC_DOC_get_num_threads AC_DOC(get_num_threads, "The number of CPU threads, the calling one included.")
 #define AC_DOC_cpu_arch AC_DOC(cpu_arch, "The CPU path in use: 'amx', 'avx512bf16', 'avx512', 'avx2' or 'portable'.")
 
 #define AC_DOC_build_info AC_DOC(build_info, \
-    "How this extension was built: version, source_hash, kernel_source_hash (of the code objects it accepts),\n" \
+    "How this extension was built: version, source_hash, code_objects (a hash for each that it accepts),\n" \
     "variant, compiler, target, limited_api, python_headers, dlpack.")
 
 #define AC_DOC_runtime_info AC_DOC(runtime_info, \
@@ -62,19 +54,5 @@
 #define AC_DOC_workspace_bytes AC_METHOD_DOC(workspace_bytes, \
     "Bytes of logits and attn_lse together for num_rows query rows (None: batch * max_seqlen_q).\n\n" \
     "num_rows * num_kv_splits * num_heads * (512 + 1) * 4, or 0 when stage 1 writes the output.")
-
-#define AC_DOC_Array \
-    "Contiguous memory on a device with a dtype and a shape; made by empty and from_host, exported by DLPack."
-
-#define AC_DOC_numpy AC_METHOD_DOC(numpy, \
-    "The array as a NumPy array: over the same memory on the CPU; from another device a copy, made when all work of\n" \
-    "the device is done. bfloat16 and fp8 need ml_dtypes.")
-
-#define AC_DOC___dlpack__ AC_METHOD_DOC(__dlpack__, \
-    "Export as a DLPack capsule: versioned for max_version >= (1, 0), else the older kind.\n\n" \
-    "stream: the consumer's. An Array does not know on which streams it was written, so this waits for all work of\n" \
-    "its device; -1 does not wait (under graph capture, or when the consumer's stream is the one that wrote it).")
-
-#define AC_DOC___dlpack_device__ AC_METHOD_DOC(__dlpack_device__, "(device type, device id) in DLPack's numbers.")
 
 #endif

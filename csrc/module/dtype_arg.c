@@ -1,3 +1,4 @@
+/* Arguments that name a dtype, a cache format or a device, by their texts. */
 #include "dtype_arg.h"
 
 #include <stdio.h>

@@ -2,10 +2,12 @@
 #include "argparse.h"
 #include "array.h"
 #include "call.h"
+#include "array_docs.h"
 #include "docs.h"
 #include "environment.h"
 #include "errors.h"
 #include "exchange.h"
+#include "interrupt.h"
 #include "plan.h"
 #include "py_info.h"
 
@@ -59,11 +61,15 @@ static int module_exec(PyObject *module) {
     if (intern(&state->str_max_version, "max_version") < 0) return -1;
     if (intern(&state->str_stream, "stream") < 0) return -1;
     if (intern(&state->str_shape, "shape") < 0) return -1;
+    if (intern(&state->str_is_neg, "is_neg") < 0) return -1;
+    if (intern(&state->str_is_conj, "is_conj") < 0) return -1;
+    if (intern(&state->str_requires_grad, "requires_grad") < 0) return -1;
     state->max_version = Py_BuildValue("(ii)", DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION);
     if (!state->max_version) return -1;
     if (ac_errors_init(state, module) < 0) return -1;
     if (add_type(module, &ac_array_spec, "Array", &state->array_type) < 0) return -1;
     if (ac_plans_init(state, module) < 0 || ac_calls_init(state, module) < 0) return -1;
+    ac_interrupt_init();
     return ac_environment_init(state);
 }
 
@@ -76,6 +82,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     for (int i = 0; i < AC_MAX_PLAN_KINDS; i++) Py_VISIT(state->plan_types[i]);
     Py_VISIT(state->allocate);
     Py_VISIT(state->max_version);
+    Py_VISIT(state->torch_increment_version);
     return ac_exchange_traverse(state, visit, arg);
 }
 
@@ -94,6 +101,10 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->str_max_version);
     Py_CLEAR(state->str_stream);
     Py_CLEAR(state->str_shape);
+    Py_CLEAR(state->str_is_neg);
+    Py_CLEAR(state->str_is_conj);
+    Py_CLEAR(state->str_requires_grad);
+    Py_CLEAR(state->torch_increment_version);
     Py_CLEAR(state->max_version);
     return 0;
 }

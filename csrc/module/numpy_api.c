@@ -4,11 +4,12 @@
 
 #include <stdio.h> /* NumPy's headers mean FILE, and Python.h brings it under the full API only */
 
-#include "errors.h"
-
 #define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
 #define NPY_TARGET_VERSION NPY_1_25_API_VERSION /* that of 1.26, too */
 #include <numpy/arrayobject.h>
+
+#include "errors.h"
+#include "loaded.h"
 
 /* NumPy's numbers of the dtypes that ml_dtypes registered: process-wide, as the numbers are. */
 #define USER_TYPES 16
@@ -26,32 +27,12 @@ static int import_c_api(const char *op) {
     return ac_raise_from_live(PyExc_ImportError, op, "numpy", "expected NumPy 1.26 or newer");
 }
 
-static int is_ndarray(PyObject *type, bool *out_is_ndarray) {
-    PyObject *name = PyType_GetName((PyTypeObject *)type);
-    PyObject *module = name ? PyObject_GetAttrString(type, "__module__") : NULL;
-    *out_is_ndarray = module && PyUnicode_Check(module) && PyUnicode_CompareWithASCIIString(name, "ndarray") == 0 &&
-                      PyUnicode_CompareWithASCIIString(module, "numpy") == 0;
-    Py_XDECREF(name);
-    Py_XDECREF(module);
-    return module ? 0 : -1;
-}
-
-/* Whether the type or a base of it is called numpy.ndarray. */
-static int has_ndarray_base(PyTypeObject *type, bool *out_has) {
-    PyObject *bases = PyObject_GetAttrString((PyObject *)type, "__mro__");
-    Py_ssize_t count = bases ? PyTuple_Size(bases) : -1;
-    int status = count < 0 ? -1 : 0;
-    *out_has = false;
-    for (Py_ssize_t i = 0; i < count && status == 0 && !*out_has; i++)
-        status = is_ndarray(PyTuple_GetItem(bases, i), out_has);
-    Py_XDECREF(bases);
-    return status;
-}
-
 int ac_numpy_is_array_type(PyTypeObject *type, bool *out_is_array) {
-    if (!PyArray_API) {
-        if (has_ndarray_base(type, out_is_array) < 0) return -1;
-        if (!*out_is_array) return 0;
+    *out_is_array = false;
+    if (!PyArray_API) { /* an array's type has NumPy's names, and then NumPy is there */
+        PyObject *base = ac_base_named(type, "numpy", "ndarray");
+        if (!base) return PyErr_Occurred() ? -1 : 0;
+        Py_DECREF(base);
         if (import_c_api("aiter_c") < 0) return -1;
     }
     *out_is_array = PyType_IsSubtype(type, &PyArray_Type);
@@ -113,11 +94,6 @@ int ac_numpy_view(const char *op, const char *name, PyObject *object, ac_view_t 
     }
     if (ndim > AC_MAX_NDIM) {
         PyErr_Format(PyExc_ValueError, "%s: %s: expected at most %d dimensions, got %d", op, name, AC_MAX_NDIM, ndim);
-        return -1;
-    }
-    if (!PyArray_ISALIGNED(array)) {
-        PyErr_Format(PyExc_ValueError, "%s: %s: expected an aligned array, got an unaligned one of %s", op, name,
-                     ac_dtype_name(dtype));
         return -1;
     }
     int64_t bytes = ac_dtype_bytes(dtype);

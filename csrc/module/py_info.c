@@ -47,20 +47,28 @@ PyObject *py_set_num_threads(PyObject *module, PyObject *const *args, Py_ssize_t
     int32_t count = 0;
     if (ac_bind(ac_function_signature(state, AC_FN_set_num_threads), args, nargs, kwnames, values) < 0) return NULL;
     if (ac_to_int32("set_num_threads", "n", values[0], &count) < 0) return NULL;
-    int status;
-    Py_BEGIN_ALLOW_THREADS /* waits for an op that runs */
-    status = ac_cpu_set_num_threads(count, &error);
-    Py_END_ALLOW_THREADS
-    if (status < 0) return ac_raise(state, &error);
+    if (ac_cpu_set_num_threads(count, &error) < 0) return ac_raise(state, &error);
     Py_RETURN_NONE;
 }
 
 PyObject *py_get_num_threads(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
-    return PyLong_FromLong(ac_cpu_num_threads());
+    return PyLong_FromLong(ac_cpu_num_threads(true));
 }
 
 PyObject *py_cpu_arch(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
     return PyUnicode_FromString(ac_arch_name(ac_cpu_arch()));
+}
+
+/* {"<arch>/<object>": hash} of the code objects that this extension accepts. */
+static PyObject *object_hashes(void) {
+    PyObject *out = PyDict_New();
+    const ac_object_hash_t *row;
+    for (int i = 0; out && (row = ac_object_hash(i)); i++) {
+        PyObject *hash = PyUnicode_FromString(row->hash);
+        if (!hash || PyDict_SetItemString(out, row->object, hash) < 0) Py_CLEAR(out);
+        Py_XDECREF(hash);
+    }
+    return out;
 }
 
 PyObject *py_build_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
@@ -71,8 +79,8 @@ PyObject *py_build_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored
 #else
     Py_INCREF(limited);
 #endif
-    result = Py_BuildValue("{s:s,s:s,s:s,s:s,s:s,s:s,s:N,s:s,s:s}", "version", AC_VERSION, "source_hash",
-                           AC_SOURCE_HASH, "kernel_source_hash", ac_kernel_source_hash(), "variant", AC_BUILD_VARIANT,
+    result = Py_BuildValue("{s:s,s:s,s:N,s:s,s:s,s:s,s:N,s:s,s:s}", "version", AC_VERSION, "source_hash",
+                           AC_SOURCE_HASH, "code_objects", object_hashes(), "variant", AC_BUILD_VARIANT,
                            "compiler", COMPILER, "target", TARGET, "limited_api", limited, "python_headers",
                            PY_VERSION, "dlpack",
                            Py_STRINGIFY(DLPACK_MAJOR_VERSION) "." Py_STRINGIFY(DLPACK_MINOR_VERSION));
@@ -125,7 +133,7 @@ PyObject *py_runtime_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignor
     }
     if (!rows) return NULL;
     return Py_BuildValue("{s:s,s:s,s:i,s:N}", "cpu_arch", ac_arch_name(ac_cpu_arch()), "cpu_reason", ac_cpu_reason(),
-                         "num_threads", ac_cpu_num_threads(), "runtimes", rows);
+                         "num_threads", ac_cpu_num_threads(true), "runtimes", rows);
 }
 
 /* The value of a column: the names of a set as a tuple, the name of a number, or the number. */

@@ -22,6 +22,7 @@
 /* Methods. */
 #define AC_ARGS_workspace_bytes(ARG, STAR) ARG(num_rows, =None)
 #define AC_ARGS_numpy(ARG, STAR)
+#define AC_ARGS___array__(ARG, STAR) ARG(dtype, =None) ARG(copy, =None)
 #define AC_ARGS___dlpack__(ARG, STAR)                                                                            \
     STAR ARG(stream, =None) ARG(max_version, =None) ARG(dl_device, =None) ARG(copy, =None)
 #define AC_ARGS___dlpack_device__(ARG, STAR)
@@ -35,7 +36,8 @@
     FUNCTION(tensor_shape)                                                                                       \
     FUNCTION(load_plan)                                                                                          \
     FUNCTION(workspace_bytes)                                                                                    \
-    FUNCTION(__dlpack__)
+    FUNCTION(__dlpack__)                                                                                         \
+    FUNCTION(__array__)
 
 typedef enum ac_function_t {
 #define AC_FUNCTION_ID(name) AC_FN_##name,

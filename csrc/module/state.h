@@ -23,10 +23,18 @@ typedef enum ac_path_t {
     AC_PATH_DLPACK,   /* the __dlpack__ method */
 } ac_path_t;
 
+/* What a type is to torch. */
+typedef enum ac_torch_kind_t {
+    AC_TORCH_NONE,     /* no tensor of torch */
+    AC_TORCH_PLAIN,    /* torch.Tensor, or a type that inherits its memory */
+    AC_TORCH_DISPATCH, /* a type that overrides __torch_dispatch__ */
+} ac_torch_kind_t;
+
 /* One type whose path was looked up. The reference is strong: a freed type's address may come back as another's. */
 typedef struct ac_type_entry_t {
     PyTypeObject *type;
     ac_path_t path;
+    ac_torch_kind_t torch;
     bool checked;                 /* AC_PATH_EXCHANGE: one tensor was compared with its .shape */
     const DLPackExchangeAPI *api; /* AC_PATH_EXCHANGE, else NULL */
 } ac_type_entry_t;
@@ -52,6 +60,8 @@ typedef struct ac_state_t {
     ac_type_entry_t types[AC_TYPE_CACHE];
     int type_count, next_victim;
     PyObject *str_dlpack, *str_dlpack_device, *str_max_version, *str_stream, *str_shape, *max_version;
+    PyObject *str_is_neg, *str_is_conj, *str_requires_grad;
+    PyObject *torch_increment_version; /* NULL until a tensor of torch was written to */
     bool use_exchange; /* AITER_C_DLPACK_EXCHANGE */
 } ac_state_t;
 

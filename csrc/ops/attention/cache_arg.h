@@ -3,7 +3,7 @@
 #define AC_ATTENTION_CACHE_ARG_H
 
 #include "../../core/check.h"
-#include "../../core/mla_params.h"
+#include "cache.h"
 #include "cache_format.h"
 
 /* What a cache holds, before its strides are looked at. */

@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "../../core/mla_params.h"
+#include "cache.h"
 
 const ac_cache_format_t ac_cache_formats[AC_KV_FORMAT_COUNT] = {
 #define FORMAT(id, ...) [id] = {__VA_ARGS__},

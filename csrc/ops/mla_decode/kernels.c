@@ -1,8 +1,8 @@
 /* The kernels of MLA decode as a table. */
 #include "../../core/dtype.h"
 #include "../../core/kernel.h"
-#include "../../cpu/local.h"
 #include "../attention/cache_format.h"
+#include "../attention/cpu/local.h"
 
 static const char *dtype_text(int64_t dtype) { return ac_dtype_name((ac_dtype_t)dtype); }
 static const char *format_text(int64_t format) { return ac_kv_format_name((ac_kv_format_t)format); }

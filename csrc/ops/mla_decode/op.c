@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #include "../../core/fault.h"
-#include "../../core/mla_work.h"
+#include "../attention/work.h"
 #include "args.h"
 
 static const char op_name[] = "mla_decode_fwd";

@@ -6,8 +6,8 @@
 
 #include "../../core/check.h"
 #include "../../core/fault.h"
-#include "../../core/mla_work.h"
 #include "../../core/op.h"
+#include "../attention/work.h"
 
 #define SPLIT_GRANULE 16 /* runs begin at multiples of it, so that no kernel tile straddles two of them */
 

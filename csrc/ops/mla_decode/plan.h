@@ -3,9 +3,9 @@
 #define AC_MLA_DECODE_PLAN_H
 
 #include "../../core/kernel.h"
-#include "../../core/mla_params.h"
 #include "../../core/view.h"
 #include "../attention/cache_format.h"
+#include "kernel_params.h"
 
 #define AC_MLA_MAX_HEADS 128
 #define AC_MLA_AUTO_SPLITS (-1)

@@ -1,10 +1,11 @@
 /* Stage 2 of MLA decode: merges the partials of stage 1 into the final rows. */
 #include <inttypes.h>
 
-#include "../../core/mla_work.h"
 #include "../../core/op.h"
 #include "../../core/rules.h"
 #include "../../device/device.h"
+#include "../attention/work.h"
+#include "../mla_merge/kernel_params.h"
 #include "stage2.h"
 
 static const char op_name[] = "mla_decode_fwd";

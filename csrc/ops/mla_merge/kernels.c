@@ -1,7 +1,7 @@
 /* The kernels of the merge as a table. */
 #include "../../core/dtype.h"
 #include "../../core/kernel.h"
-#include "../../cpu/local.h"
+#include "../attention/cpu/local.h"
 
 static const char *dtype_text(int64_t dtype) { return ac_dtype_name((ac_dtype_t)dtype); }
 
