@@ -13,7 +13,6 @@ import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
@@ -55,10 +54,43 @@ ARCH_FLAGS = {  # the only files that may use more than the baseline; chosen at 
 }
 
 
+def numpy_headers() -> str:
+    """The folder of NumPy's headers: those of NumPy 2, with which the extension runs on 1.26 as well."""
+    try:
+        import numpy
+    except ImportError as error:
+        found = f"found none ({error})"
+    else:
+        if int(numpy.__version__.split(".")[0]) >= 2:
+            return numpy.get_include()
+        found = f"found {numpy.__version__}"
+    raise SystemExit(
+        f"aiter_c: building needs NumPy 2.0 or newer for its headers, {found}. Leave out --no-build-isolation, and pip "
+        "provides it for the build alone; or: pip install 'numpy>=2.0'"
+    )
+
+
+def check_tools(compiler: list[str]) -> None:
+    """A C compiler and Python's headers, or what to install."""
+    if shutil.which(compiler[0]) is None:
+        raise SystemExit(
+            f"aiter_c: building needs a C compiler, found no '{compiler[0]}'. Install one (Debian and Ubuntu: "
+            "apt install gcc libc6-dev; Fedora: dnf install gcc), or name another by CC="
+        )
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    if not header.is_file():
+        raise SystemExit(
+            f"aiter_c: building needs Python's headers, found no {header}. Install them (Debian and Ubuntu: "
+            "apt install python3-dev; Fedora: dnf install python3-devel)"
+        )
+
+
 class BuildExt(build_ext):
     """Compiles in parallel, each file with the flags of its instruction set."""
 
     def build_extension(self, ext: Extension) -> None:
+        check_tools(self.compiler.compiler)
+        ext.include_dirs.append(numpy_headers())
         variant_flags, link_flags = VARIANTS[VARIANT]
         flags = COMMON + variant_flags + (["-Werror"] if os.environ.get("AITER_C_WERROR") == "1" else [])
         texts = {
@@ -102,6 +134,8 @@ class BuildPy(build_py):
 
     def run(self) -> None:
         super().run()
+        if not CODE_OBJECTS:
+            raise SystemExit("aiter_c: expected code objects in hsa/, found none: this is no full copy of the sources")
         for path in [] if self.editable_mode else CODE_OBJECTS:
             self._target(path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, self._target(path))
@@ -117,7 +151,6 @@ setup(
             "aiter_c._C",
             sources=SOURCES,
             depends=HEADERS,
-            include_dirs=[numpy.get_include()],
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else [],
             py_limited_api=LIMITED_API,
         )

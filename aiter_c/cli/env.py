@@ -140,7 +140,8 @@ def _code_objects() -> dict[str, str]:
     out = {}
     for arch, problems in by_arch.items():
         wrong = [problem for problem in problems if problem]
-        out[arch] = "; ".join([f"{len(problems) - len(wrong)} of {len(problems)} here and of these sources", *wrong])
+        good = f"{len(problems) - len(wrong)} of {len(problems)} here and of these sources"
+        out[arch] = f"{good}; {wrong[0]}" if wrong else good  # one tells what is wrong with all, mostly
     return out
 
 
