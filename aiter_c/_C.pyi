@@ -237,6 +237,37 @@ def choose_kv_splits(
     ignore_total_kv: bool,
     compute_units: int,
 ) -> int: ...
+def top_k_per_row_prefill(
+    logits: _Tensor,
+    rowStarts: _Tensor,
+    rowEnds: _Tensor,
+    indices: _Tensor,
+    values: _Tensor | None,
+    numRows: int,
+    stride0: int,
+    stride1: int,
+    k: int = 2048,
+    stable: bool = False,
+    *,
+    stream: int | None = None,
+    candidate_indices: _Tensor | None = None,
+    candidate_values: _Tensor | None = None,
+) -> None: ...
+def top_k_per_row_decode(
+    logits: _Tensor,
+    next_n: int,
+    seqLens: _Tensor,
+    indices: _Tensor,
+    numRows: int,
+    stride0: int,
+    stride1: int,
+    k: int = 2048,
+    stable: bool = False,
+    *,
+    stream: int | None = None,
+    candidate_indices: _Tensor | None = None,
+    candidate_values: _Tensor | None = None,
+) -> None: ...
 def empty(shape: int | Sequence[int], dtype: _DType, device: _Device = "cpu") -> Array: ...
 def from_host(array: _Tensor, device: _Device = "cpu") -> Array: ...
 def set_num_threads(n: int) -> None: ...

@@ -7,6 +7,8 @@ from aiter_c._C import from_host as from_host
 from aiter_c._C import get_num_threads as get_num_threads
 from aiter_c._C import mla_plan as mla_plan
 from aiter_c._C import set_num_threads as set_num_threads
+from aiter_c.dsa import top_k_per_row_decode as top_k_per_row_decode
+from aiter_c.dsa import top_k_per_row_prefill as top_k_per_row_prefill
 from aiter_c.metadata import get_meta_param as get_meta_param
 from aiter_c.mla import mla_decode_fwd as mla_decode_fwd
 
