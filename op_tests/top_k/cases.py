@@ -11,19 +11,18 @@ import random
 from itertools import cycle, product
 
 from aiter_c.testing import Device
-from aiter_c.testing.ops.top_k import DATA, WINDOWS, TopKCase
+from aiter_c.testing.ops.top_k import DATA, SPLIT_COLUMNS, WINDOWS, TopKCase
 
 RANDOM = 150
 WIDTHS = (1, 3, 4, 5, 8, 15, 16, 17, 31, 33, 100)  # around vectors of 4, 8 and 16 lanes
 BLOCKS = (1023, 1024, 1025, 1040, 2048, 2500)  # around what a pass looks at at once
-SPLIT = 40_000  # columns: two threads share a row
 
 SMOKE = [
     *(TopKCase(columns=1100, k=70, data=data, window="mixed", rows=9, gap=3, out_gap=5) for data in DATA),
     *(TopKCase(columns=77, k=13, window=window, spare_rows=1, spare_k=2) for window in WINDOWS),
     *(TopKCase(columns=77, k=13, window="mixed", rows=9, next_n=n, data="few") for n in (1, 2, 4)),
-    *(TopKCase(columns=SPLIT, rows=1, k=k, data=data) for k in (1, 2500) for data in ("normal", "few")),
-    TopKCase(columns=SPLIT + 5, rows=1, k=300, data="late_ties", window="inside", values=False),
+    *(TopKCase(columns=SPLIT_COLUMNS, rows=1, k=k, data=data) for k in (1, 2500) for data in ("normal", "few")),
+    TopKCase(columns=SPLIT_COLUMNS + 5, rows=1, k=300, data="late_ties", window="inside", values=False),
     TopKCase(rows=0),
     TopKCase(k=0),
     TopKCase(columns=0, k=4),
@@ -44,11 +43,11 @@ def _corners() -> list[TopKCase]:
         for window in WINDOWS
         for n, k in ((None, 7), (1, 7), (3, 60), (5, 7))
     ]
-    cases += [TopKCase(columns=SPLIT, rows=1, k=2048, data=kind) for kind in DATA]
-    cases += [TopKCase(columns=SPLIT, rows=1, k=k, window="inside", seed=s) for k in (9, 4000) for s in range(4)]
-    cases += [TopKCase(columns=SPLIT, rows=1, k=k, window="short", data="few") for k in (9, 4000)]
-    cases += [TopKCase(columns=SPLIT, rows=1, k=9, window=window) for window in WINDOWS]
-    cases += [TopKCase(columns=SPLIT, rows=1, k=500, next_n=1, seed=s, window="inside") for s in range(3)]
+    cases += [TopKCase(columns=SPLIT_COLUMNS, rows=1, k=2048, data=kind) for kind in DATA]
+    cases += [TopKCase(columns=SPLIT_COLUMNS, rows=1, k=k, window="inside", seed=s) for k in (9, 4000) for s in range(4)]
+    cases += [TopKCase(columns=SPLIT_COLUMNS, rows=1, k=k, window="short", data="few") for k in (9, 4000)]
+    cases += [TopKCase(columns=SPLIT_COLUMNS, rows=1, k=9, window=window) for window in WINDOWS]
+    cases += [TopKCase(columns=SPLIT_COLUMNS, rows=1, k=500, next_n=1, seed=s, window="inside") for s in range(3)]
     return cases
 
 

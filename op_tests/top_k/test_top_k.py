@@ -6,12 +6,12 @@ import inspect
 
 import numpy as np
 import pytest
-from top_k.cases import ALL, SMOKE, SPLIT, on_device
+from top_k.cases import ALL, SMOKE, on_device
 
 import aiter_c
 from aiter_c import UnsupportedError
 from aiter_c.testing import Device, poisoned_scratch, run_case
-from aiter_c.testing.ops.top_k import TopKCase, top_k_reference
+from aiter_c.testing.ops.top_k import SPLIT_COLUMNS, TopKCase, top_k_reference
 
 OPS = ("top_k_per_row_prefill", "top_k_per_row_decode")
 
@@ -101,10 +101,10 @@ def test_strides_of_sizes_without_a_meaning() -> None:
 
 def test_in_place_replay() -> None:
     """Lengths and logits change in place between calls on the same tensors; nothing is remembered."""
-    case = TopKCase(columns=SPLIT, rows=1, k=100, next_n=1)
+    case = TopKCase(columns=SPLIT_COLUMNS, rows=1, k=100, next_n=1)
     inputs = case.inputs()
     logits, lengths = inputs.array("logits"), inputs.array("seqLens")
-    for length in (SPLIT, 3, 0, SPLIT // 2 + 1):
+    for length in (SPLIT_COLUMNS, 3, 0, SPLIT_COLUMNS // 2 + 1):
         lengths[:] = length
         logits[...] = logits[:, ::-1].copy()
         aiter_c.top_k_per_row_decode(**inputs.arguments())
@@ -113,7 +113,7 @@ def test_in_place_replay() -> None:
 
 @pytest.mark.parametrize("next_n", [None, 1])
 def test_scratch_is_bounded_and_only_for_rows_that_threads_share(next_n: int | None) -> None:
-    for threads, rows, columns, parts in ((1, 1, SPLIT, 1), (4, 4, SPLIT, 1), (4, 1, 3000, 1), (4, 1, SPLIT, 2)):
+    for threads, rows, columns, parts in ((1, 1, SPLIT_COLUMNS, 1), (4, 4, SPLIT_COLUMNS, 1), (4, 1, 3000, 1), (4, 1, SPLIT_COLUMNS, 2)):
         aiter_c.set_num_threads(threads)
         inputs = TopKCase(rows=rows, columns=columns, k=20, next_n=next_n).inputs()
         with poisoned_scratch() as scratch:

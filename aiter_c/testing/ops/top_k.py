@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..run import Outcome
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+SPLIT_COLUMNS = 40_000  # of a row that two threads share, one part each
 
 #: What the logits are: see `_logits`.
 DATA = (
@@ -152,7 +153,7 @@ class TopKCase(Case):
 
 
 class TopKInputs(Inputs):
-    """The tensors of a case. windows: of every row, as the contract reads what the call gets."""
+    """The tensors of a case. windows: the columns of every row as the contract reads its bounds."""
 
     windows: list[tuple[int, int]]
 
@@ -161,45 +162,51 @@ class TopKInputs(Inputs):
         """Deterministic."""
         rng = np.random.default_rng([case.seed, case.rows, case.columns, case.k])
         kinds = WINDOWS if case.window == "mixed" else (case.window,)
-        all_rows, shape = case.rows + case.spare_rows, (case.rows + case.spare_rows, case.k + case.spare_k)
-        asked = [_window(kinds[r % len(kinds)], rng, case.columns, case.k) for r in range(all_rows)]
-        blocks = {"logits": _matrix((all_rows, case.columns), np.float32, case.gap)}
+        rows, outputs = case.rows + case.spare_rows, (case.rows + case.spare_rows, case.k + case.spare_k)
+        bounds = [_window(kinds[r % len(kinds)], rng, case.columns, case.k) for r in range(rows)]
+        begins, ends = np.array(bounds, np.int32).reshape(rows, 2).T
+        blocks = {"logits": _matrix((rows, case.columns), case.gap), "indices": _output(outputs, np.int32, case.out_gap)}
         strides = [stride // 4 for stride in blocks["logits"].array.strides]
         numbers = {"numRows": case.rows, "stride0": strides[0], "stride1": strides[1], "k": case.k}
-        if case.next_n is None:
-            blocks |= {
-                "rowStarts": packed(np.array([begin for begin, _ in asked], np.int32)),
-                "rowEnds": packed(np.array([end for _, end in asked], np.int32)),
-            }
-            seen = asked
+        if case.next_n is not None:
+            blocks["seqLens"] = packed(ends[: -(-rows // case.next_n)])
+            numbers["next_n"] = case.next_n
         else:
-            lengths = [end for _, end in asked[: -(-all_rows // case.next_n)]]
-            blocks["seqLens"] = packed(np.array(lengths, np.int32))
-            numbers["next_n"] = n = case.next_n
-            seen = [(0, lengths[r // n] - n + r % n + 1) for r in range(all_rows)]
-        blocks["indices"] = _output(shape, np.int32, case.out_gap)
-        if case.next_n is None and case.values:
-            blocks["values"] = _output(shape, np.float32, case.out_gap)
-        elif case.next_n is None:
-            numbers["values"] = None
-        written = tuple(name for name in ("indices", "values") if name in blocks)
-        inputs = cls(case, blocks, numbers, written)
-        inputs.windows = [(max(begin, 0), min(end, case.columns)) for begin, end in seen]
-        logits, all_logits = blocks["logits"].array, _logits(case.data, rng, (all_rows, case.columns))
-        logits[...] = np.inf
-        for row, all_of_row, (begin, end) in zip(logits, all_logits, inputs.windows, strict=True):
-            row.view(np.uint32)[begin:end] = all_of_row.view(np.uint32)[begin:end]
+            blocks |= {"rowStarts": packed(begins), "rowEnds": packed(ends)}
+            if case.values:
+                blocks["values"] = _output(outputs, np.float32, case.out_gap)
+            else:
+                numbers["values"] = None
+        inputs = cls(case, blocks, numbers, tuple(name for name in ("indices", "values") if name in blocks))
+        inputs.find_windows()
+        inputs._fill(_logits(case.data, rng, (rows, case.columns)))
         return inputs
+
+    def find_windows(self) -> None:
+        """From the tensors, again after a change of them."""
+        columns, n = self.case.columns, self.case.next_n
+        if n is None:
+            bounds = zip(self.array("rowStarts").tolist(), self.array("rowEnds").tolist(), strict=True)
+        else:
+            lengths = self.array("seqLens").tolist()
+            bounds = ((0, lengths[r // n] - n + r % n + 1) for r in range(len(self.array("logits"))))
+        self.windows = [(max(begin, 0), max(begin, 0, min(end, columns))) for begin, end in bounds]
+
+    def _fill(self, values: np.ndarray) -> None:
+        logits = self.array("logits")
+        logits[...] = np.inf
+        for row, bits, (begin, end) in zip(logits.view(np.uint32), values.view(np.uint32), self.windows, strict=True):
+            row[begin:end] = bits[begin:end]
 
     def reference(self) -> tuple[np.ndarray, np.ndarray]:
         """(indices, values) [numRows, k]."""
-        case = self.case
-        return top_k_reference(self.array("logits")[: case.rows], self.windows[: case.rows], case.k)
+        rows = self.case.rows
+        return top_k_reference(self.array("logits")[:rows], self.windows[:rows], self.case.k)
 
 
-def _matrix(shape: tuple[int, int], dtype: type, gap: int) -> Block:
+def _matrix(shape: tuple[int, int], gap: int) -> Block:
     """An input whose gaps are +inf."""
-    block = Block((shape[0], shape[1] + gap), dtype, poison=True)
+    block = Block((shape[0], shape[1] + gap), np.float32, poison=True)
     block.array[...] = np.inf
     block.array = block.array[:, : shape[1]]
     return block
@@ -210,10 +217,10 @@ def _output(shape: tuple[int, int], dtype: type, gap: int) -> Block:
 
 
 def top_k_reference(logits: np.ndarray, windows: list[tuple[int, int]], k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sorts every window: NaN last, then by value, then +0 before -0, then by column; the first k in ascending order."""
+    """Sorts every window [begin, end): NaN last, then by value, then +0 before -0, then by column; the first k in ascending order."""
     indices, values = np.full((len(logits), k), -1, np.int32), np.zeros((len(logits), k), np.float32)
     for r, (begin, end) in enumerate(windows):
-        row = logits[r, begin : max(begin, end)]
+        row = logits[r, begin:end]
         nan = np.isnan(row)
         number = np.where(nan, np.float32(0), row)
         order = np.lexsort((np.arange(len(row)), np.signbit(number) & (number == 0), -number, nan))

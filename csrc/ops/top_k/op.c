@@ -106,8 +106,8 @@ static int find_workspaces(const void *arguments, const void *plan, ac_workspace
 }
 
 static int check_candidates(args_t *args, ac_error_t *error) {
-    ac_size_bind(&args->sizes, "parts", args->parts, "the split");
-    ac_size_bind(&args->sizes, "part_k", args->part_k, "k and logits");
+    ac_size_bind(&args->sizes, "parts", args->parts, "the number of threads");
+    ac_size_bind(&args->sizes, "part_k", args->part_k, args->k < args->columns ? "k" : "logits");
     if (ac_check_tensors(args, candidate_rules, 2, &args->sizes, error) < 0) return -1;
     return ac_check_own_memory(args->sizes.op, args, candidate_rules, AC_COUNT(candidate_rules), error);
 }
