@@ -81,11 +81,11 @@ static int check(args_t *args, const char *op, const ac_tensor_rule_t *rules, in
         ac_size_bind(sizes, "requests", args->num_rows / args->next_n + rest, "numRows / next_n");
     }
     if (ac_check_tensors(args, rules, rule_count, sizes, error) < 0) return -1;
-    if (ac_check_own_memory(op, args, rules, rule_count, error) < 0) return -1;
     args->columns = ac_size(sizes, "columns");
     if (ac_check_int(op, "logits.shape[1]", args->columns, 0, INT32_MAX, error) < 0) return -1;
     if (check_stride(op, "stride0", args->logits, 0, args->stride0, error) < 0) return -1;
     if (check_stride(op, "stride1", args->logits, 1, args->stride1, error) < 0) return -1;
+    if (ac_check_own_memory(op, args, rules, rule_count, error) < 0) return -1;
 
     const ac_kernel_request_t request = {
         .op = op, .family = &ac_kernels_top_k, .keys = {args->logits->dtype}, .features = AC_WRITES_FINAL, .rows = 1};
