@@ -7,7 +7,7 @@
  *
  * What the system refuses costs speed and not the call: without a thread, or without scratch for it, the others
  * compute. An automatic number of threads follows the CPUs that the calling thread may use. One that was asked for is
- * kept; where it exceeds the CPUs, nobody spins and an op wakes no more workers than there are CPUs.
+ * kept; where it exceeds the CPUs, no thread spins and an op wakes no more workers than there are CPUs.
  *
  * A long op asks now and then whether to give up (ac_cpu_set_interrupt_check), on the calling thread: in a kernel's
  * blocks, between items, while it waits for workers, and while it waits for its turn. */
@@ -116,7 +116,7 @@ static int fail_interrupted(ac_error_t *error) {
 }
 
 bool ac_cpu_cancelled(void) {
-    if (self.is_asking) return false; /* an op that a signal handler runs amid another */
+    if (self.is_asking) return false; /* a signal handler runs an op within another */
     if (self.next_ask && ac_cpu_coarse_ns() >= self.next_ask) {
         if (ask()) atomic_store(&job.is_cancelled, true);
         self.next_ask = ac_cpu_coarse_ns() + ASK_NS;
@@ -267,7 +267,7 @@ static void fit_workers(int count, bool is_automatic, const cpu_set_t *mask) {
 }
 
 /* A forked child has the forking thread alone. Whatever another thread held or was changing is set anew; the arenas
- * are kept, for nobody else is left to use them. A signal handler that forks amid an op leaves the child without the
+ * are kept: no other thread is left to use them. A signal handler that forks during an op leaves the child without the
  * workers' part of it: there the op has failed. */
 static void reset_after_fork(void) {
     pthread_mutex_init(&run_mutex, NULL);
@@ -284,7 +284,7 @@ static void reset_after_fork(void) {
 
 static void watch_forks(void) { pthread_atfork(NULL, NULL, reset_after_fork); }
 
-/* The process or the library goes: leave no thread and no memory behind, unless an op still runs. */
+/* The process ends or the library is unloaded: no thread and no memory may remain, unless an op still runs. */
 __attribute__((destructor)) static void release(void) {
     if (pthread_mutex_trylock(&run_mutex) != 0) return;
     stop_workers();
@@ -318,7 +318,7 @@ static int fail_no_scratch(ac_error_t *error) {
                    (long long)ac_cpu_local_bytes());
 }
 
-/* An op of a signal handler, which runs amid another op of this thread: the pool is taken. */
+/* An op of a signal handler, within another op of this thread, which holds the pool. */
 static int run_alone(ac_cpu_kernel_t kernel, const void *params, int64_t grid, ac_error_t *error) {
     void *arena = new_arena();
     if (!arena) return fail_no_scratch(error);

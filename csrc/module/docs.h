@@ -65,7 +65,7 @@
     "A contiguous copy of a NumPy array or of any tensor on the CPU, as an Array on a device; complete on return.")
 
 #define AC_DOC_set_num_threads AC_DOC(set_num_threads, \
-    "Set the number of CPU threads, the calling one included; 0 is as many as the process may run on.")
+    "Set the number of CPU threads, the calling one included; 0: at each call the CPUs that it may use then.")
 
 #define AC_DOC_get_num_threads AC_DOC(get_num_threads, "The number of CPU threads, the calling one included.")
 
