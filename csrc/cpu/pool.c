@@ -259,7 +259,7 @@ static void start_workers(int count) {
  * if that has only one, they sleep. */
 static void fit_workers(int count, bool is_automatic, const cpu_set_t *mask) {
     bool has_moved = is_automatic && memcmp(mask, &workers_mask, sizeof *mask) != 0;
-    bool is_new = atomic_exchange(&is_newly_asked, false);
+    bool is_new = atomic_load(&is_newly_asked) && atomic_exchange(&is_newly_asked, false);
     if (is_new || (count > 0 && (has_moved || num_workers > count))) stop_workers();
     if (num_workers >= count || ac_cpu_coarse_ns() < next_start) return;
     if (num_workers == 0) workers_mask = *mask;
@@ -297,11 +297,12 @@ __attribute__((destructor)) static void release(void) {
 
 /* ---- the interface ----------------------------------------------------------------------------------------------- */
 
+static int at_most_max(int count) { return count < AC_CPU_MAX_THREADS ? count : AC_CPU_MAX_THREADS; }
+
 /* Without the mutex: a plan must not wait for an op that runs on another thread. */
 int ac_cpu_num_threads(bool fresh) {
-    int count = atomic_load(&asked_threads);
-    if (count == 0) count = ac_cpu_available(fresh)->count;
-    return count > AC_CPU_MAX_THREADS ? AC_CPU_MAX_THREADS : count;
+    int asked = atomic_load(&asked_threads);
+    return asked ? asked : at_most_max(ac_cpu_available(fresh)->count);
 }
 
 int ac_cpu_set_num_threads(int num_threads, ac_error_t *error) {
@@ -341,16 +342,15 @@ static int run_locked(ac_error_t *error) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, watch_forks);
     if (!arenas[0] && !(arenas[0] = new_arena())) return fail_no_scratch(error);
-    const bool is_automatic = atomic_load(&asked_threads) == 0;
     const ac_cpu_available_t *available = ac_cpu_available(false);
-    const int count = ac_cpu_num_threads(false) - 1;
-    fit_workers(count, is_automatic, &available->mask);
+    const int asked = atomic_load(&asked_threads), count = (asked ? asked : at_most_max(available->count)) - 1;
+    fit_workers(count, asked == 0, &available->mask);
     atomic_store_explicit(&is_crowded, num_workers >= available->count, memory_order_relaxed);
-    atomic_store(&job.is_cancelled, false);
+    atomic_store_explicit(&job.is_cancelled, false, memory_order_relaxed);
     self.next_ask = ac_cpu_coarse_ns() + ASK_NS;
     run_job(job.grid > 1 && count > 0 && num_workers > 0, available->count);
     self.next_ask = 0;
-    return atomic_load(&job.is_cancelled) ? fail_interrupted(error) : 0;
+    return atomic_load_explicit(&job.is_cancelled, memory_order_relaxed) ? fail_interrupted(error) : 0;
 }
 
 int ac_cpu_run(ac_cpu_kernel_t kernel, int local_bytes, const void *params, int64_t grid, ac_error_t *error) {
