@@ -4,7 +4,7 @@ Importing touches no device, no environment variable but its own switches, and n
 """
 
 try:
-    import aiter_c._C  # noqa: F401
+    import aiter_c._C as _C
 except ModuleNotFoundError as error:
     if error.name != "aiter_c._C":
         raise
@@ -19,7 +19,6 @@ from aiter_c._C import (
     DeviceError,
     MlaPlan,
     UnsupportedError,
-    build_info,
     empty,
     from_host,
     get_num_threads,
@@ -29,7 +28,7 @@ from aiter_c._C import (
 from aiter_c.metadata import get_meta_param
 from aiter_c.mla import mla_decode_fwd
 
-__version__ = build_info()["version"]
+__version__ = _C.build_info()["version"]
 
 __all__ = [
     "Array",

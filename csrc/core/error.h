@@ -7,7 +7,6 @@ typedef enum ac_error_kind_t {
     AC_ERROR_NONE = 0,
     AC_ERROR_TYPE,        /* TypeError: not a tensor, wrong dtype kind */
     AC_ERROR_VALUE,       /* ValueError: rank, shape, stride, range, device mix, aliasing */
-    AC_ERROR_BUFFER,      /* BufferError: refused by the producer, or a read-only output */
     AC_ERROR_UNSUPPORTED, /* aiter_c.UnsupportedError: well formed, but no kernel serves it */
     AC_ERROR_DEVICE,      /* aiter_c.DeviceError: a runtime call failed */
     AC_ERROR_MEMORY,      /* MemoryError */

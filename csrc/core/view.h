@@ -1,19 +1,13 @@
-/* A tensor as the ops see it: address, dtype, device, shape, strides. A view borrows; the module room keeps
- * whatever owns the memory alive until the call returns. Sizes and strides are 64-bit everywhere. */
+/* A tensor as the ops see it: address, dtype, device, shape, strides. A view borrows; the module room keeps the owner
+ * of the memory alive until the call returns, and has made sure that sizes and extent fit 64 bits, that elements have
+ * an aligned address, and that an output may be written. Sizes and strides are 64-bit everywhere. */
 #ifndef AC_CORE_VIEW_H
 #define AC_CORE_VIEW_H
 
+#include "arch.h"
 #include "dtype.h"
 
 #define AC_MAX_NDIM 8
-
-typedef enum ac_device_type_t { /* DLPack's numbers */
-    AC_DEVICE_CPU = 1,
-    AC_DEVICE_CUDA = 2,
-    AC_DEVICE_CUDA_HOST = 3,
-    AC_DEVICE_HIP = 10,
-    AC_DEVICE_HIP_HOST = 11,
-} ac_device_type_t;
 
 typedef struct ac_device_t {
     int type;  /* ac_device_type_t, or another number of DLPack's that no runtime serves */
@@ -22,7 +16,7 @@ typedef struct ac_device_t {
 
 typedef struct ac_view_t {
     char *data;                  /* element [0, ..., 0]; may be NULL when the tensor has no elements */
-    ac_dtype_t dtype;            /* after q_dtype=/kv_dtype=; AC_DTYPE_NONE: outside the table */
+    ac_dtype_t dtype;            /* after q_dtype=/kv_dtype= */
     ac_device_t device;
     int ndim;
     bool read_only;

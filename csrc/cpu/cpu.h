@@ -5,15 +5,7 @@
 #include <stdint.h>
 
 #include "../core/error.h"
-#include "../core/kernel_table.h"
-
-/* A CPU kernel runs one work item; `local` is kernel->local_bytes of scratch of the running thread, 64-byte aligned,
- * contents undefined. */
-typedef void (*ac_cpu_kernel_t)(const void *params, int64_t item, void *local);
-
-/* The code of a row of the kernel table, or a faster one of the same contract; NULL where this build or this processor
- * lacks it. */
-ac_cpu_kernel_t ac_cpu_kernel(ac_kernel_id_t id);
+#include "../core/kernel.h"
 
 /* The best architecture of this processor, or the one that `forced` names ("amx", "avx512bf16", "avx512", "avx2",
  * "portable"; NULL or "": none). Called once, before any other call. *out_reason says why it was chosen. */
@@ -36,7 +28,7 @@ void ac_cpu_set_interrupt_check(bool (*check)(void));
 /* For kernels, in every block of an item that may take long: true when the run was given up and the rest of the item
  * is not wanted. Costs some nanoseconds. */
 bool ac_cpu_cancelled(void);
-/* Bytes of scratch per thread: the largest local_bytes of the table. */
+/* Bytes of scratch per thread: the largest local_bytes of all kernels. */
 int64_t ac_cpu_local_bytes(void);
 
 #endif

@@ -1,3 +1,4 @@
+/* aiter_c.Array: its memory, its fields, copies between host and device. */
 #include "array.h"
 
 #include <string.h>
@@ -5,7 +6,8 @@
 #include "../device/device.h"
 #include "argparse.h"
 #include "array_dlpack.h"
-#include "docs.h"
+#include "array_docs.h"
+#include "array_values.h"
 #include "dtype_arg.h"
 #include "errors.h"
 #include "numpy_api.h"
@@ -168,7 +170,7 @@ static PyObject *array_repr(PyObject *self) {
 static Py_ssize_t array_length(PyObject *self) {
     const ac_view_t *view = &((array_t *)self)->view;
     if (view->ndim > 0) return (Py_ssize_t)view->shape[0];
-    PyErr_SetString(PyExc_TypeError, "len() of a 0-d Array");
+    PyErr_SetString(PyExc_TypeError, "Array.__len__: expected an array with dimensions, got shape []");
     return -1;
 }
 
@@ -200,10 +202,10 @@ static PyObject *duplicate(const ac_state_t *state, const char *op, const array_
 
 static PyObject *array_numpy(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     const ac_view_t *view = &((array_t *)self)->view;
-    if (view->device.type == AC_DEVICE_CPU) return ac_numpy_from_view(view, self);
+    if (view->device.type == AC_DEVICE_CPU) return ac_numpy_from_view("Array.numpy", view, self);
     PyObject *host =
         duplicate(ac_state_of(self), "Array.numpy", (array_t *)self, (ac_device_t){AC_DEVICE_CPU, 0});
-    PyObject *result = host ? ac_numpy_from_view(&((array_t *)host)->view, host) : NULL;
+    PyObject *result = host ? ac_numpy_from_view("Array.numpy", &((array_t *)host)->view, host) : NULL;
     Py_XDECREF(host);
     return result;
 }
@@ -272,7 +274,7 @@ PyObject *py_empty(PyObject *module, PyObject *const *args, Py_ssize_t nargs, Py
     int ndim;
     ac_dtype_t dtype;
     ac_device_t device;
-    if (ac_bind(state, AC_FN_empty, args, nargs, kwnames, values) < 0) return NULL;
+    if (ac_bind(ac_function_signature(state, AC_FN_empty), args, nargs, kwnames, values) < 0) return NULL;
     if (parse_shape("empty", values[0], shape, &ndim) < 0) return NULL;
     if (ac_to_dtype("empty", "dtype", values[1], &dtype) < 0) return NULL;
     if (ac_to_device("empty", "device", values[2], &device) < 0) return NULL;
@@ -324,7 +326,7 @@ PyObject *py_from_host(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     ac_tensor_t source;
     ac_device_t device;
     char text[48];
-    if (ac_bind(state, AC_FN_from_host, args, nargs, kwnames, values) < 0) return NULL;
+    if (ac_bind(ac_function_signature(state, AC_FN_from_host), args, nargs, kwnames, values) < 0) return NULL;
     if (ac_to_device("from_host", "device", values[1], &device) < 0) return NULL;
     if (ac_tensor_import(state, "from_host", "array", values[0], AC_TENSOR_INPUT, &source) < 0) return NULL;
     if (source.view.device.type == AC_DEVICE_CPU)
@@ -348,15 +350,30 @@ static PyGetSetDef array_fields[] = {
 
 static PyMethodDef array_methods[] = {
     {"numpy", array_numpy, METH_NOARGS, AC_DOC_numpy},
+    {"__array__", (PyCFunction)(void (*)(void))ac_array_dunder_array, METH_FASTCALL | METH_KEYWORDS, AC_DOC___array__},
     {"__dlpack__", (PyCFunction)(void (*)(void))array_dlpack, METH_FASTCALL | METH_KEYWORDS, AC_DOC___dlpack__},
     {"__dlpack_device__", array_dlpack_device, METH_NOARGS, AC_DOC___dlpack_device__},
     {0},
 };
 
 static PyType_Slot array_slots[] = {
-    {Py_tp_doc, (void *)AC_DOC_Array}, {Py_tp_dealloc, array_dealloc}, {Py_tp_traverse, array_traverse},
-    {Py_tp_repr, array_repr},          {Py_mp_length, array_length},   {Py_tp_getset, array_fields},
-    {Py_tp_methods, array_methods},    {0, NULL},
+    {Py_tp_doc, (void *)AC_DOC_Array},
+    {Py_tp_dealloc, array_dealloc},
+    {Py_tp_traverse, array_traverse},
+    {Py_tp_repr, array_repr},
+    {Py_tp_getset, array_fields},
+    {Py_tp_methods, array_methods},
+    {Py_tp_richcompare, ac_array_richcompare},
+    {Py_tp_hash, ac_array_hash},
+    {Py_mp_length, array_length},
+    {Py_mp_subscript, ac_array_subscript},
+    {Py_mp_ass_subscript, ac_array_ass_subscript},
+    {Py_nb_bool, ac_array_bool},
+    {Py_nb_int, ac_array_int},
+    {Py_nb_float, ac_array_float},
+    {Py_bf_getbuffer, ac_array_getbuffer},
+    {Py_bf_releasebuffer, ac_array_releasebuffer},
+    {0, NULL},
 };
 
 PyType_Spec ac_array_spec = {

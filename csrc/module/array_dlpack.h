@@ -15,7 +15,7 @@ typedef struct ac_export_t {
 int ac_export_parse(const ac_state_t *state, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
                     const ac_view_t *view, ac_export_t *out_request);
 
-/* A capsule over the memory of `array`; `view` lies in it. */
+/* A capsule over the memory of `array`; `view` is part of it. */
 PyObject *ac_export(PyObject *array, const ac_view_t *view, const ac_export_t *request);
 
 #endif

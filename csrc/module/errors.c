@@ -1,3 +1,4 @@
+/* Errors as Python exceptions: by kind, and as a refusal with the exception of a producer as its cause. */
 #include "errors.h"
 
 #include <string.h>
@@ -58,7 +59,6 @@ PyObject *ac_raise(const ac_state_t *state, const ac_error_t *error) {
     switch (error->kind) {
     case AC_ERROR_TYPE: raise_text(PyExc_TypeError, error->text); break;
     case AC_ERROR_VALUE: raise_text(PyExc_ValueError, error->text); break;
-    case AC_ERROR_BUFFER: raise_text(PyExc_BufferError, error->text); break;
     case AC_ERROR_UNSUPPORTED: raise_text(state->unsupported_error, error->text); break;
     case AC_ERROR_DEVICE: raise_device_error(state, error); break;
     case AC_ERROR_MEMORY: raise_text(PyExc_MemoryError, error->text); break;
@@ -70,8 +70,13 @@ PyObject *ac_raise(const ac_state_t *state, const ac_error_t *error) {
     return NULL;
 }
 
-/* "text: <first line of the exception>": torch appends a C++ stack, which stays in the cause. */
-static void set_with_reason(PyObject *type, const char *op, const char *name, const char *text, PyObject *cause) {
+/* "op: name: text", and ": <first line of the exception>" with a reason: torch appends a C++ stack, which stays in the
+ * cause. */
+static void set_text(PyObject *type, const char *op, const char *name, const char *text) {
+    PyErr_Format(type, "%s: %s: %s", op, name, text);
+}
+
+static void set_text_with_reason(PyObject *type, const char *op, const char *name, const char *text, PyObject *cause) {
     PyObject *reason = PyObject_Str(cause), *first = NULL;
     const char *utf8 = reason ? PyUnicode_AsUTF8AndSize(reason, NULL) : NULL;
     if (utf8) first = PyUnicode_DecodeUTF8(utf8, (Py_ssize_t)strcspn(utf8, "\n"), "replace");
@@ -80,17 +85,20 @@ static void set_with_reason(PyObject *type, const char *op, const char *name, co
     Py_XDECREF(first);
 }
 
-int ac_raise_from_live(PyObject *type, const char *op, const char *name, const char *text) {
+static int replace_live(PyObject *type, const char *op, const char *name, const char *text, bool with_reason) {
     PyObject *old_type, *cause, *traceback, *new_type, *exception, *new_traceback;
     if (!PyErr_Occurred()) { /* a producer that fails without saying why */
-        PyErr_Format(type, "%s: %s: %s", op, name, text);
+        set_text(type, op, name, text);
         return -1;
     }
     if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) return -1;
     PyErr_Fetch(&old_type, &cause, &traceback);
     PyErr_NormalizeException(&old_type, &cause, &traceback);
     if (traceback) PyException_SetTraceback(cause, traceback);
-    set_with_reason(type, op, name, text, cause);
+    if (with_reason)
+        set_text_with_reason(type, op, name, text, cause);
+    else
+        set_text(type, op, name, text);
     PyErr_Fetch(&new_type, &exception, &new_traceback);
     PyErr_NormalizeException(&new_type, &exception, &new_traceback);
     PyException_SetCause(exception, Py_NewRef(cause)); /* steals */
@@ -99,4 +107,12 @@ int ac_raise_from_live(PyObject *type, const char *op, const char *name, const c
     Py_XDECREF(old_type);
     Py_XDECREF(traceback);
     return -1;
+}
+
+int ac_raise_from_live(PyObject *type, const char *op, const char *name, const char *text) {
+    return replace_live(type, op, name, text, true);
+}
+
+int ac_raise_instead(PyObject *type, const char *op, const char *name, const char *text) {
+    return replace_live(type, op, name, text, false);
 }

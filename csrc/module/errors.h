@@ -14,5 +14,7 @@ PyObject *ac_raise(const ac_state_t *state, const ac_error_t *error);
 /* Replaces the live exception by `type` with "op: name: text: <first line of it>", and keeps it as __cause__. Leaves
  * alone what is not about the call (MemoryError, KeyboardInterrupt, ...). Returns -1. */
 int ac_raise_from_live(PyObject *type, const char *op, const char *name, const char *text);
+/* The same with "op: name: text" alone, where the text says more than the exception. */
+int ac_raise_instead(PyObject *type, const char *op, const char *name, const char *text);
 
 #endif

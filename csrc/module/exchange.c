@@ -1,23 +1,20 @@
+/* Which way the tensors of a type come in: the cache of types, and the exchange API's table of a type. */
 #include "exchange.h"
 
+#include "errors.h"
+#include "loaded.h"
 #include "numpy_api.h"
+#include "torch_tensor.h"
 
 const char *ac_path_name(ac_path_t path) {
     static const char *const names[] = {"none", "own", "exchange", "numpy", "__dlpack__"};
     return names[path];
 }
 
-/* The attribute of a type as a new reference; NULL without an exception when there is none. */
-static PyObject *type_attribute(PyTypeObject *type, const char *name) {
-    PyObject *attribute = PyObject_GetAttrString((PyObject *)type, name);
-    if (!attribute && PyErr_ExceptionMatches(PyExc_AttributeError)) PyErr_Clear();
-    return attribute;
-}
-
 /* The table of the type that has our major version and the functions that we call, or NULL. The older attribute
  * __c_dlpack_exchange_api__ is an int that nothing can validate: such types take __dlpack__. */
 static int find_api(PyTypeObject *type, const DLPackExchangeAPI **out_api) {
-    PyObject *capsule = type_attribute(type, "__dlpack_c_exchange_api__");
+    PyObject *capsule = ac_attribute((PyObject *)type, "__dlpack_c_exchange_api__");
     *out_api = NULL;
     if (!capsule) return PyErr_Occurred() ? -1 : 0;
     if (PyCapsule_IsValid(capsule, "dlpack_exchange_api")) {
@@ -30,7 +27,7 @@ static int find_api(PyTypeObject *type, const DLPackExchangeAPI **out_api) {
     return 0;
 }
 
-/* The path behind the exchange API. */
+/* The fallback without the exchange API. */
 static int find_slow_path(PyTypeObject *type, ac_path_t *out_path) {
     bool is_array = false;
     if (ac_numpy_is_array_type(type, &is_array) < 0) return -1;
@@ -38,7 +35,7 @@ static int find_slow_path(PyTypeObject *type, ac_path_t *out_path) {
         *out_path = AC_PATH_NUMPY;
         return 0;
     }
-    PyObject *method = type_attribute(type, "__dlpack__");
+    PyObject *method = ac_attribute((PyObject *)type, "__dlpack__");
     if (!method && PyErr_Occurred()) return -1;
     *out_path = method ? AC_PATH_DLPACK : AC_PATH_NONE;
     Py_XDECREF(method);
@@ -59,6 +56,12 @@ static int find_path(const ac_state_t *state, PyTypeObject *type, ac_type_entry_
     return find_slow_path(type, &out_entry->path);
 }
 
+static int find_entry(const ac_state_t *state, PyTypeObject *type, ac_type_entry_t *out_entry) {
+    if (find_path(state, type, out_entry) < 0) return -1;
+    bool is_torch_possible = out_entry->path == AC_PATH_EXCHANGE || out_entry->path == AC_PATH_DLPACK;
+    return is_torch_possible ? ac_torch_kind(type, &out_entry->torch) : 0;
+}
+
 static ac_type_entry_t *cached(ac_state_t *state, const PyTypeObject *type) {
     for (int i = 0; i < state->type_count; i++)
         if (state->types[i].type == type) return &state->types[i];
@@ -71,7 +74,7 @@ int ac_type_lookup(ac_state_t *state, PyTypeObject *type, ac_type_entry_t *out_e
         *out_entry = *entry;
         return 0;
     }
-    if (find_path(state, type, out_entry) < 0) return -1;
+    if (find_entry(state, type, out_entry) < 0) return -1;
     /* Not cached: such a call fails anyway, and the type may yet learn (NumPy not imported so far). */
     if (out_entry->path == AC_PATH_NONE) return 0;
     int at = state->type_count;
@@ -88,7 +91,8 @@ int ac_type_lookup(ac_state_t *state, PyTypeObject *type, ac_type_entry_t *out_e
     return 0;
 }
 
-int ac_expected_shape(const ac_state_t *state, PyObject *object, ac_expected_shape_t *out_expected) {
+/* Leaves the exception of a shape that cannot be read. */
+static int read_shape(const ac_state_t *state, PyObject *object, ac_expected_shape_t *out_expected) {
     PyObject *shape = PyObject_GetAttr(object, state->str_shape);
     int result = -1;
     out_expected->known = shape != NULL;
@@ -114,6 +118,12 @@ int ac_expected_shape(const ac_state_t *state, PyObject *object, ac_expected_sha
 done:
     Py_DECREF(shape);
     return result;
+}
+
+int ac_expected_shape(const ac_state_t *state, const char *op, const char *name, PyObject *object,
+                      ac_expected_shape_t *out_expected) {
+    if (read_shape(state, object, out_expected) == 0) return 0;
+    return ac_raise_from_live(PyExc_BufferError, op, name, "expected a tensor with a shape");
 }
 
 bool ac_shape_is_expected(const ac_expected_shape_t *expected, const DLTensor *tensor) {

@@ -17,7 +17,8 @@ typedef struct ac_expected_shape_t {
     int64_t sizes[AC_MAX_NDIM];
 } ac_expected_shape_t;
 
-int ac_expected_shape(const ac_state_t *state, PyObject *object, ac_expected_shape_t *out_expected);
+int ac_expected_shape(const ac_state_t *state, const char *op, const char *name, PyObject *object,
+                      ac_expected_shape_t *out_expected);
 bool ac_shape_is_expected(const ac_expected_shape_t *expected, const DLTensor *tensor);
 /* Remembers the outcome. A type that is not trusted takes *out_path from here on. */
 void ac_exchange_trust(ac_state_t *state, const PyTypeObject *type);

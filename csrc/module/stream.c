@@ -1,3 +1,4 @@
+/* The stream of a call: the one that was passed, else the current one of the tensor's framework. */
 #include "stream.h"
 
 #include "argparse.h"

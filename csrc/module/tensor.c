@@ -1,3 +1,4 @@
+/* Python objects as views: the paths by which a tensor comes in, and what all of them must give. */
 #include "tensor.h"
 
 #include <string.h>
@@ -7,6 +8,7 @@
 #include "errors.h"
 #include "exchange.h"
 #include "numpy_api.h"
+#include "torch_tensor.h"
 
 #define FLOAT8                                                                                                   \
     (AC_FP8 | AC_SET(AC_FLOAT8_E5M2) | AC_SET(AC_FLOAT8_E5M2FNUZ) | AC_SET(AC_FLOAT8_E8M0FNU))
@@ -123,7 +125,7 @@ static int import_exchange(ac_state_t *state, const char *op, const char *name, 
     bool first = !entry->checked;
     *out_next = AC_PATH_NONE;
     out_tensor->api = api;
-    if (first && ac_expected_shape(state, object, &expected) < 0) return -1;
+    if (first && ac_expected_shape(state, op, name, object, &expected) < 0) return -1;
     if (api->dltensor_from_py_object_no_sync && !(flags & AC_TENSOR_OUTPUT)) {
         if (api->dltensor_from_py_object_no_sync(object, &borrowed) != 0)
             return ac_raise_from_live(PyExc_BufferError, op, name, refused);
@@ -186,9 +188,15 @@ done:
     return capsule;
 }
 
+static PyObject *capsule_of(const ac_state_t *state, PyObject *object, ac_torch_kind_t torch) {
+    PyObject *capsule = torch == AC_TORCH_PLAIN ? ac_torch_capsule(object) : NULL;
+    return capsule || PyErr_Occurred() ? capsule : call_dlpack(state, object);
+}
+
 /* A legacy capsule cannot say that its memory is read-only. Frameworks whose tensors are always writable are trusted
  * with an output, others (JAX's arrays are immutable) are not. 1, 0, or -1 with an exception. */
-static int is_always_writable(PyTypeObject *type) {
+static int is_always_writable(PyTypeObject *type, ac_torch_kind_t torch) {
+    if (torch == AC_TORCH_PLAIN) return 1;
     PyObject *module = PyObject_GetAttrString((PyObject *)type, "__module__");
     const char *text = module && PyUnicode_Check(module) ? PyUnicode_AsUTF8AndSize(module, NULL) : "";
     int result = !text || !module ? -1 : strncmp(text, "torch", 5) == 0 || strncmp(text, "cupy", 4) == 0;
@@ -196,12 +204,23 @@ static int is_always_writable(PyTypeObject *type) {
     return result;
 }
 
+static int import_legacy(const char *op, const char *name, PyTypeObject *type, ac_torch_kind_t torch, unsigned flags,
+                         ac_tensor_t *out_tensor) {
+    int writable = flags & AC_TENSOR_OUTPUT ? is_always_writable(type, torch) : 1;
+    if (writable < 0) return -1;
+    if (view_from_dlpack(op, name, &out_tensor->legacy->dl_tensor, &out_tensor->view) < 0) return -1;
+    if (writable) return 0;
+    PyErr_Format(PyExc_BufferError,
+                 "%s: %s: expected an output whose exporter says that it is writable (DLPack 1.0 or later), got a "
+                 "legacy DLPack capsule", op, name);
+    return -1;
+}
+
 /* The managed tensor is ours from the renaming on: the capsule's destructor then leaves it alone. */
 static int import_dlpack(const ac_state_t *state, const char *op, const char *name, PyObject *object, unsigned flags,
-                         ac_tensor_t *out_tensor) {
-    int writable = 1;
+                         ac_torch_kind_t torch, ac_tensor_t *out_tensor) {
     int result = -1;
-    PyObject *capsule = call_dlpack(state, object);
+    PyObject *capsule = capsule_of(state, object, torch);
     if (!capsule) return ac_raise_from_live(PyExc_BufferError, op, name, refused);
     if (PyCapsule_IsValid(capsule, "dltensor_versioned")) {
         DLManagedTensorVersioned *managed = PyCapsule_GetPointer(capsule, "dltensor_versioned");
@@ -213,10 +232,7 @@ static int import_dlpack(const ac_state_t *state, const char *op, const char *na
             out_tensor->legacy = NULL;
             goto done;
         }
-        if (flags & AC_TENSOR_OUTPUT) writable = is_always_writable(Py_TYPE(object));
-        if (writable < 0) goto done;
-        result = view_from_dlpack(op, name, &out_tensor->legacy->dl_tensor, &out_tensor->view);
-        out_tensor->view.read_only = !writable;
+        result = import_legacy(op, name, Py_TYPE(object), torch, flags, out_tensor);
     } else {
         PyErr_Format(PyExc_BufferError, "%s: %s: expected a fresh DLPack capsule from __dlpack__, got %R", op, name,
                      capsule);
@@ -227,38 +243,58 @@ done:
 }
 
 static int import_by_path(ac_state_t *state, const char *op, const char *name, PyObject *object, unsigned flags,
-                          ac_tensor_t *out_tensor) {
-    ac_type_entry_t entry;
-    if (ac_type_lookup(state, Py_TYPE(object), &entry) < 0) return -1;
-    if (entry.path == AC_PATH_EXCHANGE) {
-        int result = import_exchange(state, op, name, object, flags, &entry, out_tensor, &entry.path);
-        if (result < 0 || entry.path == AC_PATH_NONE) return result;
+                          const ac_type_entry_t *entry, ac_tensor_t *out_tensor) {
+    ac_path_t path = entry->path;
+    if (path == AC_PATH_EXCHANGE) {
+        int result = import_exchange(state, op, name, object, flags, entry, out_tensor, &path);
+        if (result < 0 || path == AC_PATH_NONE) return result;
         ac_tensor_release(out_tensor, 1);
         out_tensor->api = NULL;
     }
-    switch (entry.path) {
+    switch (path) {
     case AC_PATH_OWN: ac_array_view(object, &out_tensor->view); return 0;
     case AC_PATH_NUMPY: return ac_numpy_view(op, name, object, &out_tensor->view);
-    case AC_PATH_DLPACK: return import_dlpack(state, op, name, object, flags, out_tensor);
+    case AC_PATH_DLPACK: return import_dlpack(state, op, name, object, flags, entry->torch, out_tensor);
     default: return ac_expected(op, name, "a tensor (DLPack or NumPy)", object);
     }
 }
 
 int ac_tensor_import(ac_state_t *state, const char *op, const char *name, PyObject *object, unsigned flags,
                      ac_tensor_t *out_tensor) {
+    ac_type_entry_t entry;
+    const bool output = flags & AC_TENSOR_OUTPUT;
     out_tensor->api = NULL;
     out_tensor->versioned = NULL;
     out_tensor->legacy = NULL;
-    if (import_by_path(state, op, name, object, flags, out_tensor) < 0) goto fail;
+    out_tensor->torch_output = NULL;
+    if (ac_type_lookup(state, Py_TYPE(object), &entry) < 0) return -1;
+    if (entry.torch == AC_TORCH_DISPATCH) return ac_torch_refuse_type(op, name, object);
+    if (import_by_path(state, op, name, object, flags, &entry, out_tensor) < 0) goto fail;
     if (check_geometry(op, name, &out_tensor->view) < 0) goto fail;
-    if ((flags & AC_TENSOR_OUTPUT) && out_tensor->view.read_only) {
+    if (output && out_tensor->view.read_only) {
         PyErr_Format(PyExc_BufferError, "%s: %s: expected a writable tensor, got a read-only one", op, name);
         goto fail;
     }
+    if (entry.torch == AC_TORCH_NONE) return 0;
+    if (ac_torch_check(state, op, name, object, out_tensor->view.dtype, output) < 0) goto fail;
+    if (output) out_tensor->torch_output = object;
     return 0;
 fail:
     ac_tensor_release(out_tensor, 1);
+    if (entry.torch != AC_TORCH_NONE) ac_torch_explain(op, name, object);
     return -1;
+}
+
+int ac_tensors_written(ac_state_t *state, const ac_tensor_t *tensors, int count) {
+    Py_ssize_t written = 0;
+    for (int i = 0; i < count; i++) written += tensors[i].torch_output != NULL;
+    if (written == 0) return 0;
+    PyObject *outputs = PyTuple_New(written);
+    for (int i = count - 1; outputs && i >= 0; i--)
+        if (tensors[i].torch_output) PyTuple_SetItem(outputs, --written, Py_NewRef(tensors[i].torch_output));
+    int result = outputs ? ac_torch_written(state, outputs) : -1;
+    Py_XDECREF(outputs);
+    return result;
 }
 
 void ac_tensor_release(ac_tensor_t *tensors, int count) {

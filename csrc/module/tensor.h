@@ -11,17 +11,22 @@ typedef enum ac_tensor_flags_t {
     AC_TENSOR_OPTIONAL = 1 << 1, /* may be None */
 } ac_tensor_flags_t;
 
-/* At most one owner is set. Without one the view borrows from the object, which the caller's arguments keep alive. */
+/* At most one owner is set. Without one the view borrows from the object, which the caller's arguments keep alive.
+ * The view of an imported tensor has sizes and an extent that fit 64 bits and, where there are elements, an address
+ * that is a multiple of the element size; that of an output is writable. */
 typedef struct ac_tensor_t {
     ac_view_t view;
     const DLPackExchangeAPI *api; /* of the object's type, or NULL: tells the stream in use */
     DLManagedTensorVersioned *versioned;
     DLManagedTensor *legacy;
+    PyObject *torch_output; /* borrowed: an output of torch, which has a version counter; else NULL */
 } ac_tensor_t;
 
 /* Fills *out_tensor; errors read "op: name: ...". After a failure there is nothing to release. */
 int ac_tensor_import(ac_state_t *state, const char *op, const char *name, PyObject *object, unsigned flags,
                      ac_tensor_t *out_tensor);
+/* After an op wrote to the outputs among the tensors: tells the frameworks that want to know. */
+int ac_tensors_written(ac_state_t *state, const ac_tensor_t *tensors, int count);
 /* Calls the deleter of every owner; a live exception survives it. */
 void ac_tensor_release(ac_tensor_t *tensors, int count);
 

@@ -1,0 +1,33 @@
+"""Two GPUs, torch tensors on either, any of them current: streams, threads, graphs; with the exchange API and without.
+
+Skipped and counted where torch sees fewer; test_current_device.py covers the rules on a fake driver.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+from interpreter import run_python
+
+SCRIPT = Path(__file__).with_name("two_gpus.py")
+CHECKS = re.findall(r"^def check_(\w+)", SCRIPT.read_text(), re.M)
+
+
+def _gpus() -> int:
+    if importlib.util.find_spec("torch") is None:
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+pytestmark = [pytest.mark.isolated, pytest.mark.skipif(_gpus() < 2, reason="torch sees fewer than two GPUs")]
+
+
+@pytest.mark.parametrize("switch", ["1", "0"], ids=["exchange", "dlpack"])
+@pytest.mark.parametrize("check", CHECKS)
+def test_two_gpus(check: str, switch: str) -> None:
+    assert run_python(str(SCRIPT), check, timeout=200, AITER_C_DLPACK_EXCHANGE=switch).stdout == "ok\n"
