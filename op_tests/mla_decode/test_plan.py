@@ -329,7 +329,7 @@ def test_unserved_dtypes_name_the_nearest_kernel(q_dtype: str, kv_dtype: str) ->
     with pytest.raises(aiter_c.UnsupportedError) as caught:
         _plan(q_dtype=q_dtype, kv_dtype=kv_dtype)
     column = "kv_dtype" if q_dtype == "bfloat16" else "q_dtype"
-    assert f"q_dtype {q_dtype}, kv_dtype {kv_dtype}" in str(caught.value)
+    assert f"q_dtype {q_dtype}, " in str(caught.value) and f"kv_dtype {kv_dtype}, " in str(caught.value)
     assert "the nearest is mla_decode_" in str(caught.value) and f"which differs in {column}" in str(caught.value)
 
 

@@ -1,5 +1,5 @@
 """Run by test_no_memory.py: each allocation of a call fails once, the N-th, over all N. Then the call raises
-MemoryError (or manages without), has written nothing, has left nothing, and the next call gives the bits it always gave.
+MemoryError (or manages without), has written nothing and left nothing, and the next call gives the bits it always gave.
 
 python   what the interpreter and the extension ask of Python's allocators, by _testcapi.set_nomemory
 libc     what the extension asks of the C library itself, by the library in AITER_C_FAIL_MALLOC (fail_malloc.c)
