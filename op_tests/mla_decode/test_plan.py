@@ -150,9 +150,9 @@ def test_a_claimed_size_cannot_wrap_the_planner() -> None:
     for count in (None, 2**31 - 1):
         asked = {"num_kv_splits": count, "deterministic": True}
         plans = []
-        with allocated_by(lambda name, like, shape, dtype, stream, to=plans: to.append((name, shape))):
-            with pytest.raises(TypeError, match=r"logits: expected a tensor"):
-                mla_decode_fwd(**inputs.arguments() | changed | asked)
+        seen = lambda name, like, shape, dtype, stream, to=plans: to.append((name, shape))  # noqa: E731
+        with allocated_by(seen), pytest.raises(TypeError, match=r"logits: expected a tensor"):
+            mla_decode_fwd(**inputs.arguments() | changed | asked)
         assert plans == [("logits", (3, 16 if count is None else count, 12, 512))]
 
 
