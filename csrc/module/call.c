@@ -87,7 +87,8 @@ static int refuse_values(const call_t *call, const ac_param_t *param, PyObject *
 static int convert(call_t *call, const ac_param_t *param, PyObject *object) {
     const char *op = call->op->user_name;
     void *field = field_of(call, param);
-    if (object == Py_None && (param->flags & AC_OPTIONAL)) return 0; /* the field has the value of None */
+    const bool needed = param->kind == AC_KIND_PLAN && !call->op->make_plan;
+    if (object == Py_None && (param->flags & AC_OPTIONAL) && !needed) return 0; /* the field has the value of None */
     switch (param->kind) {
     case AC_KIND_TENSOR:
         return import_tensor(call, param, object, param->flags & AC_OUTPUT ? AC_TENSOR_OUTPUT : AC_TENSOR_INPUT, field);
