@@ -3,17 +3,15 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define TEXT 192
 
-/* One dimension of a shape's text. */
+/* One dimension of a shape's text. A symbol is kept as the number that its characters, at most 8, make. */
 typedef struct {
-    const char *symbol;
-    int length;       /* of the symbol; 0: a number alone */
-    bool or_more;
+    uint64_t symbol;  /* 0: a number alone */
     int64_t constant; /* the number, or what is added to the symbol */
+    bool or_more;
 } dim_t;
 
 void ac_sizes_init(ac_sizes_t *sizes, const char *op) {
@@ -22,31 +20,43 @@ void ac_sizes_init(ac_sizes_t *sizes, const char *op) {
     sizes->leader = NULL;
 }
 
+static uint64_t symbol_of(const char *text) {
+    uint64_t symbol = 0;
+    while (*text) symbol = symbol << 8 | (unsigned char)*text++;
+    return symbol;
+}
+
+static const char *symbol_text(uint64_t symbol, char text[9]) {
+    int length = 0;
+    for (int shift = 56; shift >= 0; shift -= 8)
+        if (symbol >> shift & 0xff) text[length++] = (char)(symbol >> shift & 0xff);
+    text[length] = '\0';
+    return text;
+}
+
 /* The place of a symbol, or the number of symbols. */
-static int find(const ac_sizes_t *sizes, const char *symbol, int length) {
+static int find(const ac_sizes_t *sizes, uint64_t symbol) {
     int i = 0;
-    while (i < sizes->count && (sizes->sizes[i].length != length ||
-                                memcmp(sizes->sizes[i].symbol, symbol, (size_t)length) != 0))
-        i++;
+    while (i < sizes->count && sizes->sizes[i].symbol != symbol) i++;
     return i;
 }
 
-static void bind(ac_sizes_t *sizes, const char *symbol, int length, int64_t size, const char *origin) {
-    int i = find(sizes, symbol, length);
-    if (i == AC_MAX_SIZES) abort(); /* a mistake in the op's rows, which its first call shows */
+/* check_shape sees to it that there is room. */
+static void bind(ac_sizes_t *sizes, uint64_t symbol, int64_t size, const char *origin) {
+    int i = find(sizes, symbol);
+    if (i == AC_MAX_SIZES) return;
     if (i == sizes->count) sizes->count++;
     sizes->sizes[i].symbol = symbol;
-    sizes->sizes[i].length = length;
     sizes->sizes[i].size = size;
     sizes->sizes[i].origin = origin;
 }
 
 void ac_size_bind(ac_sizes_t *sizes, const char *symbol, int64_t size, const char *origin) {
-    bind(sizes, symbol, (int)strlen(symbol), size, origin);
+    bind(sizes, symbol_of(symbol), size, origin);
 }
 
 int64_t ac_size(const ac_sizes_t *sizes, const char *symbol) {
-    int i = find(sizes, symbol, (int)strlen(symbol));
+    int i = find(sizes, symbol_of(symbol));
     return i < sizes->count ? sizes->sizes[i].size : -1;
 }
 
@@ -55,10 +65,10 @@ static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 /* Reads one dimension; returns what follows it. */
 static const char *read_dim(const char *text, dim_t *out_dim) {
     while (*text == ' ') text++;
-    out_dim->symbol = text;
+    out_dim->symbol = 0;
     if (!is_digit(*text))
-        while (*text && *text != ' ' && *text != '+' && *text != '.') text++;
-    out_dim->length = (int)(text - out_dim->symbol);
+        while (*text && *text != ' ' && *text != '+' && *text != '.')
+            out_dim->symbol = out_dim->symbol << 8 | (unsigned char)*text++;
     out_dim->constant = 0;
     if (*text == '+') text++;
     while (is_digit(*text)) out_dim->constant = out_dim->constant * 10 + (*text++ - '0');
@@ -77,12 +87,13 @@ static void expected_text(const ac_sizes_t *sizes, const dim_t *dims, int ndim, 
     size_t used = (size_t)snprintf(text, size, "[");
     for (int i = 0; i < ndim && used < size; i++) {
         const dim_t *dim = &dims[i];
-        const int at = find(sizes, dim->symbol, dim->length);
-        used += (size_t)snprintf(text + used, size - used, "%s%s%.*s", i ? ", " : "",
-                                 dim->or_more ? "at least " : "", dim->length, dim->symbol);
-        if (used < size && (dim->length == 0 || dim->constant))
-            used += (size_t)snprintf(text + used, size - used, "%s%" PRId64, dim->length ? "+" : "", dim->constant);
-        if (used < size && dim->length && at < sizes->count)
+        const int at = find(sizes, dim->symbol);
+        char symbol[9];
+        used += (size_t)snprintf(text + used, size - used, "%s%s%s", i ? ", " : "", dim->or_more ? "at least " : "",
+                                 symbol_text(dim->symbol, symbol));
+        if (used < size && (!dim->symbol || dim->constant))
+            used += (size_t)snprintf(text + used, size - used, "%s%" PRId64, dim->symbol ? "+" : "", dim->constant);
+        if (used < size && dim->symbol && at < sizes->count)
             used += (size_t)snprintf(text + used, size - used, "=%" PRId64 " (of %s)",
                                      sizes->sizes[at].size + dim->constant, sizes->sizes[at].origin);
     }
@@ -90,9 +101,9 @@ static void expected_text(const ac_sizes_t *sizes, const dim_t *dims, int ndim, 
 }
 
 static bool fits(const ac_sizes_t *sizes, const dim_t *dim, int64_t size) {
-    const int at = dim->length ? find(sizes, dim->symbol, dim->length) : sizes->count;
-    if (dim->length && at == sizes->count) return size >= dim->constant; /* seen first: it takes this size */
-    const int64_t wanted = dim->constant + (dim->length ? sizes->sizes[at].size : 0);
+    const int at = dim->symbol ? find(sizes, dim->symbol) : sizes->count;
+    if (dim->symbol && at == sizes->count) return size >= dim->constant; /* seen first: it takes this size */
+    const int64_t wanted = dim->constant + (dim->symbol ? sizes->sizes[at].size : 0);
     return dim->or_more ? size >= wanted : size == wanted;
 }
 
@@ -102,11 +113,14 @@ static int check_shape(ac_arg_t arg, const char *shape, ac_sizes_t *sizes, ac_er
     dim_t dims[AC_MAX_NDIM];
     const int ndim = read_dims(shape, dims);
     bool matches = view->ndim == ndim;
+    if (sizes->count + ndim > AC_MAX_SIZES) /* a mistake in the op's rows, which its first call shows */
+        return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: %s: expected at most %d symbols in an op's shapes, got more",
+                       arg.op, arg.name, AC_MAX_SIZES);
     for (int i = 0; matches && i < ndim; i++) matches = fits(sizes, &dims[i], view->shape[i]);
     for (int i = 0; matches && i < ndim; i++)
-        if (dims[i].length && find(sizes, dims[i].symbol, dims[i].length) == sizes->count)
-            bind(sizes, dims[i].symbol, dims[i].length, view->shape[i] - dims[i].constant, arg.name);
-        else if (dims[i].length) matches &= fits(sizes, &dims[i], view->shape[i]); /* "N N": seen twice in one shape */
+        if (dims[i].symbol && find(sizes, dims[i].symbol) == sizes->count)
+            bind(sizes, dims[i].symbol, view->shape[i] - dims[i].constant, arg.name);
+        else if (dims[i].symbol) matches &= fits(sizes, &dims[i], view->shape[i]); /* "N N": seen twice in one shape */
     if (matches) return 0;
     char expected[TEXT], got[TEXT];
     expected_text(sizes, dims, ndim, expected, sizeof expected);

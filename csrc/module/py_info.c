@@ -2,8 +2,8 @@
 
 #include <string.h>
 
+#include "../bench/cpu_ceiling.h"
 #include "../core/op.h"
-#include "../cpu/ceiling.h"
 #include "../cpu/cpu.h"
 #include "../device/code_object.h"
 #include "../device/device.h"

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fake_driver
 import pytest
 from interpreter import run_python
+from runtime import fake_driver
 
 pytestmark = [
     pytest.mark.isolated,
