@@ -7,23 +7,20 @@ on any x86 CPU) or faults (upstream bugs planted, see csrc/core/fault.h). AITER_
 import os
 import platform
 import runpy
+import shlex
 import shutil
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("csrc/*/*.c"))
-HEADERS = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("csrc/*/*.h"), *ROOT.glob("csrc/*/*.inc")])
-
-# Loaded by path: importing the package would need the extension that is being built.
-_hashes = runpy.run_path(str(ROOT / "aiter_c/cli/source_hash.py"))
-SOURCE_HASH, KERNEL_SOURCE_HASH = _hashes["source_hash"](ROOT), _hashes["kernel_source_hash"](ROOT)
+SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("csrc/**/*.c"))
+HEADERS = sorted(path.relative_to(ROOT).as_posix() for kind in ("h", "inc") for path in ROOT.glob(f"csrc/**/*.{kind}"))
+HASHES = runpy.run_path(str(ROOT / "scripts/source_hash.py"))
 CODE_OBJECTS = sorted(
     path for pattern in ("manifest.csv", "*/*.co", "*/*.cubin") for path in (ROOT / "hsa").glob(pattern)
 )
@@ -57,19 +54,56 @@ ARCH_FLAGS = {  # the only files that may use more than the baseline; chosen at 
 }
 
 
+def numpy_headers() -> str:
+    """The folder of NumPy's headers: those of NumPy 2, with which the extension runs on 1.26 as well."""
+    try:
+        import numpy
+    except ImportError as error:
+        found = f"found none ({error})"
+    else:
+        if int(numpy.__version__.split(".")[0]) >= 2:
+            return numpy.get_include()
+        found = f"found {numpy.__version__}"
+    raise SystemExit(
+        f"aiter_c: building needs NumPy 2.0 or newer for its headers, {found}. Leave out --no-build-isolation, and pip "
+        "provides it for the build alone; or: pip install 'numpy>=2.0'"
+    )
+
+
+def check_tools(compiler: list[str]) -> None:
+    """A C compiler and Python's headers, or what to install."""
+    if shutil.which(compiler[0]) is None:
+        raise SystemExit(
+            f"aiter_c: building needs a C compiler, found no '{compiler[0]}'. Install one (Debian and Ubuntu: "
+            "apt install gcc libc6-dev; Fedora: dnf install gcc), or name another by CC="
+        )
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    if not header.is_file():
+        raise SystemExit(
+            f"aiter_c: building needs Python's headers, found no {header}. Install them (Debian and Ubuntu: "
+            "apt install python3-dev; Fedora: dnf install python3-devel)"
+        )
+
+
 class BuildExt(build_ext):
     """Compiles in parallel, each file with the flags of its instruction set."""
 
     def build_extension(self, ext: Extension) -> None:
+        check_tools(self.compiler.compiler)
+        ext.include_dirs.append(numpy_headers())
         variant_flags, link_flags = VARIANTS[VARIANT]
         flags = COMMON + variant_flags + (["-Werror"] if os.environ.get("AITER_C_WERROR") == "1" else [])
         texts = {
             "AC_VERSION": self.distribution.get_version(),
-            "AC_SOURCE_HASH": SOURCE_HASH,
-            "AC_KERNEL_SOURCE_HASH": KERNEL_SOURCE_HASH,
+            "AC_SOURCE_HASH": HASHES["source_hash"](ROOT),
             "AC_BUILD_VARIANT": VARIANT,
         }
         macros = ext.define_macros + [(name, f'"{text}"') for name, text in texts.items()]
+
+        generated = Path(self.build_temp) / "generated"
+        generated.mkdir(parents=True, exist_ok=True)
+        hashes = HASHES["object_hashes"](ROOT, shlex.join(self.compiler.compiler))
+        (generated / "kernel_hashes.inc").write_text(HASHES["as_rows"](hashes))
 
         for source in ext.sources:  # beforehand: two threads must not race to make a folder
             (Path(self.build_temp) / source).parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +114,7 @@ class BuildExt(build_ext):
                 [source],
                 output_dir=self.build_temp,
                 macros=macros,
-                include_dirs=ext.include_dirs,
+                include_dirs=[*ext.include_dirs, str(generated)],
                 extra_postargs=flags + arch_flags,
             )
             return built
@@ -100,6 +134,8 @@ class BuildPy(build_py):
 
     def run(self) -> None:
         super().run()
+        if not CODE_OBJECTS:
+            raise SystemExit("aiter_c: expected code objects in hsa/, found none: this is no full copy of the sources")
         for path in [] if self.editable_mode else CODE_OBJECTS:
             self._target(path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, self._target(path))
@@ -109,18 +145,13 @@ class BuildPy(build_py):
         return [*super().get_outputs(include_bytecode), *copied]
 
 
-define_macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")]
-if LIMITED_API:
-    define_macros.append(("Py_LIMITED_API", "0x030B0000"))
-
 setup(
     ext_modules=[
         Extension(
             "aiter_c._C",
             sources=SOURCES,
             depends=HEADERS,
-            include_dirs=[numpy.get_include()],
-            define_macros=define_macros,
+            define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else [],
             py_limited_api=LIMITED_API,
         )
     ],

@@ -1,46 +1,71 @@
 """python -m aiter_c {demo, bench, env}. Each command is imported when it runs: `env` must work where others do not."""
 
+from __future__ import annotations
+
 import argparse
+import importlib
 import sys
+from collections.abc import Sequence
+
+import aiter_c
+from aiter_c.cli import bench_ops
+from aiter_c.cli.report import why_not_writable
+
+_NEEDED = {"numpy": "NumPy 1.26 or newer", "ml_dtypes": "ml_dtypes"}  # by all commands but env
 
 
-def main(argv=None):
-    """Parses the command line and returns the exit status."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m aiter_c", description=__doc__.split(".")[0])
+    parser.add_argument("--version", action="version", version=f"aiter_c {aiter_c.__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="decode a ragged batch at the models' head counts and check every row")
     demo.add_argument("--json", metavar="FILE", help="write the table as JSON")
-    demo.add_argument("--plot", metavar="FILE", help="draw time and %% of ceiling per case (needs matplotlib)")
+    demo.add_argument("--plot", metavar="FILE", help="draw time and %% of ceiling per case (the extra `plot`)")
     bench = commands.add_parser("bench", help="time an op against the machine's ceilings and its peers")
-    bench.add_argument("what", choices=["mla_decode", "call_overhead", "simcost"])
+    bench.add_argument("what", choices=[*bench_ops.names(), "call_overhead", "simcost"])
     bench.add_argument("--json", metavar="FILE", help="write the table as JSON")
-    bench.add_argument("--device", choices=["cpu", "cuda", "hip"], default="cpu", help="of mla_decode (default: cpu)")
+    bench.add_argument("--device", choices=["cpu", "cuda", "hip"], default="cpu", help="of an op (default: cpu)")
     bench.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     bench.add_argument("--quick", action="store_true", help="few shapes; on the CPU no peers")
-    bench.add_argument("--no-peers", action="store_true", help="do not time what else is installed (GPU)")
+    bench.add_argument("--no-peers", action="store_true", help="do not time what else is installed")
     bench.add_argument("--arch", action="append", choices=["gfx942", "gfx950"], help="of simcost (default: both)")
     bench.add_argument("--page-size", type=int, default=1, help="of simcost (default: 1)")
     env = commands.add_parser("env", help="what a bug report needs")
     env.add_argument("--json", metavar="FILE", help="write it as JSON as well")
-    arguments = parser.parse_args(argv)
-    try:
-        if arguments.command == "demo":
-            from aiter_c.cli.demo import run
-        elif arguments.command == "env":
-            from aiter_c.cli.env import run
-        elif arguments.what == "simcost":
-            from aiter_c.cli.bench_simcost import run
-        elif arguments.what == "mla_decode" and arguments.device != "cpu":
-            from aiter_c.cli.bench_gpu import run
-        elif arguments.what == "mla_decode":
-            from aiter_c.cli.bench_mla import run
-        else:
-            from aiter_c.cli.bench_overhead import run
-    except ModuleNotFoundError as error:
-        if error.name == "ml_dtypes":
-            print("This command needs ml_dtypes: pip install 'aiter_c[demo]'", file=sys.stderr)
-            return 2
-        raise
+    return parser
+
+
+def _why_not_runnable(arguments: argparse.Namespace) -> str | None:
+    """What is known to end the command before it has done anything, or None."""
+    for option in ("json", "plot"):
+        path = getattr(arguments, option, None)
+        if path is not None and (problem := why_not_writable(path)):
+            return f"--{option}: {problem}"
+    for module, name in _NEEDED.items():
+        try:
+            if arguments.command != "env":
+                importlib.import_module(module)
+        except ImportError as error:
+            return f"This command needs {name}: pip install 'aiter_c[demo]' ({error})"
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the command line, runs the command and returns the exit status: 2 for what was known to fail before."""
+    arguments = _parser().parse_args(argv)
+    if problem := _why_not_runnable(arguments):
+        print(problem, file=sys.stderr)
+        return 2
+    if arguments.command == "demo":
+        from aiter_c.cli.demo import run
+    elif arguments.command == "env":
+        from aiter_c.cli.env import run
+    elif arguments.what == "simcost":
+        from aiter_c.cli.bench_simcost import run
+    elif arguments.what == "call_overhead":
+        from aiter_c.cli.bench_overhead import run
+    else:
+        from aiter_c.cli.bench import run
     return run(arguments)
 
 

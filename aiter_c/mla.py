@@ -1,44 +1,13 @@
 """MLA decode under AITER's name: the stage 1 / stage 2 shim.
 
-The C extension checks, plans and launches; this file resolves what a caller may leave out, takes scratch from the
-caller's framework, and keeps the early return: with one split stage 1 wrote `o` and the LSE, and stage 2 never runs.
+The C extension plans, takes scratch from the caller's framework, checks and launches; this file keeps the early return:
+with one split stage 1 wrote `o` and the LSE, and stage 2 never runs.
 """
 
-from aiter_c import _C
-from aiter_c._allocate import empty_float32
-from aiter_c._C import MlaPlan, UnsupportedError, mla_decode_plan, mla_decode_stage1, mla_decode_stage2
+from aiter_c._C import mla_decode_stage1, mla_decode_stage2
 from aiter_c.metadata import get_meta_param
 
 __all__ = ["get_meta_param", "mla_decode_fwd"]
-
-_LATENT_RANK = 512
-
-
-def _refuse_unserved(**arguments):
-    for name, value in arguments.items():
-        if value is not None:
-            raise UnsupportedError(f"mla_decode_fwd: {name}: expected None (not served in this version), got a value")
-
-
-def _check_plan_choice(plan, num_kv_splits, deterministic):
-    """What stage 1 cannot see: the arguments that only a plan is made from."""
-    if not isinstance(plan, MlaPlan):
-        raise TypeError(f"mla_decode_fwd: plan: expected aiter_c.MlaPlan, got {type(plan).__name__}")
-    if num_kv_splits not in (None, -1, plan.num_kv_splits, plan.requested_kv_splits):
-        field, planned, got = "num_kv_splits", plan.num_kv_splits, num_kv_splits
-    elif deterministic and not plan.deterministic:
-        field, planned, got = "deterministic", False, True
-    else:
-        return
-    raise ValueError(f"mla_decode_fwd: plan.{field}: expected a plan made for {got}, got one made for {planned}")
-
-
-def _num_rows(q):
-    """T. Frameworks have `shape`, what only speaks DLPack is asked through it. Stage 1 refuses a q of another rank."""
-    shape = getattr(q, "shape", None)
-    if not isinstance(shape, tuple):
-        shape = _C.tensor_shape("mla_decode_fwd", "q", q)
-    return shape[0] if shape else 0
 
 
 def mla_decode_fwd(
@@ -128,50 +97,14 @@ def mla_decode_fwd(
     Raises TypeError (not a tensor, wrong dtype), ValueError (shape, stride, range, device, shared memory), BufferError
     (read-only output, a producer that refuses) and UnsupportedError (no kernel); then no argument was written.
     """
-    if (
-        work_meta_data is not None
-        or work_indptr is not None
-        or work_info_set is not None
-        or reduce_indptr is not None
-        or reduce_final_map is not None
-        or reduce_partial_map is not None
-        or g_kv_indptr is not None
-    ):
-        _refuse_unserved(
-            work_meta_data=work_meta_data,
-            work_indptr=work_indptr,
-            work_info_set=work_info_set,
-            reduce_indptr=reduce_indptr,
-            reduce_final_map=reduce_final_map,
-            reduce_partial_map=reduce_partial_map,
-            g_kv_indptr=g_kv_indptr,
-        )
-    if num_kv_splits_indptr is not None and num_kv_splits in (None, -1) and plan is None:
-        raise ValueError(
-            "mla_decode_fwd: num_kv_splits_indptr: expected num_kv_splits with it (it sizes the scratch), "
-            f"got {num_kv_splits}"
-        )
-    if plan is None:
-        plan = mla_decode_plan(
-            q, kv_buffer, qo_indptr, kv_indices, max_seqlen_q, page_size, nhead_kv, num_kv_splits,
-            return_lse=return_lse, deterministic=deterministic, kv_format=kv_format, q_dtype=q_dtype, kv_dtype=kv_dtype,
-        )  # fmt: skip
-    else:
-        _check_plan_choice(plan, num_kv_splits, deterministic)
-
-    rows, heads = _num_rows(q), plan.num_heads
-    logits = attn_lse = None
-    lse = empty_float32(q, (rows, heads), stream) if return_lse else None
-    if not plan.writes_output:
-        logits = empty_float32(q, (rows, plan.num_kv_splits, heads, _LATENT_RANK), stream)
-        attn_lse = empty_float32(q, (rows, plan.num_kv_splits, heads, 1), stream)
-
-    used_stream = mla_decode_stage1(
+    used_plan, used_stream, logits, attn_lse, lse = mla_decode_stage1(
         q, kv_buffer, o, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, max_seqlen_q, page_size, nhead_kv,
-        sm_scale, logit_cap, num_kv_splits_indptr, logits, attn_lse, lse, q_scale, kv_scale, causal,
-        plan=plan, kv_format=kv_format, q_dtype=q_dtype, kv_dtype=kv_dtype, stream=stream,
+        sm_scale, logit_cap, num_kv_splits, num_kv_splits_indptr, work_meta_data, work_indptr, work_info_set,
+        reduce_indptr, reduce_final_map, reduce_partial_map, q_scale, kv_scale, intra_batch_mode, return_logits,
+        return_lse, g_kv_indptr, cp_world_size, cp_rank, causal, deterministic, kv_format, stream, plan, q_dtype,
+        kv_dtype,
     )  # fmt: skip
-    if plan.writes_output:
+    if used_plan.writes_output:
         return o, lse
-    mla_decode_stage2(logits, attn_lse, o, lse, qo_indptr, plan=plan, stream=used_stream)
+    mla_decode_stage2(logits, attn_lse, o, lse, qo_indptr, plan=used_plan, stream=used_stream)
     return logits, lse

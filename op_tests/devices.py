@@ -7,6 +7,7 @@ cuda, hip        device 0 of the real runtime
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 import pytest
@@ -15,19 +16,9 @@ SIMULATED = {"gfx942": "hip:0", "gfx950": "hip:1"}
 SIMULATOR_DEVICES = "gfx942,gfx950,gfx942,gfx950"
 NAMES = ("cpu", *SIMULATED, "cuda", "hip")
 DEFAULT = ("cpu", *SIMULATED)
-
-
-def add_options(parser: pytest.Parser) -> None:
-    """pytest's options of these tests."""
-    parser.addoption("--require-torch", action="store_true", help="fail when a test that needs torch was skipped")
-    parser.addoption(
-        "--device",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help=f"{', '.join(NAMES)}; several with commas, or repeated (default: {', '.join(DEFAULT)}, and cuda where "
-        "there is one)",
-    )
+HELP = (
+    f"{', '.join(NAMES)}; several with commas, or repeated (default: {', '.join(DEFAULT)}, and cuda where there is one)"
+)
 
 
 def requested(option: list[str]) -> list[str]:
@@ -63,8 +54,19 @@ def prepare(names: list[str]) -> list:
         place = SIMULATED.get(name, name if name == "cpu" else f"{name}:0")
         if name != "cpu" and not _has_devices(place.split(":")[0]):
             raise pytest.UsageError(f"--device {name}: {_runtime(place.split(':')[0])['reason']}")
-        out.append(Device(name, place, simulated=name in SIMULATED, copies=name != "cpu"))
+        simulated = name in SIMULATED
+        report = report_of_simulator if simulated else None
+        out.append(Device(name, place, simulated=simulated, copies=name != "cpu", report=report))
     return out
+
+
+def report_of_simulator() -> str:
+    """What gfxsim found in a kernel; it makes the device work again, which a real one would not."""
+    simulator = ctypes.CDLL(os.environ["AITER_C_HIP_LIBRARY"])
+    text = ctypes.create_string_buffer(4096)
+    simulator.gfxsim_last_report(text, ctypes.c_size_t(len(text)))
+    simulator.gfxsim_reset()
+    return f"gfxsim: {text.value.decode()}"
 
 
 def _runtime(kind: str) -> dict:

@@ -29,5 +29,5 @@ def run_python(
 
 
 def script(name: str) -> str:
-    """The path of a script in isolated/."""
-    return str(HERE / "isolated" / name)
+    """The path of a script, named from op_tests: "boundary/isolated/leaks.py"."""
+    return str(HERE / name)

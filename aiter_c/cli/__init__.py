@@ -1,1 +1,1 @@
-"""python -m aiter_c: demo, bench, env."""
+"""The commands of `python -m aiter_c`: demo, bench, env."""

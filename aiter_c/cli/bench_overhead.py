@@ -1,16 +1,22 @@
 """python -m aiter_c bench call_overhead: nanoseconds of host work per call, with nothing to compute (no requests)."""
 
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 
 import aiter_c
 from aiter_c import _C
-from aiter_c.cli import peers
-from aiter_c.cli.report import print_table, write_json
+from aiter_c.cli.backend import torch_or_none
+from aiter_c.cli.report import Table, write_json
 from aiter_c.cli.timing import nanoseconds_per_call
 
 
-def _empty_problem():
+def _empty_problem() -> dict[str, np.ndarray]:
     """Eight tensors of a call whose batch is 0: everything is checked, nothing runs."""
     int32 = lambda *values: np.array(values, np.int32)  # noqa: E731
     return {
@@ -25,23 +31,20 @@ def _empty_problem():
     }
 
 
-def _stage1_call(t, plan):
-    arguments = (
-        t["q"], t["kv_buffer"], t["o"], t["qo_indptr"], t["kv_indptr"], t["kv_indices"], t["kv_last_page_lens"],
-        1, 1, 1, None, 0.0, None, None, None, t["lse"], None, None, True,
-    )  # fmt: skip
-    return lambda: _C.mla_decode_stage1(*arguments, plan=plan)
+def _stage1_call(t: dict[str, Any], plan: aiter_c.MlaPlan) -> Callable[[], object]:
+    arguments = [t[name] for name in list(t)[:7]]
+    return lambda: _C.mla_decode_stage1(*arguments, 1, return_lse=True, plan=plan, lse=t["lse"])
 
 
-def _shim_call(t, **options):
+def _shim_call(t: dict[str, Any], **options: Any) -> Callable[[], object]:
     arguments = [t[name] for name in list(t)[:7]]
     return lambda: aiter_c.mla_decode_fwd(*arguments, 1, num_kv_splits=1, return_lse=True, **options)
 
 
-def run(arguments):
-    """The command."""
-    tensors = {"NumPy": _empty_problem()}
-    torch = peers.torch_or_none()
+def run(arguments: Namespace) -> int:
+    """Prints the nanoseconds of stage 1 alone and of the whole call, with a plan and without, per framework."""
+    tensors: dict[str, dict[str, Any]] = {"NumPy": _empty_problem()}
+    torch = torch_or_none()
     if torch:
         bf16 = lambda array: torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)  # noqa: E731
         tensors["torch"] = {
@@ -49,7 +52,7 @@ def run(arguments):
             for name, array in tensors["NumPy"].items()
         }
     plan = aiter_c.mla_plan(0, 16, 1, 1, "bfloat16", "bfloat16", num_kv_splits=1, return_lse=True)
-    rows = []
+    table = Table({"framework": "5s", "path": "10s", "call": "32s", "ns": "8.0f"})
     for framework, t in tensors.items():
         path = _C.dlpack_path(t["q"])
         for what, call in (
@@ -57,8 +60,7 @@ def run(arguments):
             ("mla_decode_fwd, plan given", _shim_call(t, plan=plan)),
             ("mla_decode_fwd", _shim_call(t)),
         ):
-            rows.append({"framework": framework, "path": path, "call": what, "ns": nanoseconds_per_call(call)})
-    print_table({"framework": "", "path": "", "call": "", "ns": ".0f"}, rows)
+            table.add({"framework": framework, "path": path, "call": what, "ns": nanoseconds_per_call(call)})
     if arguments.json:
-        write_json(arguments.json, rows)
+        write_json(arguments.json, table.rows)
     return 0

@@ -6,15 +6,20 @@ objects in the same way. The proxy is what one compute unit must issue, in clock
 transcendental) / 4, of its four SIMDs.
 """
 
+from __future__ import annotations
+
 import ctypes
 import os
 import runpy
 import subprocess
 import sys
+from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import aiter_c
-from aiter_c.cli.report import print_table, progress, write_json
+from aiter_c.cli.report import Table, write_json
 from aiter_c.testing import Device, MlaCase, build_inputs
 
 _LONG, _SHORT = 2048, 1024
@@ -57,16 +62,16 @@ class _Totals(ctypes.Structure):
     ]  # fmt: skip
 
 
-def issue_proxy(counts):
+def issue_proxy(counts: Mapping[str, float]) -> float:
     """Clocks per KV token of one compute unit."""
     return (counts["mfma clocks"] + 4 * counts["valu"] + 16 * counts["trans"]) / 4
 
 
-def count_call(simulator, device, case):
+def count_call(simulator: ctypes.CDLL, device: Device, case: MlaCase) -> dict[str, int]:
     """Everything that the launches of one decode executed; arrays begin where allocations do, as a framework's do."""
     arguments = build_inputs(case).arguments()
     simulator.gfxsim_reset_counters()
-    device.decode(exact=True, **arguments)
+    device.call("mla_decode_fwd", exact=True, **arguments)
     totals = _Totals()
     simulator.gfxsim_total_counters(ctypes.byref(totals))
     if totals.launches == 0:
@@ -74,7 +79,7 @@ def count_call(simulator, device, case):
     return {name: getattr(totals, name) for name, _ in totals._fields_}
 
 
-def _measure(simulator, arch, dtype, heads, q_len, page_size):
+def _measure(simulator: ctypes.CDLL, arch: str, dtype: str, heads: int, q_len: int, page_size: int) -> dict[str, float]:
     device = Device(arch, _PLACES[arch], simulated=True, copies=True)
     fields = {"heads": heads, "q_lens": (q_len,), "q_dtype": dtype, "kv_dtype": dtype, "page_size": page_size}
     run = lambda length: count_call(simulator, device, MlaCase(kv_lens=(length,), splits=1, **fields))  # noqa: E731
@@ -82,7 +87,7 @@ def _measure(simulator, arch, dtype, heads, q_len, page_size):
     return {name: (long[name] - short[name]) / (_LONG - _SHORT) for name in long} | {"workgroups": long["workgroups"]}
 
 
-def _row(simulator, key, page_size):
+def _row(simulator: ctypes.CDLL, key: tuple[str, str, str, int, int], page_size: int) -> dict[str, Any]:
     arch, kernel, dtype, heads, q_len = key
     ours = _measure(simulator, arch, dtype, heads, q_len, page_size)
     theirs = dict(zip(_NAMES, AITER[key], strict=True))
@@ -100,19 +105,19 @@ def _row(simulator, key, page_size):
 
 
 _COLUMNS = {
-    "arch": "", "H": "d", "q": "d", "dtype": "", "kernel": "", "useful": ".0f", "mfma clocks": ".0f", "valu": ".1f",
-    "trans": ".2f", "lds": ".1f", "vmem": ".2f", "salu": ".1f", "barriers": ".2f", "workgroups": "d",
-    "x least bytes": ".2f", "proxy": ".1f", "AITER's": ".1f", "ratio": ".2f",
+    "arch": "6s", "H": "3d", "q": "1d", "dtype": "15s", "kernel": "28s", "useful": "4.0f", "mfma clocks": "4.0f",
+    "valu": "5.1f", "trans": "5.2f", "lds": "5.1f", "vmem": "5.2f", "salu": "5.1f", "barriers": "5.2f",
+    "workgroups": "3d", "x least bytes": "5.2f", "proxy": "6.1f", "AITER's": "6.1f", "ratio": "5.2f",
 }  # fmt: skip
 
 
-def _simulator_of_the_checkout():
+def _simulator_of_the_checkout() -> Path | None:
     """libgfxsim.so, built when it was not, or None outside of a checkout."""
     script = Path(aiter_c.__file__).resolve().parents[1] / "op_tests/gfxsim/build.py"
     return runpy.run_path(str(script))["build"]() if script.is_file() else None
 
 
-def _run_again_with(simulator, arguments):
+def _run_again_with(simulator: Path, arguments: Namespace) -> int:
     """The package reads its environment when it is imported, so the counting is done in a process of its own."""
     command = [sys.executable, "-m", "aiter_c", "bench", "simcost", "--page-size", str(arguments.page_size)]
     command += [word for arch in arguments.arch or () for word in ("--arch", arch)]
@@ -126,8 +131,8 @@ def _run_again_with(simulator, arguments):
     return subprocess.run(command, env=os.environ | environment, check=False).returncode
 
 
-def run(arguments):
-    """The command."""
+def run(arguments: Namespace) -> int:
+    """Prints a row per kernel of AITER that has a counterpart here; 2 outside of a checkout: no simulator."""
     library = os.environ.get("AITER_C_HIP_LIBRARY", "")
     if "gfxsim" not in Path(library).name:
         simulator = _simulator_of_the_checkout()
@@ -139,8 +144,9 @@ def run(arguments):
         return _run_again_with(simulator, arguments)
     simulator = ctypes.CDLL(library)
     keys = [key for key in AITER if key[0] in (arguments.arch or _PLACES)]
-    rows = [_row(simulator, key, arguments.page_size) for key in progress(keys, "simcost")]
-    print_table(_COLUMNS, rows)
+    table = Table(_COLUMNS)
+    for key in keys:
+        table.add(_row(simulator, key, arguments.page_size))
     if arguments.json:
-        write_json(arguments.json, rows)
+        write_json(arguments.json, table.rows)
     return 0

@@ -1,26 +1,24 @@
 """python -m aiter_c demo: the main job on real input. A ragged batch is decoded over a paged latent cache at the head
 counts of DeepSeek-V3 (128) and Kimi (64, 96) under tensor parallelism, and every row is checked against fp64."""
 
+from __future__ import annotations
+
 import itertools
 import sys
 import time
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 import aiter_c
 from aiter_c import _C
-from aiter_c.cli.report import (
-    arithmetic_of,
-    ceilings_text,
-    measure_ceilings,
-    print_table,
-    progress,
-    roofline_seconds,
-    write_json,
-)
+from aiter_c.cli.ceilings import MOVED, Ceilings, arithmetic_of, cpu_floor_seconds, hints, measure_cpu
+from aiter_c.cli.report import Table, write_json
 from aiter_c.cli.timing import median_seconds
 from aiter_c.testing import MlaCase, run_case
-from aiter_c.testing.perf import least_work
+from aiter_c.testing.ops.mla_decode_perf import least_work
 
 HEADS = (128, 64, 32, 16, 12, 8, 4)
 KV_LENS = (1337, 512, 700, 64)  # ragged, and 1337 is no multiple of the page size
@@ -28,7 +26,15 @@ PAGE_SIZE = 16
 SPLITS = {"1": 1, "4": 4, "auto": None}
 
 
-def _cases():
+ROOFLINE = "% of ceiling"
+_MEASURE_AGAIN = 5.0  # seconds; most rows take less than a measurement of the ceilings
+_COLUMNS = {
+    "shape": "34s", "splits": "6s", "device": "16s", "path": "11s", "max |o - ref|": "8.1e", "max |lse - ref|": "8.1e",
+    "ms": "8.3f", ROOFLINE: "6.0f",
+}  # fmt: skip
+
+
+def _cases() -> Iterator[tuple[str, MlaCase]]:
     for heads, kv_dtype, q_len, (label, splits) in itertools.product(
         HEADS, ("bfloat16", "float8_e4m3fn"), (1, 4), SPLITS.items()
     ):
@@ -44,40 +50,49 @@ def _cases():
         yield label, case
 
 
-def _run_case(label, case, ceilings):
+def _run_case(label: str, case: MlaCase, ceilings: Ceilings) -> dict[str, Any]:
     result = run_case(case)  # raises where a single element lies outside the tolerance
     arguments = result.inputs.arguments()
-    seconds = median_seconds([lambda: aiter_c.mla_decode_fwd(**arguments)], min_seconds=0.05)
+    call = lambda: aiter_c.mla_decode_fwd(**arguments)  # noqa: E731
+    seconds, around = ceilings.around(lambda: median_seconds([call], min_seconds=0.05))
     plan = aiter_c.mla_plan(
         case.batch, case.heads, case.served_q_len, case.page_size, case.q_dtype, case.kv_dtype,
         num_kv_splits=case.splits, max_kv_len=max(case.kv_lens), return_lse=True,
     )  # fmt: skip
-    early = result.logits is result.o
-    floor = roofline_seconds(ceilings, arithmetic_of(plan.stage1), *least_work(case))
+    early = result.returned[0] is result.outputs["o"]
+    floor = cpu_floor_seconds(around.best, arithmetic_of(plan.stage1), *least_work(case))
     return {
         "shape": f"b {case.batch}  H {case.heads:<3}  q {case.served_q_len}  kv {case.kv_dtype}",
         "splits": label,
         "device": f"cpu ({_C.cpu_arch()})",
         "path": "stage 1" if early else "stage 1 + 2",
-        "max |o - ref|": float(np.abs(result.o.astype(np.float64) - result.expected.o).max()),
-        "max |lse - ref|": float(np.abs(result.lse - result.expected.lse).max()),
+        "max |o - ref|": float(np.abs(result.outputs["o"].astype(np.float64) - result.expected["o"].values).max()),
+        "max |lse - ref|": float(np.abs(result.outputs["lse"] - result.expected["lse"].values).max()),
         "ms": seconds * 1e3,
-        "% of ceiling": 100 * floor / seconds,
+        ROOFLINE: 100 * floor / seconds,
+        MOVED: around.moved,
     }
 
 
-def _plot(path, rows):
+def _why_no_plot(path: str) -> str | None:
+    """What --plot lacks, or None."""
     try:
-        import matplotlib
-    except ModuleNotFoundError:
-        print("--plot needs matplotlib: pip install 'aiter_c[plot]'", file=sys.stderr)
-        return 2
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        return f"needs matplotlib, pip install 'aiter_c[plot]' ({error})"
+    kinds = Figure().canvas.get_supported_filetypes()
+    if path.rpartition(".")[2].lower() in kinds:
+        return None
+    return f"expected a name that ends in one of {', '.join(f'.{kind}' for kind in sorted(kinds))}, got {path!r}"
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 0.16 * len(rows) + 2), sharey=True)
+
+def _plot(path: str, rows: list[Any]) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 0.16 * len(rows) + 2))
+    left, right = figure.subplots(1, 2, sharey=True)
     labels = [f"{row['shape']}  splits {row['splits']}" for row in rows]
-    for axis, column in ((left, "ms"), (right, "% of ceiling")):
+    for axis, column in ((left, "ms"), (right, ROOFLINE)):
         axis.barh(labels, [row[column] for row in rows])
         axis.set_xlabel(column)
         axis.tick_params(labelsize=6)
@@ -87,24 +102,26 @@ def _plot(path, rows):
     figure.suptitle(f"aiter_c {aiter_c.__version__}, {rows[0]['device']}")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
-    return 0
 
 
-def run(arguments):
-    """The command."""
+def run(arguments: Namespace) -> int:
+    """Prints a row per call as it is done and checked; 2 when --plot cannot be served, which is known before."""
+    if arguments.plot and (problem := _why_no_plot(arguments.plot)):
+        print(f"--plot: {problem}", file=sys.stderr)
+        return 2
     start = time.perf_counter()
-    ceilings = measure_ceilings()
-    print(ceilings_text(ceilings))
-    rows = [_run_case(label, case, ceilings) for label, case in progress(list(_cases()), "demo")]
-    columns = {
-        "shape": "", "splits": "", "device": "", "path": "", "max |o - ref|": ".1e", "max |lse - ref|": ".1e",
-        "ms": ".3f", "% of ceiling": ".0f",
-    }  # fmt: skip
-    print_table(columns, rows)
+    ceilings = Ceilings(measure_cpu, _MEASURE_AGAIN)
+    print(f"{_C.cpu_arch()}, {_C.get_num_threads()} threads; ceilings measured now: {ceilings.text()}", flush=True)
+    table = Table(_COLUMNS)
+    for label, case in _cases():
+        table.add(_run_case(label, case, ceilings))
     print(
-        f"{len(rows)} calls, every element of every row within tolerance of the fp64 reference, in "
-        f"{time.perf_counter() - start:.0f} s"
+        f"{len(table.rows)} calls, every element of every row within tolerance of the fp64 reference, in "
+        f"{time.perf_counter() - start:.0f} s; ceilings meanwhile: {ceilings.text()}"
     )
+    print("".join(f"{line}\n" for line in hints(table.rows, ROOFLINE)), end="")
     if arguments.json:
-        write_json(arguments.json, {"ceilings": ceilings, "demo": rows})
-    return _plot(arguments.plot, rows) if arguments.plot else 0
+        write_json(arguments.json, {"ceilings": ceilings.spread(), "demo": table.rows})
+    if arguments.plot:
+        _plot(arguments.plot, table.rows)
+    return 0

@@ -1,72 +1,56 @@
-"""Tables on a terminal and as JSON, a progress bar, and the machine's ceilings: what the commands share."""
+"""What the commands print and write: tables whose rows appear as they are measured, and JSON."""
+
+from __future__ import annotations
 
 import json
+import re
 import sys
-
-from aiter_c import _C
-
-
-def print_table(columns, rows, file=None):
-    """columns: name -> format spec; rows: dicts. Numbers to the right, text to the left, None as a dash."""
-    file = file or sys.stdout
-    cells = [
-        [format(row[name], spec) if row.get(name) is not None else "-" for name, spec in columns.items()]
-        for row in rows
-    ]
-    widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(columns)]
-    right = [bool(spec) for spec in columns.values()]
-
-    def line(words):
-        pairs = zip(words, widths, right, strict=True)
-        return "  ".join(
-            word.rjust(width) if to_right else word.ljust(width) for word, width, to_right in pairs
-        ).rstrip()
-
-    print(line(columns), file=file)
-    for words in cells:
-        print(line(words), file=file)
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
 
 
-def write_json(path, value):
+class Table:
+    """Rows as lines, each printed when it is added. columns: name -> format spec with a width, such as "8.1f" for a
+    number and "20s" for a text; a column is as wide as its spec or its name. Numbers to the right, None as a dash."""
+
+    def __init__(self, columns: Mapping[str, str], file: TextIO | None = None) -> None:
+        self.columns = columns
+        self.rows: list[Mapping[str, Any]] = []
+        self._file = file or sys.stdout
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Prints the row, and before the first one the names. Entries that are no column are kept in `rows` only."""
+        if not self.rows:
+            self._print({name: name for name in self.columns})
+        self.rows.append(row)
+        self._print(
+            {name: "-" if row.get(name) is None else format(row[name], spec) for name, spec in self.columns.items()}
+        )
+
+    def _print(self, cells: Mapping[str, str]) -> None:
+        words = []
+        for name, spec in self.columns.items():
+            width = max(len(name), int(re.match(r"\d*", spec).group() or 0))
+            words.append(cells[name].ljust(width) if spec.endswith("s") else cells[name].rjust(width))
+        print("  ".join(words).rstrip(), file=self._file, flush=True)
+
+
+def write_json(path: str, value: Any) -> None:
     """Writes `value` to the file, indented."""
     with open(path, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=1)
         file.write("\n")
 
 
-def progress(items, label):
-    """A bar on a terminal, if tqdm is there; nothing elsewhere."""
-    if sys.stderr.isatty():
-        try:
-            from tqdm import tqdm
-        except ModuleNotFoundError:
-            return items
-        return tqdm(items, desc=label, leave=False)
-    return items
-
-
-def measure_ceilings():
-    """Memory read [byte/s], fp32 multiply-add [FLOP/s], bf16 dot [FLOP/s or 0] on the pool's threads, measured now."""
-    return _C.cpu_ceilings()
-
-
-def ceilings_text(ceilings):
-    """One line for a person."""
-    read = ceilings["read_bytes_per_s"] / 1e9
-    kinds = {"fp32 multiply-add": "f32_flop_per_s", "bf16 dot": "bf16_flop_per_s", "AMX": "amx_flop_per_s"}
-    compute = [f"{name} {ceilings[key] / 1e9:.0f} GFLOP/s" for name, key in kinds.items() if ceilings[key]]
-    return (
-        f"{_C.cpu_arch()}, {_C.get_num_threads()} threads; ceilings measured now: memory read {read:.1f} GB/s, "
-        + ", ".join(compute)
-    )
-
-
-def roofline_seconds(ceilings, compute, num_bytes, flop):
-    """The least time for a call: every byte once at the memory ceiling, or every operation at the `compute` ceiling
-    ("f32_flop_per_s", "bf16_flop_per_s" or "amx_flop_per_s"), whichever is longer."""
-    return max(num_bytes / ceilings["read_bytes_per_s"], flop / ceilings[compute])
-
-
-def arithmetic_of(kernel):
-    """Which ceiling limits a kernel of the kernel table: its name says the engine."""
-    return "bf16_flop_per_s" if "_dot_" in kernel else "amx_flop_per_s" if "_amx" in kernel else "f32_flop_per_s"
+def why_not_writable(path: str) -> str | None:
+    """Why the file cannot be written, or None. Asked before a command works for its contents."""
+    existed = Path(path).exists()
+    try:
+        with open(path, "a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        return f"expected a file that can be written, got {path!r}: {error.strerror}"
+    if not existed:
+        Path(path).unlink(missing_ok=True)
+    return None

@@ -1,11 +1,16 @@
-"""Timing of a callable: the median of enough calls, each on memory that the last calls did not touch."""
+"""Timing of a callable on the host: the median of enough calls, each on memory that the last calls did not touch."""
+
+from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable, Sequence
 
 
-def median_seconds(calls, *, min_seconds=0.4, min_calls=5, max_calls=400):
-    """calls: a list of callables that do the same work on different memory; they run in turn, first once unmeasured."""
+def median_seconds(
+    calls: Sequence[Callable[[], object]], *, min_seconds: float = 0.4, min_calls: int = 5, max_calls: int = 400
+) -> float:
+    """calls: callables that do the same work on different memory; they run in turn, the first once unmeasured."""
     turns = itertools.cycle(calls)
     next(turns)()
     times, total = [], 0.0
@@ -18,7 +23,7 @@ def median_seconds(calls, *, min_seconds=0.4, min_calls=5, max_calls=400):
     return sorted(times)[len(times) // 2]
 
 
-def nanoseconds_per_call(call, *, min_seconds=0.2):
+def nanoseconds_per_call(call: Callable[[], object], *, min_seconds: float = 0.2) -> float:
     """The mean of the best of seven batches of calls: for a few hundred nanoseconds, where a clock read would count."""
     count, best = 1, float("inf")
     while True:

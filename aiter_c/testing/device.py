@@ -8,8 +8,9 @@ array's first to its last element alone: for devices whose memory is guarded (th
 from __future__ import annotations
 
 import ctypes
-import os
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,10 +37,11 @@ def address_of(array: aiter_c.Array) -> int:
 
 
 class DeviceTensor:
-    """A view of device memory of any strides, exported through DLPack; `array` is its image on the host."""
+    """A view of device memory of any strides, exported through DLPack; `array` is its image on the host, `address`
+    where its first element is."""
 
     def __init__(self, memory: aiter_c.Array, address: int, array: np.ndarray, copies: Copies | None) -> None:
-        self.array, self.copies = array, copies
+        self.array, self.copies, self.address = array, copies, address
         self.shape, self.dtype, self.device = array.shape, array.dtype.name, memory.device
         self._memory, self._device = memory, memory.__dlpack_device__()
         strides = tuple(stride // max(array.itemsize, 1) for stride in array.strides)
@@ -119,15 +121,6 @@ def to_host(array: aiter_c.Array) -> np.ndarray:
     return array.numpy()
 
 
-def report_of_simulator() -> str:
-    """What op_tests/gfxsim found in a kernel; it makes the device work again, which a real one would not."""
-    simulator = ctypes.CDLL(os.environ["AITER_C_HIP_LIBRARY"])
-    text = ctypes.create_string_buffer(4096)
-    simulator.gfxsim_last_report(text, ctypes.c_size_t(len(text)))
-    simulator.gfxsim_reset()
-    return f"gfxsim: {text.value.decode()}"
-
-
 @dataclass(frozen=True)
 class Device:
     """Where a test runs. name: "cpu", "gfx942", ...; place: what aiter_c calls it, such as "hip:1"."""
@@ -136,46 +129,57 @@ class Device:
     place: str = "cpu"
     simulated: bool = False
     copies: bool = False  # arguments are copied to the place and back; not so for NumPy arrays on the CPU
+    report: Callable[[], str] | None = None  # what a failed device says of itself; it works again afterwards
 
     def __str__(self) -> str:
         return self.name
 
-    def decode(
-        self, *positional: object, exact: bool = False, fetch_partials: bool = True, **arguments: object
-    ) -> tuple[object, object]:
-        """mla_decode_fwd with NumPy arrays: (logits, lse) as NumPy arrays, logits being `o` itself after the early
-        return; `o` and every other argument are up to date on return, also when the call is refused. Partials are
-        left on the device (and None) without fetch_partials: nothing writes those of a split that holds no key."""
+    def op(self, name: str) -> Callable:
+        """`call` with the op given."""
+        return functools.partial(self.call, name)
+
+    def call(
+        self, name: str, *positional: object, exact: bool = False, leave: tuple[int, ...] = (), **arguments: object
+    ) -> object:
+        """aiter_c.<name> with NumPy arrays: what it returns comes as NumPy arrays, an argument that it returns as that
+        argument; every argument is up to date on return, also when the call is refused.
+
+        exact: see above. leave: which tensors of a returned tuple stay on the device (None is returned): those with
+        parts that nothing writes.
+        """
+        function = getattr(aiter_c, name)
         if not self.copies:
-            return aiter_c.mla_decode_fwd(*positional, **arguments)
+            return function(*positional, **arguments)
         copies = Copies(self.place, exact=exact)
         # A scale without dimensions stays on the host: ops take either.
         place = lambda value: copies.tensor(value) if isinstance(value, np.ndarray) and value.ndim else value  # noqa: E731
         positional, arguments = [place(value) for value in positional], {n: place(v) for n, v in arguments.items()}
-        stream = {} if self.place == "cpu" or "stream" in arguments else {"stream": 0}
+        if self.place != "cpu" and "stream" in inspect.signature(function).parameters:
+            arguments.setdefault("stream", 0)
         try:
             try:
-                results = aiter_c.mla_decode_fwd(*positional, **arguments, **stream)
+                returned = function(*positional, **arguments)
             except aiter_c.DeviceError:
                 raise
             except Exception:
                 copies.fetch()
                 raise
             copies.fetch()
-            logits, lse = results
-            if isinstance(logits, aiter_c.Array) and not fetch_partials:
-                logits = None
-            return _host_value(logits), _host_value(lse)
+            if isinstance(returned, tuple):
+                return tuple(_host_value(value, i in leave) for i, value in enumerate(returned))
+            return _host_value(returned)
         except aiter_c.DeviceError as error:
-            if self.simulated:
-                error.add_note(report_of_simulator())
+            if self.report is not None:
+                error.add_note(self.report())
             raise
 
 
-def _host_value(value: object) -> object:
+def _host_value(value: object, leave: bool = False) -> object:
     if isinstance(value, DeviceTensor):
         return value.array
-    return to_host(value) if isinstance(value, aiter_c.Array) else value
+    if isinstance(value, aiter_c.Array):
+        return None if leave else to_host(value)
+    return value
 
 
 CPU = Device()

@@ -76,7 +76,8 @@ class Block:
 
     def first_change(self, *, of_elements: bool = True) -> str | None:
         """Where the block differs from what `freeze` saw; with of_elements=False only outside the array."""
-        assert self._before is not None, "freeze() first"
+        if self._before is None:
+            raise ValueError("first_change() before freeze()")
         before = self._before
         if not of_elements:
             before = before.copy()

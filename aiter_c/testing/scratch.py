@@ -1,30 +1,33 @@
-"""The scratch and the LSE that the shim allocates, poisoned and with margins, for as long as a `with` lasts."""
+"""The tensors that an op allocates, poisoned and with margins, for as long as a `with` lasts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
+from aiter_c import _call
+
 from .device import DeviceTensor
-from .memory import Block
+from .memory import Block, dtype_of
 
 
 class Scratch:
-    """What a call took: `lse` [T, H], `logits` [T, S, H, 512] and `attn_lse` [T, S, H, 1]; None where it took none."""
+    """What a call took, by the op's names for it ("lse", "logits", ...)."""
 
     def __init__(self) -> None:
         self._blocks: dict[str, Block] = {}
 
-    def allocate(self, like: object, shape: tuple[int, ...], _stream: object) -> np.ndarray | DeviceTensor:
-        """In place of aiter_c.mla.empty_float32: NaN in every element, known bytes around them, on like's device."""
-        block = Block(tuple(shape), np.float32)
+    def allocate(
+        self, name: str, like: object, shape: tuple[int, ...], dtype: str, _stream: object
+    ) -> np.ndarray | DeviceTensor:
+        """An allocator (see `allocated_by`): NaN in every element, known bytes around them, on like's device."""
+        if name in self._blocks:
+            raise AssertionError(f"{name} was allocated twice")
+        block = self._blocks[name] = Block(tuple(shape), dtype_of(dtype))
         block.fill_nan()
         block.freeze()
-        name = {2: "lse", 4: "logits" if shape[-1] == 512 else "attn_lse"}[len(shape)]
-        assert name not in self._blocks, f"{name} was allocated twice"
-        self._blocks[name] = block
         return like.copies.tensor(block.array) if isinstance(like, DeviceTensor) else block.array
 
     def get(self, name: str) -> np.ndarray | None:
@@ -36,17 +39,23 @@ class Scratch:
         """Raises AssertionError where a byte next to the scratch changed."""
         for name, block in self._blocks.items():
             change = block.first_change(of_elements=False)
-            assert change is None, f"{name}: {change}\n  {repro}"
+            if change is not None:
+                raise AssertionError(f"{name}: {change}\n  {repro}")
+
+
+@contextmanager
+def allocated_by(allocate: Callable) -> Iterator[None]:
+    """Every tensor that an op allocates inside the `with` comes from allocate(name, like, shape, dtype, stream)."""
+    before = _call.set_allocator(allocate)
+    try:
+        yield
+    finally:
+        _call.set_allocator(before)
 
 
 @contextmanager
 def poisoned_scratch() -> Iterator[Scratch]:
-    """Every allocation of mla_decode_fwd inside the `with` comes from the Scratch that it yields."""
-    import aiter_c.mla as mla
-
-    scratch, original = Scratch(), mla.empty_float32
-    mla.empty_float32 = scratch.allocate
-    try:
+    """Every allocation of an op inside the `with` comes from the Scratch that it yields."""
+    scratch = Scratch()
+    with allocated_by(scratch.allocate):
         yield scratch
-    finally:
-        mla.empty_float32 = original

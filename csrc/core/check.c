@@ -1,3 +1,4 @@
+/* The checks of single tensors and numbers: each compares, and says what it expected and what it got. */
 #include "check.h"
 
 #include <inttypes.h>
@@ -48,10 +49,11 @@ int ac_check_shape(ac_arg_t arg, int ndim, const ac_dim_t *dims, ac_error_t *err
                    ac_shape_text(arg.view, got, TEXT));
 }
 
-int ac_check_min_size(ac_arg_t arg, int dim, int64_t least, const char *why, ac_error_t *error) {
-    if (arg.view->shape[dim] >= least) return 0;
-    return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected at least %" PRId64 " element%s (%s), got %" PRId64, arg.op,
-                   arg.name, least, least == 1 ? "" : "s", why, arg.view->shape[dim]);
+int ac_check_one_element(ac_arg_t arg, ac_error_t *error) {
+    char text[TEXT];
+    if (ac_view_numel(arg.view) == 1) return 0;
+    return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected one element, got shape %s", arg.op, arg.name,
+                   ac_shape_text(arg.view, text, sizeof text));
 }
 
 int ac_check_contiguous(ac_arg_t arg, ac_error_t *error) {
@@ -102,35 +104,15 @@ int ac_check_output(ac_arg_t arg, ac_error_t *error) {
                    " overlap", arg.op, arg.name);
 }
 
-typedef struct {
-    const char *name; /* NULL: no memory */
-    ac_device_t device;
-    uintptr_t low, high;
-} extent_t;
-
-static extent_t extent_of(ac_arg_t arg) {
-    extent_t extent = {0};
-    if (!arg.view) return extent;
-    ac_view_extent(arg.view, &extent.low, &extent.high);
-    extent.device = arg.view->device;
-    extent.name = extent.low == extent.high ? NULL : arg.name;
-    return extent;
-}
-
-int ac_check_no_overlap(const ac_arg_t *inputs, int input_count, const ac_arg_t *outputs, int output_count,
-                        ac_error_t *error) {
-    extent_t taken[AC_MAX_TENSORS]; /* every input, then the outputs so far */
-    for (int i = 0; i < input_count; i++) taken[i] = extent_of(inputs[i]);
-    for (int i = 0; i < output_count; i++) {
-        const extent_t out = extent_of(outputs[i]);
-        taken[input_count + i] = out;
-        for (int j = 0; out.name && j < input_count + i; j++)
-            if (taken[j].name && out.low < taken[j].high && taken[j].low < out.high &&
-                same_device(out.device, taken[j].device))
-                return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected memory of its own, got memory shared with %s",
-                               outputs[i].op, out.name, taken[j].name);
-    }
-    return 0;
+int ac_check_apart(ac_arg_t output, ac_arg_t other, ac_error_t *error) {
+    uintptr_t low, high, other_low, other_high;
+    ac_view_extent(output.view, &low, &high);
+    ac_view_extent(other.view, &other_low, &other_high);
+    if (low == high || other_low == other_high || low >= other_high || other_low >= high ||
+        !same_device(output.view->device, other.view->device))
+        return 0;
+    return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected memory of its own, got memory shared with %s", output.op,
+                   output.name, other.name);
 }
 
 int ac_check_int(const char *op, const char *name, int64_t value, int64_t low, int64_t high, ac_error_t *error) {
@@ -141,4 +123,15 @@ int ac_check_int(const char *op, const char *name, int64_t value, int64_t low, i
 
 int64_t ac_stride_bytes(const ac_view_t *view, int dim) {
     return view->shape[dim] > 1 ? view->stride[dim] * ac_dtype_bytes(view->dtype) : 0;
+}
+
+int ac_view_retype(ac_arg_t arg, const char *keyword, ac_dtype_t dtype, ac_view_t *view, ac_error_t *error) {
+    const ac_dtype_set_t float8 =
+        AC_FP8 | AC_SET(AC_FLOAT8_E5M2) | AC_SET(AC_FLOAT8_E5M2FNUZ) | AC_SET(AC_FLOAT8_E8M0FNU);
+    if (dtype == AC_DTYPE_NONE || dtype == view->dtype) return 0;
+    if (view->dtype != AC_UINT8 || !ac_dtype_in(dtype, float8))
+        return ac_fail(error, AC_ERROR_TYPE, "%s: %s: expected uint8 data to read as %s=%s, got %s", arg.op, arg.name,
+                       keyword, ac_dtype_name(dtype), ac_dtype_name(view->dtype));
+    view->dtype = dtype;
+    return 0;
 }

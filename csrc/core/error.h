@@ -10,6 +10,7 @@ typedef enum ac_error_kind_t {
     AC_ERROR_UNSUPPORTED, /* aiter_c.UnsupportedError: well formed, but no kernel serves it */
     AC_ERROR_DEVICE,      /* aiter_c.DeviceError: a runtime call failed */
     AC_ERROR_MEMORY,      /* MemoryError */
+    AC_ERROR_INTERRUPTED, /* the exception that a signal handler raised, such as KeyboardInterrupt */
 } ac_error_kind_t;
 
 typedef struct ac_error_t {

@@ -4,17 +4,10 @@
 #ifndef AC_CORE_VIEW_H
 #define AC_CORE_VIEW_H
 
+#include "arch.h"
 #include "dtype.h"
 
 #define AC_MAX_NDIM 8
-
-typedef enum ac_device_type_t { /* DLPack's numbers */
-    AC_DEVICE_CPU = 1,
-    AC_DEVICE_CUDA = 2,
-    AC_DEVICE_CUDA_HOST = 3,
-    AC_DEVICE_HIP = 10,
-    AC_DEVICE_HIP_HOST = 11,
-} ac_device_type_t;
 
 typedef struct ac_device_t {
     int type;  /* ac_device_type_t, or another number of DLPack's that no runtime serves */

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "kernels.h"
+#include "../core/cpu_kernel.h"
 
 #if AC_CPU_X86
 #include <cpuid.h>

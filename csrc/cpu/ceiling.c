@@ -127,7 +127,7 @@ static int best_seconds(ac_cpu_kernel_t kernel, const work_t *work, int64_t item
 int ac_cpu_measure_ceilings(ac_cpu_ceilings_t *out_ceilings, ac_error_t *error) {
     ac_cpu_kernel_t read = read_portable, fma = fma_portable, dot = NULL;
     int lanes = 4, failed = -1;
-    const int64_t chunks = BUFFER_BYTES / CHUNK_BYTES, items = (int64_t)ac_cpu_num_threads() * 16;
+    const int64_t chunks = BUFFER_BYTES / CHUNK_BYTES, items = (int64_t)ac_cpu_num_threads(true) * 16;
     double seconds;
 #if defined(__x86_64__)
     if (ac_cpu_arch() == AC_CPU_AVX2) read = read_avx2, fma = fma_avx2, lanes = 8;

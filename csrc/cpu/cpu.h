@@ -5,15 +5,7 @@
 #include <stdint.h>
 
 #include "../core/error.h"
-#include "../core/kernel_table.h"
-
-/* A CPU kernel runs one work item; `local` is kernel->local_bytes of scratch of the running thread, 64-byte aligned,
- * contents undefined. */
-typedef void (*ac_cpu_kernel_t)(const void *params, int64_t item, void *local);
-
-/* The code of a row of the kernel table, or a faster one of the same contract; NULL where this build or this processor
- * lacks it. */
-ac_cpu_kernel_t ac_cpu_kernel(ac_kernel_id_t id);
+#include "../core/kernel.h"
 
 /* The best architecture of this processor, or the one that `forced` names ("amx", "avx512bf16", "avx512", "avx2",
  * "portable"; NULL or "": none). Called once, before any other call. *out_reason says why it was chosen. */
@@ -23,12 +15,20 @@ ac_arch_t ac_cpu_arch(void);
 bool ac_cpu_has_arch(ac_arch_t wanted);
 
 #define AC_CPU_MAX_THREADS 1024
-/* The pool: the calling thread and num_threads - 1 workers, started at the first use, restarted after a fork. */
-int ac_cpu_num_threads(void);
-int ac_cpu_set_num_threads(int num_threads, ac_error_t *error); /* 0: as many as the process may run on */
-/* Runs items 0 .. grid-1, each once, on all threads; returns when all are done. Calls from several threads queue. */
+/* The pool: the calling thread and num_threads - 1 workers, started at the first use, restarted after a fork. An
+ * automatic number is that of the CPUs the calling thread may use, as of now (`fresh`) or of some milliseconds ago. */
+int ac_cpu_num_threads(bool fresh);
+int ac_cpu_set_num_threads(int num_threads, ac_error_t *error); /* 0: automatic; takes effect with the next op */
+/* Runs items 0 .. grid-1, each once, on all threads; returns when all are done. Calls from several threads queue.
+ * The calling thread has entered the float environment of core/float_env.h, in which the workers compute as well. */
 int ac_cpu_run(ac_cpu_kernel_t kernel, int local_bytes, const void *params, int64_t grid, ac_error_t *error);
-/* Bytes of scratch per thread: the largest local_bytes of the table. */
+/* A long run calls `check` from time to time, on the calling thread; true ends it with AC_ERROR_INTERRUPTED, its
+ * outputs undefined. `check` may run ops itself. Set before the first run. */
+void ac_cpu_set_interrupt_check(bool (*check)(void));
+/* For kernels, in every block of an item that may take long: true when the run was given up and the rest of the item
+ * is not wanted. Costs some nanoseconds. */
+bool ac_cpu_cancelled(void);
+/* Bytes of scratch per thread: the largest local_bytes of all kernels. */
 int64_t ac_cpu_local_bytes(void);
 
 #endif

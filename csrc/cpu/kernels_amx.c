@@ -1,16 +1,10 @@
-/* Kernels for AMX with bf16, beside AVX-512 with VBMI and BF16. */
-#include "kernels.h"
+/* The CPU kernels of every op for AMX with bf16, beside AVX-512 with VBMI and BF16. */
+#include "../core/cpu_kernel.h"
 
 #if AC_CPU_X86
+#define AC_ISA amx
+#define AC_ISA_AMX 1
 #include "simd_avx512.h"
 
-#include "mla_common.inc"
-#include "mla_bf16.inc"
-#include "mla_amx.inc"
-
-AC_CPU_KERNEL(ac_cpu_mla_decode_amx) {
-    ac_cpu_configure_tiles();
-    run_item_amx(params, index, local);
-    AC_TILE_RELEASE();
-}
+#include "../ops/cpu_kernels.inc"
 #endif

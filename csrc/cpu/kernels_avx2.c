@@ -1,13 +1,10 @@
-/* Kernels for AVX2 with FMA and F16C. */
-#include "kernels.h"
+/* The CPU kernels of every op for AVX2 with FMA and F16C. */
+#include "../core/cpu_kernel.h"
 
 #if AC_CPU_X86
+#define AC_ISA avx2
+#define AC_ISA_F32 1
 #include "simd_avx2.h"
 
-#include "mla_common.inc"
-#include "mla_f32.inc"
-#include "mla_merge.inc"
-
-AC_CPU_KERNEL(ac_cpu_mla_decode_f32_avx2) { run_item_f32(params, index, local); }
-AC_CPU_KERNEL(ac_cpu_mla_merge_avx2) { ac_cpu_merge_row(params, index, local); }
+#include "../ops/cpu_kernels.inc"
 #endif

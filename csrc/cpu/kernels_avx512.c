@@ -1,13 +1,10 @@
-/* Kernels for AVX-512 (F, BW, DQ, VL). */
-#include "kernels.h"
+/* The CPU kernels of every op for AVX-512 (F, BW, DQ, VL). */
+#include "../core/cpu_kernel.h"
 
 #if AC_CPU_X86
+#define AC_ISA avx512
+#define AC_ISA_F32 1
 #include "simd_avx512.h"
 
-#include "mla_common.inc"
-#include "mla_f32.inc"
-#include "mla_merge.inc"
-
-AC_CPU_KERNEL(ac_cpu_mla_decode_f32_avx512) { run_item_f32(params, index, local); }
-AC_CPU_KERNEL(ac_cpu_mla_merge_avx512) { ac_cpu_merge_row(params, index, local); }
+#include "../ops/cpu_kernels.inc"
 #endif

@@ -1,12 +1,10 @@
-/* Kernels for AVX-512 with VBMI and BF16. */
-#include "kernels.h"
+/* The CPU kernels of every op for AVX-512 with VBMI and BF16. */
+#include "../core/cpu_kernel.h"
 
 #if AC_CPU_X86
+#define AC_ISA avx512bf16
+#define AC_ISA_BF16_DOT 1
 #include "simd_avx512.h"
 
-#include "mla_common.inc"
-#include "mla_bf16.inc"
-#include "mla_dot.inc"
-
-AC_CPU_KERNEL(ac_cpu_mla_decode_dot_avx512bf16) { run_item_dot(params, index, local); }
+#include "../ops/cpu_kernels.inc"
 #endif

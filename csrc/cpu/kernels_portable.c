@@ -1,10 +1,8 @@
-/* Kernels for any processor. */
-#include "kernels.h"
+/* The CPU kernels of every op for any processor. */
+#include "../core/cpu_kernel.h"
+
+#define AC_ISA portable
+#define AC_ISA_F32 1
 #include "simd_portable.h"
 
-#include "mla_common.inc"
-#include "mla_f32.inc"
-#include "mla_merge.inc"
-
-AC_CPU_KERNEL(ac_cpu_mla_decode_f32_portable) { run_item_f32(params, index, local); }
-AC_CPU_KERNEL(ac_cpu_mla_merge_portable) { ac_cpu_merge_row(params, index, local); }
+#include "../ops/cpu_kernels.inc"

@@ -6,6 +6,15 @@
 #include "../device/device.h"
 #include "cpu.h"
 
+int64_t ac_cpu_local_bytes(void) {
+    static _Atomic int64_t most;
+    const ac_kernel_t *kernel;
+    if (most == 0)
+        for (int i = 0; (kernel = ac_kernel(i)) != NULL; i++)
+            if (kernel->run && kernel->local_bytes > most) most = kernel->local_bytes;
+    return most;
+}
+
 static int cpu_device_count(const ac_runtime_t *self, int *out_count, ac_error_t *error) {
     (void)self, (void)error;
     *out_count = 1;
@@ -15,7 +24,7 @@ static int cpu_device_count(const ac_runtime_t *self, int *out_count, ac_error_t
 static int cpu_facts(const ac_runtime_t *self, int index, ac_device_facts_t *out_facts, ac_error_t *error) {
     (void)self, (void)index, (void)error;
     out_facts->arch = ac_cpu_arch();
-    out_facts->compute_units = ac_cpu_num_threads();
+    out_facts->compute_units = ac_cpu_num_threads(false);
     out_facts->max_items = out_facts->max_threads = INT64_MAX;
     return 0;
 }
@@ -53,12 +62,12 @@ static int cpu_fill32(const ac_runtime_t *self, int index, void *to, uint32_t wo
 }
 
 static int cpu_launch(const ac_runtime_t *self, int index, const ac_launch_t *launch, ac_error_t *error) {
-    ac_cpu_kernel_t kernel = ac_cpu_kernel(launch->kernel->id);
+    const ac_cpu_kernel_t run = launch->kernel->run;
     (void)self, (void)index;
-    if (!kernel)
+    if (!run || launch->kernel->arch > ac_cpu_arch())
         return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: expected a kernel of this processor (%s), got one for %s",
                        launch->kernel->name, ac_arch_name(ac_cpu_arch()), ac_arch_name(launch->kernel->arch));
-    return ac_cpu_run(kernel, launch->kernel->local_bytes, launch->params, launch->grid, error);
+    return ac_cpu_run(run, launch->kernel->local_bytes, launch->params, launch->grid, error);
 }
 
 const ac_runtime_t ac_cpu_runtime = {

@@ -13,23 +13,35 @@
 #include "library.h"
 #include "text.h"
 
-#ifndef AC_KERNEL_SOURCE_HASH
-#error "AC_KERNEL_SOURCE_HASH: setup.py defines it as the hash of the kernel sources"
-#endif
-
 #define HASH_DIGITS 64
-_Static_assert(sizeof AC_KERNEL_SOURCE_HASH == HASH_DIGITS + 1, "AC_KERNEL_SOURCE_HASH: 64 hex digits");
+
+/* setup.py writes the rows (scripts/source_hash.py). */
+static const ac_object_hash_t hashes[] = {
+#define KERNEL_HASH(object, hash) {object, hash},
+#include "kernel_hashes.inc"
+#undef KERNEL_HASH
+    {NULL, NULL}};
 
 /* What a code object carries in its read-only data, followed by the digits. */
 static const char marker[] = "aiter_c kernel source ";
 
-const char *ac_kernel_source_hash(void) { return AC_KERNEL_SOURCE_HASH; }
+const ac_object_hash_t *ac_object_hash(int i) {
+    return i >= 0 && (size_t)i < sizeof hashes / sizeof *hashes - 1 ? &hashes[i] : NULL;
+}
+
+/* "unknown" for an object that had no source when this extension was built. */
+static const char *expected_hash(const ac_kernel_t *kernel) {
+    char name[128];
+    snprintf(name, sizeof name, "%s/%s", ac_arch_name(kernel->arch), kernel->object);
+    for (const ac_object_hash_t *row = hashes; row->object; row++)
+        if (strcmp(row->object, name) == 0) return row->hash;
+    return "unknown";
+}
 
 /* "<folder><middle>/<arch>/<object>.<suffix>" */
 static bool join(const char *folder, const char *middle, const ac_kernel_t *kernel, char *out_path, size_t size) {
-    const char *suffix = kernel->arch == AC_SM90A ? "cubin" : "co";
     int length = snprintf(out_path, size, "%s%s/%s/%s.%s", folder, middle, ac_arch_name(kernel->arch), kernel->object,
-                          suffix);
+                          ac_arch_suffix(kernel->arch));
     return length > 0 && (size_t)length < size;
 }
 
@@ -70,15 +82,15 @@ static bool is_hex_digit(char c) { return (c >= '0' && c <= '9') || (c >= 'a' &&
 
 static int check_hash(const ac_kernel_t *kernel, const ac_code_object_t *object, ac_error_t *error) {
     const char *found = memmem(object->image, object->bytes, marker, sizeof marker - 1);
-    const char *end = (const char *)object->image + object->bytes;
+    const char *end = (const char *)object->image + object->bytes, *expected = expected_hash(kernel);
     int digits = 0;
     if (found) found += sizeof marker - 1;
     while (found && digits < HASH_DIGITS && found + digits < end && is_hex_digit(found[digits])) digits++;
-    if (digits == HASH_DIGITS && memcmp(found, AC_KERNEL_SOURCE_HASH, HASH_DIGITS) == 0) return 0;
+    if (digits == HASH_DIGITS && strlen(expected) == HASH_DIGITS && memcmp(found, expected, HASH_DIGITS) == 0) return 0;
     return ac_fail(error, AC_ERROR_DEVICE,
                    "%s: expected a code object built from kernel source %s, got one built from %.*s: %s; build the "
                    "kernels again with scripts/build_kernels, or install again",
-                   kernel->name, AC_KERNEL_SOURCE_HASH, found ? digits : 7, found ? found : "unknown", object->path);
+                   kernel->name, expected, found ? digits : 7, found ? found : "unknown", object->path);
 }
 
 int ac_code_object_open(const ac_kernel_t *kernel, ac_code_object_t *out_object, ac_error_t *error) {

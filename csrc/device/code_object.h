@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 #include "../core/error.h"
-#include "../core/kernel_table.h"
+#include "../core/kernel.h"
 
 typedef struct ac_code_object_t {
     char path[1024];
@@ -14,15 +14,20 @@ typedef struct ac_code_object_t {
 } ac_code_object_t;
 
 /* Maps the code object that holds the kernel. It is looked for in the folder that AITER_C_HSA names, else in hsa/
- * beside the extension (a wheel), else in hsa/ one folder up (a checkout). Refused when it was built from other kernel
- * sources than those beside which this extension was built: a stale kernel gives wrong numbers without a word. */
+ * beside the extension (a wheel), else in hsa/ one folder up (a checkout). Refused when it was built from another
+ * source than the one beside which this extension was built: a stale kernel gives wrong numbers without a word. */
 int ac_code_object_open(const ac_kernel_t *kernel, ac_code_object_t *out_object, ac_error_t *error);
 void ac_code_object_close(ac_code_object_t *object);
 
 /* True when there is a file, of whatever content. */
 bool ac_code_object_exists(const ac_kernel_t *kernel);
 
-/* The hash of the kernel sources that this extension expects, 64 hex digits. */
-const char *ac_kernel_source_hash(void);
+/* A code object that this extension knows, "<arch>/<object>", and the hash of its source, 64 hex digits. */
+typedef struct ac_object_hash_t {
+    const char *object, *hash;
+} ac_object_hash_t;
+
+/* Number `i` of them; NULL when there is no such number. */
+const ac_object_hash_t *ac_object_hash(int i);
 
 #endif

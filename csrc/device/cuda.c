@@ -38,8 +38,8 @@ static int inspect(ac_gpu_t *gpu, int index, ac_gpu_device_t *device, ac_error_t
     AC_TRY_CALL(attribute, (&major, ATTRIBUTE_MAJOR, handle));
     AC_TRY_CALL(attribute, (&minor, ATTRIBUTE_MINOR, handle));
     AC_TRY_CALL(attribute, (&device->facts.compute_units, ATTRIBUTE_UNITS, handle));
-    device->facts.arch = major == 9 && minor == 0 ? AC_SM90A : AC_ARCH_COUNT;
     snprintf(device->arch_name, sizeof device->arch_name, "compute capability %d.%d", major, minor);
+    device->facts.arch = ac_arch_from_driver(AC_DEVICE_CUDA, device->arch_name);
     return 0;
 }
 
@@ -93,7 +93,6 @@ static int allow_local(ac_gpu_t *gpu, int index, void *function, int bytes, ac_e
 ac_gpu_t ac_cuda = {
     .runtime = AC_GPU_RUNTIME("cuda", AC_DEVICE_CUDA),
     .title = "CUDA",
-    .archs = "compute capability 9.0 (sm_90a)",
     .libraries = libraries,
     .symbols = symbols,
     .launch_end = (void *)0,

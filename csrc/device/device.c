@@ -1,6 +1,8 @@
+/* Which runtime serves a device, and what every launch has to pass before a runtime sees it. */
 #include "device.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "gpu.h"
 
@@ -39,6 +41,52 @@ int ac_check_grid(const ac_kernel_t *kernel, int64_t grid, const ac_device_facts
     if (grid >= 0 && grid <= most) return 0;
     return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: expected at most %lld work items in a launch, got %lld",
                    kernel->name, (long long)most, (long long)grid);
+}
+
+/* Puts the op and the argument before the text of a refusal that knows neither; the error of a driver is no refusal. */
+static int name_refusal(const char *op, const char *name, int status, ac_error_t *error) {
+    char text[sizeof error->text];
+    if (status == 0 || error->kind == AC_ERROR_DEVICE) return status;
+    memcpy(text, error->text, sizeof text);
+    return ac_fail(error, error->kind, "%s: %s: %s", op, name, text);
+}
+
+int ac_check_launch(const char *op, const char *name, const ac_kernel_t *kernel, int64_t grid,
+                    const ac_device_facts_t *facts, ac_error_t *error) {
+    return name_refusal(op, name, ac_check_grid(kernel, grid, facts, error), error);
+}
+
+int ac_find_target(const char *op, const char *name, ac_device_t device, ac_target_t *out_target, ac_error_t *error) {
+    const char *reason;
+    char text[64];
+    const ac_runtime_t *runtime = ac_runtime_for(device.type, &reason);
+    if (!runtime)
+        return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: %s: expected a device with a runtime, got %s: %s", op, name,
+                       ac_device_text(device, text, sizeof text), reason);
+    out_target->runtime = runtime;
+    out_target->device = device;
+    return name_refusal(op, name, runtime->facts(runtime, device.index, &out_target->facts, error), error);
+}
+
+int ac_launch(const ac_target_t *target, const ac_launch_t *launch, ac_error_t *error) {
+    const struct {
+        unsigned feature;
+        const void *address;
+    } written[] = {{AC_WRITES_FINAL, launch->final_rows},
+                   {AC_WRITES_PARTIALS, launch->partial_rows},
+                   {AC_WRITES_LSE, launch->lse}};
+    const ac_kernel_t *kernel = launch->kernel;
+    for (size_t i = 0; i < sizeof written / sizeof written[0]; i++) {
+        const unsigned feature = written[i].feature;
+        if (!(launch->writes & feature)) continue;
+        if (!(kernel->features & feature))
+            return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: %s: expected a kernel that can do it, got one that cannot",
+                           kernel->name, ac_feature_name(feature));
+        if (launch->grid > 0 && !written[i].address)
+            return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected an address to write to, got a null pointer",
+                           kernel->name, ac_feature_name(feature));
+    }
+    return target->runtime->launch(target->runtime, target->device.index, launch, error);
 }
 
 void ac_runtime_describe(int device_type, ac_runtime_info_t *out_info) {

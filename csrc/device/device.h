@@ -5,9 +5,8 @@
 
 #include <stddef.h>
 
-#include "../core/error.h"
-#include "../core/kernel_table.h"
-#include "../core/view.h"
+#include "../core/check.h"
+#include "../core/kernel.h"
 
 typedef struct ac_device_facts_t {
     ac_arch_t arch;    /* what the kernel table is keyed by */
@@ -21,6 +20,9 @@ typedef struct ac_launch_t {
     size_t params_bytes;
     int64_t grid; /* work items: see ac_check_grid */
     intptr_t stream;
+    /* What this launch writes, of what the kernel can: AC_WRITES_* and the addresses in `params` that it does it to. */
+    unsigned writes;
+    const void *final_rows, *partial_rows, *lse;
 } ac_launch_t;
 
 typedef struct ac_runtime_t ac_runtime_t;
@@ -62,7 +64,23 @@ typedef struct ac_runtime_info_t {
     char note[AC_REASON_SIZE];     /* why there is no runtime, or no device */
 } ac_runtime_info_t;
 
-/* UnsupportedError for a launch that the device would not take: ops ask before they write anything. */
+/* The device of a call. */
+typedef struct ac_target_t {
+    const ac_runtime_t *runtime;
+    ac_device_t device;
+    ac_device_facts_t facts;
+} ac_target_t;
+
+/* `name`: the argument that chose the device. */
+int ac_find_target(const char *op, const char *name, ac_device_t device, ac_target_t *out_target, ac_error_t *error);
+
+/* Refuses what the kernel cannot write and what has no address, then launches. */
+int ac_launch(const ac_target_t *target, const ac_launch_t *launch, ac_error_t *error);
+
+/* UnsupportedError for a launch that the device would not take: ops ask before they write anything. `op` and `name`
+ * head the text. */
+int ac_check_launch(const char *op, const char *name, const ac_kernel_t *kernel, int64_t grid,
+                    const ac_device_facts_t *facts, ac_error_t *error);
 int ac_check_grid(const ac_kernel_t *kernel, int64_t grid, const ac_device_facts_t *facts, ac_error_t *error);
 
 void ac_runtime_describe(int device_type, ac_runtime_info_t *out_info);

@@ -156,12 +156,12 @@ static int find_device(ac_gpu_t *gpu, int index, ac_gpu_device_t **out_device, a
 int ac_gpu_facts(const ac_runtime_t *self, int index, ac_device_facts_t *out_facts, ac_error_t *error) {
     ac_gpu_t *gpu = ac_gpu_of(self);
     ac_gpu_device_t *device = NULL;
-    char title[32];
+    char title[32], archs[96];
     if (find_device(gpu, index, &device, error) < 0) return -1;
     *out_facts = device->facts;
     if (device->facts.arch != AC_ARCH_COUNT) return 0;
     return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: expected %s, got %s", title_of(gpu, index, title, sizeof title),
-                   gpu->archs, device->arch_name);
+                   ac_arch_list_text((ac_device_type_t)self->device_type, archs, sizeof archs), device->arch_name);
 }
 
 int ac_gpu_begin(ac_gpu_t *gpu, int index, ac_gpu_device_t **out_device, int *out_saved, ac_error_t *error) {

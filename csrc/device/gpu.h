@@ -39,15 +39,14 @@ typedef struct ac_gpu_device_t {
     ac_device_facts_t facts; /* arch: AC_ARCH_COUNT where the kernel table has none for this device */
     char arch_name[64];      /* as the driver says it */
     _Atomic(void *) context; /* CUDA: the primary one, once it was needed */
-    void *modules[AC_KERNEL_COUNT]; /* the code object of each kernel that was used */
-    _Atomic(void *) functions[AC_KERNEL_COUNT];
+    void *modules[AC_MAX_KERNELS]; /* the code object of each kernel that was used */
+    _Atomic(void *) functions[AC_MAX_KERNELS];
 } ac_gpu_device_t;
 
 typedef struct ac_gpu_t {
     ac_runtime_t runtime; /* first: a pointer to it is one to the whole */
     /* What differs. */
     const char *title; /* "HIP" */
-    const char *archs; /* that the kernel table knows, for messages */
     const char *const *libraries;
     const ac_driver_symbol_t *symbols; /* [AC_DRIVER_CALL_COUNT] */
     void *launch_end;                  /* ends the `extra` of a launch */

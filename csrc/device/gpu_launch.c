@@ -7,8 +7,8 @@
 
 /* A module of this device that another kernel of the same code object has loaded, or NULL. */
 static void *find_module(const ac_gpu_device_t *device, const ac_kernel_t *kernel) {
-    for (int i = 0; i < AC_KERNEL_COUNT; i++) {
-        const ac_kernel_t *other = ac_kernel((ac_kernel_id_t)i);
+    const ac_kernel_t *other;
+    for (int i = 0; (other = ac_kernel(i)) != NULL; i++) {
         if (device->modules[i] && other->arch == kernel->arch && strcmp(other->object, kernel->object) == 0)
             return device->modules[i];
     }
@@ -35,8 +35,9 @@ static int load_kernel(ac_gpu_t *gpu, int index, ac_gpu_device_t *device, const 
     }
     if (status == 0) status = find_function(gpu, index, kernel, module, &function, error);
     if (status == 0) {
-        device->modules[kernel->id] = module;
-        atomic_store(&device->functions[kernel->id], function);
+        const int number = ac_kernel_number(kernel);
+        device->modules[number] = module;
+        atomic_store(&device->functions[number], function);
         return 0;
     }
     ac_append(error->text, sizeof error->text, " (kernel %s of code object %s/%s)", kernel->name,
@@ -63,16 +64,17 @@ static int load_relaxed(ac_gpu_t *gpu, int index, ac_gpu_device_t *device, const
 static int find_kernel(ac_gpu_t *gpu, int index, ac_gpu_device_t *device, const ac_kernel_t *kernel,
                        void **out_function, ac_error_t *error) {
     int status = 0;
-    *out_function = atomic_load(&device->functions[kernel->id]);
+    const int number = ac_kernel_number(kernel);
+    *out_function = atomic_load(&device->functions[number]);
     if (*out_function) return 0;
     if (kernel->arch != device->facts.arch)
         return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: expected a kernel of this device (%s), got one for %s",
                        kernel->name, device->arch_name, ac_arch_name(kernel->arch));
     pthread_mutex_lock(&gpu->lock);
-    *out_function = atomic_load(&device->functions[kernel->id]);
+    *out_function = atomic_load(&device->functions[number]);
     if (!*out_function) {
         status = load_relaxed(gpu, index, device, kernel, error);
-        *out_function = atomic_load(&device->functions[kernel->id]);
+        *out_function = atomic_load(&device->functions[number]);
     }
     pthread_mutex_unlock(&gpu->lock);
     return status;

@@ -62,9 +62,7 @@ static int inspect(ac_gpu_t *gpu, int index, ac_gpu_device_t *device, ac_error_t
     memcpy(device->arch_name, name, length);
     device->arch_name[length] = '\0';
     memcpy(&device->facts.compute_units, properties + layout->compute_units, sizeof(int));
-    device->facts.arch = AC_ARCH_COUNT;
-    if (strcmp(device->arch_name, ac_arch_name(AC_GFX942)) == 0) device->facts.arch = AC_GFX942;
-    if (strcmp(device->arch_name, ac_arch_name(AC_GFX950)) == 0) device->facts.arch = AC_GFX950;
+    device->facts.arch = ac_arch_from_driver(AC_DEVICE_HIP, device->arch_name);
     return 0;
 }
 
@@ -87,7 +85,6 @@ static int copy(ac_gpu_t *gpu, int index, void *to, const void *from, size_t byt
 ac_gpu_t ac_hip = {
     .runtime = AC_GPU_RUNTIME("hip", AC_DEVICE_HIP),
     .title = "HIP",
-    .archs = "gfx942 or gfx950",
     .libraries = libraries,
     .symbols = symbols,
     .launch_end = (void *)3,

@@ -1,5 +1,8 @@
+/* Binding arguments to names, and converting numbers. */
 #include "argparse.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "errors.h"
@@ -27,33 +30,77 @@ static const struct {
 #undef FUNCTION
 };
 
+static int add_parameter(ac_signature_t *signature, const char *name, bool required, bool keyword_only) {
+    int n = signature->count;
+    signature->names[n] = PyUnicode_InternFromString(name);
+    if (!signature->names[n]) return -1;
+    signature->required[n] = required;
+    signature->count++;
+    if (keyword_only) return 0;
+    signature->positional++;
+    signature->required_positional += required;
+    return 0;
+}
+
 int ac_signatures_init(ac_state_t *state) {
     for (int i = 0; i < AC_FUNCTION_COUNT; i++) {
         ac_signature_t *signature = &state->signatures[i];
         bool keyword_only = false;
         signature->function = functions[i].function;
         for (const parameter_t *parameter = functions[i].parameters; parameter->name; parameter++) {
-            if (parameter->name[0] == '*') {
-                keyword_only = true;
-                continue;
-            }
-            int n = signature->count;
-            signature->names[n] = PyUnicode_InternFromString(parameter->name);
-            if (!signature->names[n]) return -1;
-            signature->texts[n] = parameter->name;
-            signature->required[n] = parameter->value[0] == 0;
-            signature->count++;
-            if (keyword_only) continue;
-            signature->positional++;
-            signature->required_positional += signature->required[n];
+            if (parameter->name[0] == '*') keyword_only = true;
+            else if (add_parameter(signature, parameter->name, parameter->value[0] == 0, keyword_only) < 0) return -1;
         }
     }
     return 0;
 }
 
+/* The field of a parameter that was not passed: its default, and where it may be None and has no other, None. */
+static void set_default(const ac_param_t *param, void *field) {
+    const char *text = param->default_text[0] == '=' ? param->default_text + 1 : "None";
+    const bool none = strcmp(text, "None") == 0;
+    switch (param->kind) {
+    case AC_KIND_INT: *(int64_t *)field = none ? AC_NO_INT : strtoll(text, NULL, 10); break;
+    case AC_KIND_FLOAT: *(double *)field = none ? NAN : strtod(text, NULL); break;
+    case AC_KIND_BOOL: *(int *)field = strcmp(text, "True") == 0; break;
+    case AC_KIND_DTYPE: *(ac_dtype_t *)field = AC_DTYPE_NONE; break;
+    case AC_KIND_CHOICE: *(int *)field = -1; break;
+    case AC_KIND_DEVICE: *(ac_device_t *)field = (ac_device_t){AC_DEVICE_CPU, 0}; break;
+    case AC_KIND_SCALE: *(ac_scale_arg_t *)field = (ac_scale_arg_t){NULL, 1}; break;
+    default: break; /* a tensor: NULL */
+    }
+}
+
+int ac_signature_from_params(ac_signature_t *signature, const ac_op_t *op) {
+    bool keyword_only = false;
+    signature->function = op->name;
+    signature->defaults = PyMem_Calloc(1, op->args_bytes);
+    if (!signature->defaults) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (int i = 0; i < op->param_count; i++) {
+        const ac_param_t *param = &op->params[i];
+        if (param->name[0] == '*') {
+            keyword_only = true;
+            continue;
+        }
+        signature->params[signature->count] = param;
+        if (param->kind < AC_KIND_PLAN) set_default(param, (char *)signature->defaults + param->offset);
+        if (add_parameter(signature, param->name, param->default_text[0] == '\0', keyword_only) < 0) return -1;
+    }
+    return 0;
+}
+
+static void clear_signature(ac_signature_t *signature) {
+    for (int n = 0; n < AC_MAX_PARAMS; n++) Py_CLEAR(signature->names[n]);
+    PyMem_Free(signature->defaults);
+    signature->defaults = NULL;
+}
+
 void ac_signatures_clear(ac_state_t *state) {
-    for (int i = 0; i < AC_FUNCTION_COUNT; i++)
-        for (int n = 0; n < AC_MAX_ARGS; n++) Py_CLEAR(state->signatures[i].names[n]);
+    for (int i = 0; i < AC_FUNCTION_COUNT; i++) clear_signature(&state->signatures[i]);
+    for (int i = 0; i < AC_MAX_OPS; i++) clear_signature(&state->op_signatures[i]);
 }
 
 /* The place of a keyword, or -1. Names at a call site are interned, so one pass over pointers nearly always finds it;
@@ -90,9 +137,8 @@ static int fail_count(const ac_signature_t *signature, Py_ssize_t nargs, Py_ssiz
     return -1;
 }
 
-int ac_bind(const ac_state_t *state, ac_function_t function, PyObject *const *args, Py_ssize_t nargs,
-            PyObject *kwnames, PyObject **out_values) {
-    const ac_signature_t *signature = &state->signatures[function];
+int ac_bind(const ac_signature_t *signature, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+            PyObject **out_values) {
     Py_ssize_t nkeywords = kwnames ? PyTuple_Size(kwnames) : 0;
     PyObject *unexpected = NULL, *twice = NULL;
     int twice_at = 0, next = (int)nargs;
@@ -184,6 +230,14 @@ int ac_to_double(const char *op, const char *name, PyObject *object, double *out
     if (value == -1.0 && PyErr_Occurred()) return -1;
     *out_value = value;
     return 0;
+}
+
+int ac_check_finite(const char *op, const char *name, double value) {
+    if (isfinite((float)value)) return 0;
+    PyObject *number = PyFloat_FromDouble(value);
+    if (number) PyErr_Format(PyExc_ValueError, "%s: %s: expected a finite float32, got %R", op, name, number);
+    Py_XDECREF(number);
+    return -1;
 }
 
 int ac_to_bool(const char *op, const char *name, PyObject *object, int *out_value) {

@@ -202,10 +202,10 @@ static PyObject *duplicate(const ac_state_t *state, const char *op, const array_
 
 static PyObject *array_numpy(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     const ac_view_t *view = &((array_t *)self)->view;
-    if (view->device.type == AC_DEVICE_CPU) return ac_numpy_from_view(view, self);
+    if (view->device.type == AC_DEVICE_CPU) return ac_numpy_from_view("Array.numpy", view, self);
     PyObject *host =
         duplicate(ac_state_of(self), "Array.numpy", (array_t *)self, (ac_device_t){AC_DEVICE_CPU, 0});
-    PyObject *result = host ? ac_numpy_from_view(&((array_t *)host)->view, host) : NULL;
+    PyObject *result = host ? ac_numpy_from_view("Array.numpy", &((array_t *)host)->view, host) : NULL;
     Py_XDECREF(host);
     return result;
 }
@@ -274,7 +274,7 @@ PyObject *py_empty(PyObject *module, PyObject *const *args, Py_ssize_t nargs, Py
     int ndim;
     ac_dtype_t dtype;
     ac_device_t device;
-    if (ac_bind(state, AC_FN_empty, args, nargs, kwnames, values) < 0) return NULL;
+    if (ac_bind(ac_function_signature(state, AC_FN_empty), args, nargs, kwnames, values) < 0) return NULL;
     if (parse_shape("empty", values[0], shape, &ndim) < 0) return NULL;
     if (ac_to_dtype("empty", "dtype", values[1], &dtype) < 0) return NULL;
     if (ac_to_device("empty", "device", values[2], &device) < 0) return NULL;
@@ -326,7 +326,7 @@ PyObject *py_from_host(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     ac_tensor_t source;
     ac_device_t device;
     char text[48];
-    if (ac_bind(state, AC_FN_from_host, args, nargs, kwnames, values) < 0) return NULL;
+    if (ac_bind(ac_function_signature(state, AC_FN_from_host), args, nargs, kwnames, values) < 0) return NULL;
     if (ac_to_device("from_host", "device", values[1], &device) < 0) return NULL;
     if (ac_tensor_import(state, "from_host", "array", values[0], AC_TENSOR_INPUT, &source) < 0) return NULL;
     if (source.view.device.type == AC_DEVICE_CPU)

@@ -34,7 +34,7 @@ int ac_export_parse(const ac_state_t *state, PyObject *const *args, Py_ssize_t n
                     const ac_view_t *view, ac_export_t *out_request) {
     PyObject *values[EXPORT_COUNT];
     int major, minor, type, index, copy = 0;
-    if (ac_bind(state, AC_FN___dlpack__, args, nargs, kwnames, values) < 0) return -1;
+    if (ac_bind(ac_function_signature(state, AC_FN___dlpack__), args, nargs, kwnames, values) < 0) return -1;
     PyObject *stream = values[EXPORT_stream], *version = values[EXPORT_max_version];
     PyObject *device = values[EXPORT_dl_device], *copies = values[EXPORT_copy];
     *out_request = (ac_export_t){false, false, false};

@@ -104,11 +104,11 @@ PyObject *ac_array_dunder_array(PyObject *self, PyObject *const *args, Py_ssize_
     PyObject *values[2];
     ac_view_t view;
     int copy = -1; /* as needed */
-    if (ac_bind(ac_state_of(self), AC_FN___array__, args, nargs, kwnames, values) < 0) return NULL;
+    if (ac_bind(ac_function_signature(ac_state_of(self), AC_FN___array__), args, nargs, kwnames, values) < 0) return NULL;
     if (!ac_is_none(values[1]) && ac_to_bool(name, "copy", values[1], &copy) < 0) return NULL;
     ac_array_view(self, &view);
     if (check_on_cpu(PyExc_TypeError, name, &view) < 0) return NULL;
-    PyObject *array = ac_numpy_from_view(&view, self);
+    PyObject *array = ac_numpy_from_view("Array", &view, self);
     PyObject *result = array ? as_dtype(array, values[0]) : NULL;
     if (result && result != array && copy == 0) {
         PyErr_Format(PyExc_ValueError, "%s: copy: expected None or True for another dtype than %s, got False", name,
@@ -133,7 +133,7 @@ static PyObject *only_value(PyObject *self, const char *what) {
         return NULL;
     }
     if (check_on_cpu(PyExc_TypeError, what, &view) < 0) return NULL;
-    PyObject *array = ac_numpy_from_view(&view, self);
+    PyObject *array = ac_numpy_from_view("Array", &view, self);
     PyObject *value = array ? PyObject_CallMethod(array, "item", NULL) : NULL;
     Py_XDECREF(array);
     return value;

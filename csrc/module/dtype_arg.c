@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../core/kernel_table.h"
 #include "argparse.h"
 #include "torch.h"
 
@@ -61,23 +60,37 @@ done:
     return result;
 }
 
-int ac_to_kv_format(const char *op, const char *name, PyObject *object, int *out_format) {
-    *out_format = -1;
-    if (ac_is_none(object)) return 0;
-    if (!PyUnicode_Check(object)) return ac_expected(op, name, "str or None", object);
+/* The place of a str among the names, -1: not there, or an exception is set. */
+static int find_choice(PyObject *object, const char *const *choices) {
     const char *utf8 = PyUnicode_AsUTF8AndSize(object, NULL);
-    if (!utf8) return -1;
-    ac_kv_format_t format = ac_kv_format_from_name(utf8);
-    if (format == AC_KV_FORMAT_COUNT) {
-        char names[128] = "";
-        for (int i = 0, used = 0; i < AC_KV_FORMAT_COUNT && used < (int)sizeof names; i++)
-            used += snprintf(names + used, sizeof names - (size_t)used, "%s'%s'", i ? ", " : "",
-                             ac_kv_format_name((ac_kv_format_t)i));
-        PyErr_Format(PyExc_ValueError, "%s: %s: expected one of %s, got %R", op, name, names, object);
-        return -1;
+    for (int i = 0; utf8 && choices[i]; i++)
+        if (strcmp(choices[i], utf8) == 0) return i;
+    return -1;
+}
+
+int ac_to_dtype_or_choice(const char *op, const char *name, PyObject *object, const char *const *choices,
+                          int *out_value) {
+    ac_dtype_t dtype;
+    if (choices && PyUnicode_Check(object)) {
+        int place = find_choice(object, choices);
+        if (place < 0 && PyErr_Occurred()) return -1;
+        *out_value = AC_DTYPE_CHOICE + place;
+        if (place >= 0) return 0;
     }
-    *out_format = (int)format;
+    if (ac_to_dtype(op, name, object, &dtype) < 0) return -1;
+    *out_value = (int)dtype;
     return 0;
+}
+
+int ac_to_choice(const char *op, const char *name, PyObject *object, const char *const *choices, int *out_place) {
+    char names[128] = "";
+    if (!PyUnicode_Check(object)) return ac_expected(op, name, "str or None", object);
+    *out_place = find_choice(object, choices);
+    if (*out_place >= 0 || PyErr_Occurred()) return *out_place < 0 ? -1 : 0;
+    for (int i = 0, used = 0; choices[i] && used < (int)sizeof names; i++)
+        used += snprintf(names + used, sizeof names - (size_t)used, "%s'%s'", i ? ", " : "", choices[i]);
+    PyErr_Format(PyExc_ValueError, "%s: %s: expected one of %s, got %R", op, name, names, object);
+    return -1;
 }
 
 int ac_to_device(const char *op, const char *name, PyObject *object, ac_device_t *out_device) {

@@ -1,5 +1,8 @@
+/* The AITER_C_* switches: read once, checked, applied. A value that is no good is ignored with a warning: it must not
+ * keep a program from importing the package, and `python -m aiter_c env` shows it. */
 #include "environment.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,26 +25,28 @@ enum {
     SWITCH_COUNT
 };
 
-enum { WORD = 64, PATH = 1024 };
+enum { WORD = 64, PATH = 1024, PROBLEM = 192 };
 
 /* The process reads its environment once: a copy, since a later setenv may free what getenv returned. */
 static struct {
     const char *const name, *const meaning;
     const size_t size; /* of the longest value, and its terminating zero */
-    char value[PATH];
-    bool set;
+    char value[PATH];      /* as it was given, cut at `size` */
+    bool set;              /* to a value that counts */
+    char problem[PROBLEM]; /* why the value that was given does not; empty: it does, or there is none */
 } switches[SWITCH_COUNT] = {
     [CPU] = {"AITER_C_CPU", "CPU path: amx, avx512bf16, avx512, avx2 or portable; unset: the best this processor has",
-             WORD, "", false},
-    [NUM_THREADS] = {"AITER_C_NUM_THREADS", "CPU threads; unset: as many as the process may run on", WORD, "", false},
+             WORD, "", false, ""},
+    [NUM_THREADS] = {"AITER_C_NUM_THREADS", "CPU threads; 0 or unset: as many as the process may run on", WORD, "",
+                     false, ""},
     [DLPACK_EXCHANGE] = {"AITER_C_DLPACK_EXCHANGE", "0: tensors come in without DLPack's C exchange API", WORD, "",
-                         false},
+                         false, ""},
     [HIP_LIBRARY] = {"AITER_C_HIP_LIBRARY",
                      "the library that serves as libamdhip64; unset: the one of this process, of the system or of pip",
-                     PATH, "", false},
-    [HSA] = {"AITER_C_HSA", "the folder of the code objects; unset: hsa/ of the package", PATH, "", false},
+                     PATH, "", false, ""},
+    [HSA] = {"AITER_C_HSA", "the folder of the code objects; unset: hsa/ of the package", PATH, "", false, ""},
 #ifdef AC_FAULTS
-    [FAULT] = {"AITER_C_FAULT", "the planted bug that is active (faults build only)", WORD, "", false},
+    [FAULT] = {"AITER_C_FAULT", "the planted bug that is active (faults build only)", WORD, "", false, ""},
 #endif
 };
 static const char *cpu_reason;
@@ -49,35 +54,53 @@ static char hip_package_folder[PATH];
 
 const char *ac_cpu_reason(void) { return cpu_reason ? cpu_reason : ""; }
 
+/* Ignores the value and says so. Fails only where the program made warnings errors. */
+__attribute__((format(printf, 2, 3))) static int ignore(int i, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(switches[i].problem, sizeof switches[i].problem, format, arguments);
+    va_end(arguments);
+    switches[i].set = false;
+    return PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "%s: %s; it is ignored", switches[i].name, switches[i].problem);
+}
+
 static int read_switches(void) {
     for (int i = 0; i < SWITCH_COUNT; i++) {
         const char *value = getenv(switches[i].name);
         switches[i].set = value && *value;
+        switches[i].problem[0] = '\0';
         if (!switches[i].set) continue;
-        if (strlen(value) >= switches[i].size) {
-            PyErr_Format(PyExc_ValueError, "%s: expected less than %zu characters, got %.80s...", switches[i].name,
-                         switches[i].size, value);
-            return -1;
-        }
-        strcpy(switches[i].value, value);
+        snprintf(switches[i].value, switches[i].size, "%s", value);
+        if (strlen(value) < switches[i].size) continue;
+        if (ignore(i, "expected less than %zu characters, got %.80s...", switches[i].size, value) < 0) return -1;
     }
     return 0;
 }
 
-static int apply_num_threads(ac_state_t *state) {
+static int apply_cpu(const char **out_reason) {
+    ac_error_t error = {0};
+    if (ac_cpu_choose_arch(switches[CPU].set ? switches[CPU].value : NULL, out_reason, &error) == 0) return 0;
+    const char *text = strstr(error.text, "expected"); /* the warning names the switch itself */
+    if (ignore(CPU, "%s", text ? text : error.text) < 0) return -1;
+    return ac_cpu_choose_arch(NULL, out_reason, &error);
+}
+
+static int apply_num_threads(void) {
     ac_error_t error = {0};
     const char *text = switches[NUM_THREADS].value;
     char *end;
     if (!switches[NUM_THREADS].set) return 0;
     long count = strtol(text, &end, 10);
-    if (*end || count < 1 || count > AC_CPU_MAX_THREADS) {
-        PyErr_Format(PyExc_ValueError, "%s: expected 1 .. %d, got '%s'", switches[NUM_THREADS].name, AC_CPU_MAX_THREADS,
-                     text);
-        return -1;
-    }
-    if (ac_cpu_set_num_threads((int)count, &error) == 0) return 0;
-    ac_raise(state, &error);
-    return -1;
+    if (*end == '\0' && count >= 0 && count <= AC_CPU_MAX_THREADS &&
+        ac_cpu_set_num_threads((int)count, &error) == 0)
+        return 0;
+    return ignore(NUM_THREADS, "expected 0 (automatic) .. %d, got '%s'", AC_CPU_MAX_THREADS, text);
+}
+
+static int check_exchange(void) {
+    const char *text = switches[DLPACK_EXCHANGE].value;
+    if (!switches[DLPACK_EXCHANGE].set || strcmp(text, "0") == 0 || strcmp(text, "1") == 0) return 0;
+    return ignore(DLPACK_EXCHANGE, "expected 0 or 1, got '%s'", text);
 }
 
 /* pip's HIP libraries, the package rocm-sdk-core, in the first folder of sys.path that has them. */
@@ -107,35 +130,35 @@ static int apply_device_switches(void) {
     return 0;
 }
 
-int ac_environment_init(ac_state_t *state) {
-    ac_error_t error = {0};
+/* What belongs to the process, by the first import. */
+static int init_process(void) {
     const char *reason = NULL;
-    if (!cpu_reason) {
-        if (read_switches() < 0) return -1;
-        if (ac_cpu_choose_arch(switches[CPU].set ? switches[CPU].value : NULL, &reason, &error) < 0) {
-            PyErr_SetString(PyExc_ValueError, error.text);
-            return -1;
-        }
-        if (apply_num_threads(state) < 0) return -1;
-        if (apply_device_switches() < 0) return -1;
+    if (read_switches() < 0 || apply_cpu(&reason) < 0 || apply_num_threads() < 0 || check_exchange() < 0) return -1;
+    if (apply_device_switches() < 0) return -1;
 #ifdef AC_FAULTS
-        ac_active_fault = switches[FAULT].set ? switches[FAULT].value : NULL;
+    ac_active_fault = switches[FAULT].set ? switches[FAULT].value : NULL;
 #endif
-        cpu_reason = reason ? reason : "";
-    }
-    const char *exchange = switches[DLPACK_EXCHANGE].value;
-    if (switches[DLPACK_EXCHANGE].set && strcmp(exchange, "0") != 0 && strcmp(exchange, "1") != 0) {
-        PyErr_Format(PyExc_ValueError, "%s: expected 0 or 1, got '%s'", switches[DLPACK_EXCHANGE].name, exchange);
-        return -1;
-    }
-    state->use_exchange = strcmp(exchange, "0") != 0;
+    cpu_reason = reason ? reason : "";
     return 0;
+}
+
+int ac_environment_init(ac_state_t *state) {
+    if (!cpu_reason && init_process() < 0) return -1;
+    state->use_exchange = !switches[DLPACK_EXCHANGE].set || switches[DLPACK_EXCHANGE].value[0] != '0';
+    return 0;
+}
+
+/* Text from outside may be no UTF-8; Python's form of it can be printed and given back. */
+static PyObject *text_or_none(const char *text, bool there) {
+    return there ? PyUnicode_DecodeFSDefault(text) : Py_NewRef(Py_None);
 }
 
 PyObject *py_environment(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
     PyObject *result = PyDict_New();
     for (int i = 0; result && i < SWITCH_COUNT; i++) {
-        PyObject *row = Py_BuildValue("(zs)", switches[i].set ? switches[i].value : NULL, switches[i].meaning);
+        const bool ignored = switches[i].problem[0] != '\0';
+        PyObject *row = Py_BuildValue("(NsN)", text_or_none(switches[i].value, switches[i].set), switches[i].meaning,
+                                      text_or_none(switches[i].problem, ignored));
         if (!row || PyDict_SetItemString(result, switches[i].name, row) < 0) Py_CLEAR(result);
         Py_XDECREF(row);
     }

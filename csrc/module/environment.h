@@ -5,7 +5,8 @@
 #include "state.h"
 
 /* Reads and applies the switches: the CPU path, the number of threads, the exchange API. Called by every module exec;
- * what belongs to the process (all but state->use_exchange) is applied by the first. */
+ * what belongs to the process (all but state->use_exchange) is applied by the first. Fails only where the warning about
+ * a value that is no good is an error (python -W error). */
 int ac_environment_init(ac_state_t *state);
 
 const char *ac_cpu_reason(void); /* why the CPU path in use was chosen */

@@ -62,6 +62,9 @@ PyObject *ac_raise(const ac_state_t *state, const ac_error_t *error) {
     case AC_ERROR_UNSUPPORTED: raise_text(state->unsupported_error, error->text); break;
     case AC_ERROR_DEVICE: raise_device_error(state, error); break;
     case AC_ERROR_MEMORY: raise_text(PyExc_MemoryError, error->text); break;
+    case AC_ERROR_INTERRUPTED: /* live already, but in a child that the handler forked */
+        if (!PyErr_Occurred()) raise_text(PyExc_RuntimeError, error->text);
+        break;
     case AC_ERROR_NONE: PyErr_SetString(PyExc_SystemError, "aiter_c: a failed call left no error"); break;
     }
     return NULL;

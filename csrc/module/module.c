@@ -1,25 +1,22 @@
-/* aiter_c._C: the method table, and what an instance of the module makes and frees. */
+/* aiter_c._C: the functions that are no ops, and what an instance of the module makes and frees. */
 #include "argparse.h"
 #include "array.h"
+#include "call.h"
 #include "array_docs.h"
 #include "docs.h"
 #include "environment.h"
 #include "errors.h"
 #include "exchange.h"
+#include "interrupt.h"
 #include "plan.h"
 #include "py_info.h"
-#include "py_mla.h"
 
 #define WITH_ARGUMENTS(name) \
     {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL | METH_KEYWORDS, AC_DOC_##name}
 #define WITHOUT_ARGUMENTS(name) {#name, py_##name, METH_NOARGS, AC_DOC_##name}
 
 static PyMethodDef methods[] = {
-    WITH_ARGUMENTS(mla_decode_plan),
-    WITH_ARGUMENTS(mla_decode_stage1),
-    WITH_ARGUMENTS(mla_decode_stage2),
-    WITH_ARGUMENTS(mla_plan),
-    WITH_ARGUMENTS(choose_kv_splits),
+    WITH_ARGUMENTS(load_plan),
     WITH_ARGUMENTS(empty),
     WITH_ARGUMENTS(from_host),
     WITH_ARGUMENTS(set_num_threads),
@@ -29,6 +26,8 @@ static PyMethodDef methods[] = {
     WITHOUT_ARGUMENTS(runtime_info),
     WITHOUT_ARGUMENTS(environment),
     WITHOUT_ARGUMENTS(kernel_table),
+    WITHOUT_ARGUMENTS(code_objects),
+    WITHOUT_ARGUMENTS(op_table),
     WITHOUT_ARGUMENTS(cpu_ceilings),
     WITH_ARGUMENTS(dlpack_path),
     WITH_ARGUMENTS(tensor_shape),
@@ -69,7 +68,8 @@ static int module_exec(PyObject *module) {
     if (!state->max_version) return -1;
     if (ac_errors_init(state, module) < 0) return -1;
     if (add_type(module, &ac_array_spec, "Array", &state->array_type) < 0) return -1;
-    if (add_type(module, &ac_plan_spec, "MlaPlan", &state->plan_type) < 0) return -1;
+    if (ac_plans_init(state, module) < 0 || ac_calls_init(state, module) < 0) return -1;
+    ac_interrupt_init();
     return ac_environment_init(state);
 }
 
@@ -79,7 +79,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->unsupported_error);
     Py_VISIT(state->device_error);
     Py_VISIT(state->array_type);
-    Py_VISIT(state->plan_type);
+    for (int i = 0; i < AC_MAX_PLAN_KINDS; i++) Py_VISIT(state->plan_types[i]);
+    Py_VISIT(state->allocate);
     Py_VISIT(state->max_version);
     Py_VISIT(state->torch_increment_version);
     return ac_exchange_traverse(state, visit, arg);
@@ -93,7 +94,8 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->unsupported_error);
     Py_CLEAR(state->device_error);
     Py_CLEAR(state->array_type);
-    Py_CLEAR(state->plan_type);
+    for (int i = 0; i < AC_MAX_PLAN_KINDS; i++) Py_CLEAR(state->plan_types[i]);
+    Py_CLEAR(state->allocate);
     Py_CLEAR(state->str_dlpack);
     Py_CLEAR(state->str_dlpack_device);
     Py_CLEAR(state->str_max_version);

@@ -1,10 +1,11 @@
-/* NumPy's arrays as views, and views as NumPy's arrays. */
+/* The only file that knows NumPy. Compiled against the headers of NumPy 2, it runs with 1.26 and later: where the two
+ * differ (the size of an element in a dtype) NumPy's accessors look at the version that is imported. */
 #include "numpy_api.h"
 
 #include <stdio.h> /* NumPy's headers mean FILE, and Python.h brings it under the full API only */
 
 #define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
-#define NPY_TARGET_VERSION NPY_2_0_API_VERSION
+#define NPY_TARGET_VERSION NPY_1_25_API_VERSION /* that of 1.26, too */
 #include <numpy/arrayobject.h>
 
 #include "errors.h"
@@ -18,8 +19,13 @@ static struct {
 } user_types[USER_TYPES];
 static int user_type_count;
 
-/* Not by import_array, which prints the error that it then replaces. */
-static int import_c_api(void) { return PyArray_API ? 0 : _import_array(); }
+/* NumPy's own macro would print the reason instead of keeping it; and its function leaves the table of a NumPy that it
+ * refuses in place, for the next call to use. */
+static int import_c_api(const char *op) {
+    if (PyArray_API || _import_array() == 0) return 0;
+    PyArray_API = NULL;
+    return ac_raise_from_live(PyExc_ImportError, op, "numpy", "expected NumPy 1.26 or newer");
+}
 
 int ac_numpy_is_array_type(PyTypeObject *type, bool *out_is_array) {
     *out_is_array = false;
@@ -27,7 +33,7 @@ int ac_numpy_is_array_type(PyTypeObject *type, bool *out_is_array) {
         PyObject *base = ac_base_named(type, "numpy", "ndarray");
         if (!base) return PyErr_Occurred() ? -1 : 0;
         Py_DECREF(base);
-        if (import_c_api() < 0) return -1;
+        if (import_c_api("aiter_c") < 0) return -1;
     }
     *out_is_array = PyType_IsSubtype(type, &PyArray_Type);
     return 0;
@@ -109,30 +115,34 @@ int ac_numpy_view(const char *op, const char *name, PyObject *object, ac_view_t 
     return 0;
 }
 
+/* A new reference to the scalar type that a package has for a dtype of ours. */
+static PyObject *scalar_type(const char *op, const char *package, ac_dtype_t dtype) {
+    char text[96];
+    PyObject *library = PyImport_ImportModule(package);
+    PyObject *type = library ? PyObject_GetAttrString(library, ac_dtype_name(dtype)) : NULL;
+    Py_XDECREF(library);
+    if (type) return type;
+    snprintf(text, sizeof text, "expected to be installed, for %s (pip install %s)", ac_dtype_name(dtype), package);
+    ac_raise_from_live(PyExc_ImportError, op, package, text);
+    return NULL;
+}
+
 /* A new reference to the NumPy dtype of ours. */
-static PyArray_Descr *descr_of(ac_dtype_t dtype) {
+static PyArray_Descr *descr_of(const char *op, ac_dtype_t dtype) {
     int code, bits;
     ac_dtype_to_dlpack(dtype, &code, &bits);
     bool numpy_has_it = code <= 2 || code == 5 || code == 6;
-    PyObject *library = PyImport_ImportModule(numpy_has_it ? "numpy" : "ml_dtypes");
-    PyObject *scalar_type = library ? PyObject_GetAttrString(library, ac_dtype_name(dtype)) : NULL;
+    PyObject *type = scalar_type(op, numpy_has_it ? "numpy" : "ml_dtypes", dtype);
     PyArray_Descr *descr = NULL;
-    if (scalar_type && !PyArray_DescrConverter(scalar_type, &descr)) descr = NULL;
-    if (!descr)
-        ac_raise_from_live(PyExc_ImportError, "Array.numpy", ac_dtype_name(dtype),
-                           numpy_has_it ? "expected NumPy" : "expected ml_dtypes, which has this dtype");
-    Py_XDECREF(library);
-    Py_XDECREF(scalar_type);
+    if (type && !PyArray_DescrConverter(type, &descr)) descr = NULL;
+    Py_XDECREF(type);
     return descr;
 }
 
-PyObject *ac_numpy_from_view(const ac_view_t *view, PyObject *base) {
+PyObject *ac_numpy_from_view(const char *op, const ac_view_t *view, PyObject *base) {
     npy_intp shape[AC_MAX_NDIM], strides[AC_MAX_NDIM];
-    if (import_c_api() < 0) {
-        ac_raise_from_live(PyExc_ImportError, "Array.numpy", ac_dtype_name(view->dtype), "expected NumPy");
-        return NULL;
-    }
-    PyArray_Descr *descr = descr_of(view->dtype);
+    if (import_c_api(op) < 0) return NULL;
+    PyArray_Descr *descr = descr_of(op, view->dtype);
     if (!descr) return NULL;
     for (int i = 0; i < view->ndim; i++) {
         shape[i] = view->shape[i];

@@ -6,13 +6,15 @@
 #include "../core/view.h"
 #include "state.h"
 
-/* Whether arrays of the type are NumPy's. Imports NumPy's C API when the first such type comes, never NumPy itself. */
+/* Imports NumPy's C API for the first array; what else there may be under the name numpy (a stub, an empty folder, a
+ * half-imported or too old NumPy) does not matter to the types of others. */
 int ac_numpy_is_array_type(PyTypeObject *type, bool *out_is_array);
 
 /* The view of an array (an instance of a type of AC_PATH_NUMPY); borrows from it. */
 int ac_numpy_view(const char *op, const char *name, PyObject *array, ac_view_t *out_view);
 
-/* An array over the memory of `view` that keeps `base` alive; imports NumPy, and ml_dtypes where the dtype needs it. */
-PyObject *ac_numpy_from_view(const ac_view_t *view, PyObject *base);
+/* An array over the memory of `view` that keeps `base` alive; imports NumPy, and ml_dtypes where the dtype needs it.
+ * ImportError where they are missing. */
+PyObject *ac_numpy_from_view(const char *op, const ac_view_t *view, PyObject *base);
 
 #endif

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "../core/dtype.h"
+#include "../core/op.h"
 #include "dlpack_abi.h"
 #include "signatures.h"
 
@@ -39,19 +39,24 @@ typedef struct ac_type_entry_t {
     const DLPackExchangeAPI *api; /* AC_PATH_EXCHANGE, else NULL */
 } ac_type_entry_t;
 
-/* The parameters of one function, made from its line in signatures.h. */
+/* The parameters of one function: its line in signatures.h, or the rows of an op. */
 typedef struct ac_signature_t {
     const char *function;
     int count, positional, required_positional;
-    bool required[AC_MAX_ARGS];
-    PyObject *names[AC_MAX_ARGS];   /* interned */
-    const char *texts[AC_MAX_ARGS]; /* the same, for messages */
+    bool required[AC_MAX_PARAMS];
+    PyObject *names[AC_MAX_PARAMS];          /* interned */
+    const ac_param_t *params[AC_MAX_PARAMS]; /* of an op */
+    void *defaults;                          /* of an op: its args struct with nothing passed */
 } ac_signature_t;
+
+#define AC_MAX_OPS 64
+#define AC_MAX_PLAN_KINDS 8
 
 typedef struct ac_state_t {
     PyObject *unsupported_error, *device_error;
-    PyTypeObject *array_type, *plan_type;
-    ac_signature_t signatures[AC_FUNCTION_COUNT];
+    PyTypeObject *array_type, *plan_types[AC_MAX_PLAN_KINDS];
+    ac_signature_t signatures[AC_FUNCTION_COUNT], op_signatures[AC_MAX_OPS];
+    PyObject *allocate; /* aiter_c._call.allocate, once it was needed */
     ac_type_entry_t types[AC_TYPE_CACHE];
     int type_count, next_victim;
     PyObject *str_dlpack, *str_dlpack_device, *str_max_version, *str_stream, *str_shape, *max_version;

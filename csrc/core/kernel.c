@@ -1,0 +1,101 @@
+/* Choosing a kernel: the rows of one family against the numbers of a request. */
+#include "kernel.h"
+
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdio.h>
+
+const char *ac_feature_name(unsigned feature) {
+    switch (feature) {
+    case AC_WRITES_FINAL: return "writes_output";
+    case AC_WRITES_PARTIALS: return "writes_partials";
+    case AC_WRITES_LSE: return "writes_lse";
+    case AC_WORK_LIST: return "work_list";
+    case AC_SECOND_CACHE: return "second_cache";
+    case AC_SINK: return "sink";
+    default: return "?";
+    }
+}
+
+const ac_kernel_t *ac_kernel(int number) {
+    for (int i = 0; i < ac_kernel_family_count; number -= ac_kernel_families[i++]->kernel_count)
+        if (number < ac_kernel_families[i]->kernel_count) return &ac_kernel_families[i]->kernels[number];
+    return NULL;
+}
+
+int ac_kernel_number(const ac_kernel_t *kernel) {
+    int first = 0;
+    for (int i = 0; ac_kernel_families[i] != kernel->family; i++) first += ac_kernel_families[i]->kernel_count;
+    return first + (int)(kernel - kernel->family->kernels);
+}
+
+static int matches(ac_match_t match, int64_t row, int64_t number) {
+    if (number == AC_ANY_KEY) return 1;
+    switch (match) {
+    case AC_ONE_OF: return number < 64 && row >> number & 1;
+    case AC_AT_MOST: return number <= row;
+    case AC_MULTIPLE_OF: return number % row == 0;
+    default: return 1;
+    }
+}
+
+/* How many columns match before the first that does not; features that are needed follow the columns. */
+static int matching_columns(const ac_kernel_t *kernel, const ac_kernel_request_t *request) {
+    const ac_kernel_family_t *family = request->family;
+    for (int i = 0; i < family->column_count; i++)
+        if (!matches(family->columns[i].match, kernel->keys[i], request->keys[i])) return i;
+    return family->column_count + ((request->features & ~kernel->features) == 0);
+}
+
+static const char *misfit_name(const ac_kernel_t *kernel, const ac_kernel_request_t *request, int column) {
+    if (column < request->family->column_count) return request->family->columns[column].name;
+    const unsigned missing = request->features & ~kernel->features;
+    return ac_feature_name(missing & (~missing + 1)); /* the lowest bit */
+}
+
+/* Fewer tiles, then less of a tile that no row fills. */
+static int is_better(const ac_kernel_t *kernel, const ac_kernel_t *than, int64_t rows) {
+    int64_t tiles = ac_kernel_tiles(kernel, rows), other = ac_kernel_tiles(than, rows);
+    return tiles != other ? tiles < other : kernel->tile_rows < than->tile_rows;
+}
+
+/* "q_dtype int8, kv_dtype bfloat16, o_dtype any" */
+static void request_text(const ac_kernel_request_t *request, char *text, int size) {
+    int used = 0;
+    text[0] = 0;
+    for (int i = 0; i < request->family->column_count && used < size; i++) {
+        const ac_column_t *column = &request->family->columns[i];
+        int64_t number = request->keys[i];
+        if (column->match == AC_FACT) continue;
+        used += snprintf(text + used, (size_t)(size - used), "%s%s ", used ? ", " : "", column->name);
+        if (used >= size) return;
+        if (number == AC_ANY_KEY) used += snprintf(text + used, (size_t)(size - used), "any");
+        else if (column->text) used += snprintf(text + used, (size_t)(size - used), "%s", column->text(number));
+        else used += snprintf(text + used, (size_t)(size - used), "%" PRId64, number);
+    }
+}
+
+const ac_kernel_t *ac_choose_kernel(const ac_kernel_request_t *request, ac_arch_t arch, ac_error_t *error) {
+    const int complete = request->family->column_count + 1;
+    const ac_kernel_t *nearest = NULL, *best = NULL;
+    int nearest_columns = -1;
+    for (int tried = (int)arch; tried >= (int)ac_arch_lowest(arch) && !best; tried--) {
+        for (int i = 0; i < request->family->kernel_count; i++) {
+            const ac_kernel_t *kernel = &request->family->kernels[i];
+            if ((int)kernel->arch != tried) continue;
+            int columns = matching_columns(kernel, request);
+            if (columns == complete && (!best || is_better(kernel, best, request->rows))) best = kernel;
+            if (columns > nearest_columns) nearest = kernel, nearest_columns = columns;
+        }
+    }
+    if (best) return best;
+    char wanted[320];
+    request_text(request, wanted, sizeof wanted);
+    if (nearest)
+        ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: no kernel on %s for %s; the nearest is %s, which differs in %s",
+                request->op, ac_arch_name(arch), wanted, nearest->name,
+                misfit_name(nearest, request, nearest_columns));
+    else
+        ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: no kernel on %s, got %s", request->op, ac_arch_name(arch), wanted);
+    return NULL;
+}

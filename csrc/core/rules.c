@@ -1,0 +1,163 @@
+/* Tensor rules: parsing a shape's text against a tensor, and the checks that a row stands for. */
+#include "rules.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TEXT 192
+
+/* One dimension of a shape's text. */
+typedef struct {
+    const char *symbol;
+    int length;       /* of the symbol; 0: a number alone */
+    bool or_more;
+    int64_t constant; /* the number, or what is added to the symbol */
+} dim_t;
+
+void ac_sizes_init(ac_sizes_t *sizes, const char *op) {
+    sizes->op = op;
+    sizes->count = 0;
+    sizes->leader = NULL;
+}
+
+/* The place of a symbol, or the number of symbols. */
+static int find(const ac_sizes_t *sizes, const char *symbol, int length) {
+    int i = 0;
+    while (i < sizes->count && (sizes->sizes[i].length != length ||
+                                memcmp(sizes->sizes[i].symbol, symbol, (size_t)length) != 0))
+        i++;
+    return i;
+}
+
+static void bind(ac_sizes_t *sizes, const char *symbol, int length, int64_t size, const char *origin) {
+    int i = find(sizes, symbol, length);
+    if (i == AC_MAX_SIZES) abort(); /* a mistake in the op's rows, which its first call shows */
+    if (i == sizes->count) sizes->count++;
+    sizes->sizes[i].symbol = symbol;
+    sizes->sizes[i].length = length;
+    sizes->sizes[i].size = size;
+    sizes->sizes[i].origin = origin;
+}
+
+void ac_size_bind(ac_sizes_t *sizes, const char *symbol, int64_t size, const char *origin) {
+    bind(sizes, symbol, (int)strlen(symbol), size, origin);
+}
+
+int64_t ac_size(const ac_sizes_t *sizes, const char *symbol) {
+    int i = find(sizes, symbol, (int)strlen(symbol));
+    return i < sizes->count ? sizes->sizes[i].size : -1;
+}
+
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/* Reads one dimension; returns what follows it. */
+static const char *read_dim(const char *text, dim_t *out_dim) {
+    while (*text == ' ') text++;
+    out_dim->symbol = text;
+    if (!is_digit(*text))
+        while (*text && *text != ' ' && *text != '+' && *text != '.') text++;
+    out_dim->length = (int)(text - out_dim->symbol);
+    out_dim->constant = 0;
+    if (*text == '+') text++;
+    while (is_digit(*text)) out_dim->constant = out_dim->constant * 10 + (*text++ - '0');
+    out_dim->or_more = text[0] == '.';
+    return out_dim->or_more ? text + 2 : text;
+}
+
+static int read_dims(const char *text, dim_t *out_dims) {
+    int count = 0;
+    while (*text && count < AC_MAX_NDIM) text = read_dim(text, &out_dims[count++]);
+    return count;
+}
+
+/* "[T=3 (of q), H, 576]" */
+static void expected_text(const ac_sizes_t *sizes, const dim_t *dims, int ndim, char *text, size_t size) {
+    size_t used = (size_t)snprintf(text, size, "[");
+    for (int i = 0; i < ndim && used < size; i++) {
+        const dim_t *dim = &dims[i];
+        const int at = find(sizes, dim->symbol, dim->length);
+        used += (size_t)snprintf(text + used, size - used, "%s%s%.*s", i ? ", " : "",
+                                 dim->or_more ? "at least " : "", dim->length, dim->symbol);
+        if (used < size && (dim->length == 0 || dim->constant))
+            used += (size_t)snprintf(text + used, size - used, "%s%" PRId64, dim->length ? "+" : "", dim->constant);
+        if (used < size && dim->length && at < sizes->count)
+            used += (size_t)snprintf(text + used, size - used, "=%" PRId64 " (of %s)",
+                                     sizes->sizes[at].size + dim->constant, sizes->sizes[at].origin);
+    }
+    if (used < size) snprintf(text + used, size - used, "]");
+}
+
+static bool fits(const ac_sizes_t *sizes, const dim_t *dim, int64_t size) {
+    const int at = dim->length ? find(sizes, dim->symbol, dim->length) : sizes->count;
+    if (dim->length && at == sizes->count) return size >= dim->constant; /* seen first: it takes this size */
+    const int64_t wanted = dim->constant + (dim->length ? sizes->sizes[at].size : 0);
+    return dim->or_more ? size >= wanted : size == wanted;
+}
+
+/* All dimensions are compared before one is bound, so that a refusal shows what was known beforehand. */
+static int check_shape(ac_arg_t arg, const char *shape, ac_sizes_t *sizes, ac_error_t *error) {
+    const ac_view_t *view = arg.view;
+    dim_t dims[AC_MAX_NDIM];
+    const int ndim = read_dims(shape, dims);
+    bool matches = view->ndim == ndim;
+    for (int i = 0; matches && i < ndim; i++) matches = fits(sizes, &dims[i], view->shape[i]);
+    for (int i = 0; matches && i < ndim; i++)
+        if (dims[i].length && find(sizes, dims[i].symbol, dims[i].length) == sizes->count)
+            bind(sizes, dims[i].symbol, dims[i].length, view->shape[i] - dims[i].constant, arg.name);
+        else if (dims[i].length) matches &= fits(sizes, &dims[i], view->shape[i]); /* "N N": seen twice in one shape */
+    if (matches) return 0;
+    char expected[TEXT], got[TEXT];
+    expected_text(sizes, dims, ndim, expected, sizeof expected);
+    return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected shape %s, got %s", arg.op, arg.name, expected,
+                   ac_shape_text(view, got, sizeof got));
+}
+
+static int check_device(ac_arg_t arg, unsigned flags, ac_sizes_t *sizes, ac_error_t *error) {
+    if (flags & AC_LEADS) {
+        sizes->leader = arg.name;
+        sizes->device = arg.view->device;
+        return 0;
+    }
+    if ((flags & AC_HOST_TOO) && arg.view->device.type == AC_DEVICE_CPU) return 0;
+    return sizes->leader ? ac_check_device(arg, sizes->device, sizes->leader, error) : 0;
+}
+
+static const ac_view_t *view_of(const void *args, const ac_tensor_rule_t *rule) {
+    return *(const ac_view_t *const *)(const void *)((const char *)args + rule->offset);
+}
+
+static int check_tensor(ac_arg_t arg, const ac_tensor_rule_t *rule, ac_sizes_t *sizes, ac_error_t *error) {
+    if (!arg.view && (rule->flags & AC_MAY_BE_NONE)) return 0;
+    if (ac_check_given(arg, error) < 0) return -1;
+    if (rule->dtypes && ac_check_dtype(arg, rule->dtypes, error) < 0) return -1;
+    if (rule->shape && check_shape(arg, rule->shape, sizes, error) < 0) return -1;
+    if ((rule->flags & AC_ONE_ELEMENT) && ac_check_one_element(arg, error) < 0) return -1;
+    if ((rule->flags & AC_DENSE_ROWS) && ac_check_dense_rows(arg, error) < 0) return -1;
+    if ((rule->flags & AC_CONTIGUOUS) && ac_check_contiguous(arg, error) < 0) return -1;
+    if (check_device(arg, rule->flags, sizes, error) < 0) return -1;
+    return rule->flags & AC_WRITTEN ? ac_check_output(arg, error) : 0;
+}
+
+int ac_check_tensors(const void *args, const ac_tensor_rule_t *rules, int count, ac_sizes_t *sizes,
+                     ac_error_t *error) {
+    for (int i = 0; i < count; i++)
+        if (check_tensor((ac_arg_t){sizes->op, rules[i].name, view_of(args, &rules[i])}, &rules[i], sizes, error) < 0)
+            return -1;
+    return 0;
+}
+
+int ac_check_own_memory(const char *op, const void *args, const ac_tensor_rule_t *rules, int count,
+                        ac_error_t *error) {
+    for (int i = 0; i < count; i++) {
+        const ac_arg_t output = {op, rules[i].name, view_of(args, &rules[i])};
+        if (!output.view || !(rules[i].flags & AC_WRITTEN)) continue;
+        for (int j = 0; j < count; j++) {
+            const ac_arg_t other = {op, rules[j].name, view_of(args, &rules[j])};
+            if (!other.view || j == i || (j > i && (rules[j].flags & AC_WRITTEN))) continue; /* a pair is met once */
+            if (ac_check_apart(output, other, error) < 0) return -1;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,282 @@
+/* A call of an op: arguments -> the op's args struct by the rows of its parameters, then its steps. Each tensor is
+ * imported once, and released when the call returns. */
+#include "call.h"
+
+#include <string.h>
+
+#include "../core/float_env.h"
+#include "argparse.h"
+#include "array.h"
+#include "dtype_arg.h"
+#include "errors.h"
+#include "exchange.h"
+#include "plan.h"
+#include "stream.h"
+#include "tensor.h"
+
+/* One call. tensors[0] decides the stream, and whose framework gives the workspaces. */
+typedef struct {
+    ac_state_t *state;
+    const ac_op_t *op;
+    const ac_signature_t *signature;
+    PyObject *values[AC_MAX_PARAMS];
+    PyObject *plan_object;              /* strong; NULL: the op has none */
+    PyObject *workspaces[AC_MAX_WORKSPACES]; /* strong: passed or allocated; NULL: none */
+    PyObject *stream_object;            /* borrowed, or NULL */
+    intptr_t stream;
+    int tensor_count; /* imported, to be released */
+    ac_tensor_t tensors[AC_MAX_TENSORS];
+    _Alignas(16) unsigned char args[AC_MAX_ARGS_BYTES];
+} call_t;
+
+static void *field_of(call_t *call, const ac_param_t *param) { return call->args + param->offset; }
+
+static int import_tensor(call_t *call, const ac_param_t *param, PyObject *object, unsigned flags, ac_view_t **field) {
+    ac_tensor_t *tensor = &call->tensors[call->tensor_count];
+    if (call->tensor_count == AC_MAX_TENSORS) {
+        PyErr_Format(PyExc_SystemError, "%s: more than %d tensors", call->op->name, AC_MAX_TENSORS);
+        return -1;
+    }
+    if (ac_tensor_import(call->state, call->op->user_name, param->name, object, flags, tensor) < 0) return -1;
+    call->tensor_count++;
+    *field = &tensor->view;
+    return 0;
+}
+
+/* A number, or else a tensor. */
+static int convert_scale(call_t *call, const ac_param_t *param, PyObject *object, ac_scale_arg_t *out_scale) {
+    const char *op = call->op->user_name;
+    if (!PyFloat_Check(object) && !PyLong_Check(object)) {
+        ac_type_entry_t entry;
+        if (ac_type_lookup(call->state, Py_TYPE(object), &entry) < 0) return -1;
+        if (entry.path != AC_PATH_NONE) return import_tensor(call, param, object, AC_TENSOR_INPUT, &out_scale->view);
+        if (!PyNumber_Check(object)) return ac_expected(op, param->name, "float or a one-element tensor", object);
+    }
+    if (ac_to_double(op, param->name, object, &out_scale->value) < 0) return -1;
+    return param->flags & AC_FINITE ? ac_check_finite(op, param->name, out_scale->value) : 0;
+}
+
+static int convert_float(call_t *call, const ac_param_t *param, PyObject *object, double *out_value) {
+    if (ac_to_double(call->op->user_name, param->name, object, out_value) < 0) return -1;
+    return param->flags & AC_FINITE ? ac_check_finite(call->op->user_name, param->name, *out_value) : 0;
+}
+
+static int convert_int(call_t *call, const ac_param_t *param, PyObject *object, int64_t *out_value) {
+    if (ac_to_int64(call->op->user_name, param->name, object, out_value) < 0) return -1;
+    if (*out_value != AC_NO_INT) return 0;
+    PyErr_Format(PyExc_ValueError, "%s: %s: expected an integer above -2**63, got it", call->op->user_name,
+                 param->name);
+    return -1;
+}
+
+static int convert(call_t *call, const ac_param_t *param, PyObject *object) {
+    const char *op = call->op->user_name;
+    void *field = field_of(call, param);
+    if (object == Py_None && (param->flags & AC_OPTIONAL)) return 0; /* the field has the value of None */
+    switch (param->kind) {
+    case AC_KIND_TENSOR:
+        return import_tensor(call, param, object, param->flags & AC_OUTPUT ? AC_TENSOR_OUTPUT : AC_TENSOR_INPUT, field);
+    case AC_KIND_INT: return convert_int(call, param, object, field);
+    case AC_KIND_FLOAT: return convert_float(call, param, object, field);
+    case AC_KIND_BOOL: return ac_to_bool(op, param->name, object, field);
+    case AC_KIND_DTYPE: return ac_to_dtype_or_choice(op, param->name, object, param->choices, field);
+    case AC_KIND_CHOICE: return ac_to_choice(op, param->name, object, param->choices, field);
+    case AC_KIND_DEVICE: return ac_to_device(op, param->name, object, field);
+    case AC_KIND_SCALE: return convert_scale(call, param, object, field);
+    case AC_KIND_PLAN:
+        if (!ac_to_plan(call->state, call->op->plan_kind, op, object)) return -1;
+        call->plan_object = Py_NewRef(object);
+        return 0;
+    case AC_KIND_STREAM: call->stream_object = object; return 0;
+    case AC_KIND_IGNORED: return 0;
+    case AC_KIND_UNSERVED:
+        PyErr_Format(call->state->unsupported_error,
+                     "%s: %s: expected None (not served in this version), got a value", op, param->name);
+        return -1;
+    }
+    return -1;
+}
+
+static int convert_all(call_t *call) {
+    memcpy(call->args, call->signature->defaults, call->op->args_bytes);
+    for (int i = 0; i < call->signature->count; i++)
+        if (call->values[i] && convert(call, call->signature->params[i], call->values[i]) < 0) return -1;
+    return 0;
+}
+
+static const void *plan_of(const call_t *call) { return call->plan_object ? ac_plan_bytes(call->plan_object) : NULL; }
+
+/* The end of a step of the op: leaves its float environment, and raises its error. */
+static int end_step(const call_t *call, const ac_float_env_t *saved, int status, const ac_error_t *error) {
+    ac_float_env_leave(saved);
+    if (status < 0) ac_raise(call->state, error);
+    return status;
+}
+
+static int check(call_t *call, ac_error_t *error) {
+    if (!call->op->check) return 0;
+    const ac_float_env_t saved = ac_float_env_enter();
+    return end_step(call, &saved, call->op->check(call->args, plan_of(call), error), error);
+}
+
+/* Makes the plan that the caller did not pass. */
+static int find_plan(call_t *call, ac_error_t *error) {
+    _Alignas(16) unsigned char plan[AC_MAX_PLAN_BYTES] = {0};
+    if (call->plan_object || !call->op->make_plan) return 0;
+    const ac_float_env_t saved = ac_float_env_enter();
+    if (end_step(call, &saved, call->op->make_plan(call->args, plan, error), error) < 0) return -1;
+    call->plan_object = ac_plan_new(call->state, call->op->plan_kind, plan);
+    return call->plan_object ? 0 : -1;
+}
+
+/* aiter_c._call.allocate, borrowed. Imported when it is first needed: the package imports this module. */
+static PyObject *allocate_function(ac_state_t *state) {
+    if (!state->allocate) {
+        PyObject *module = PyImport_ImportModule("aiter_c._call");
+        if (module) state->allocate = PyObject_GetAttrString(module, "allocate");
+        Py_XDECREF(module);
+    }
+    return state->allocate;
+}
+
+/* From the framework of the first tensor, for the stream that the op runs on. */
+static PyObject *allocate(const call_t *call, PyObject *name, const ac_workspace_t *workspace) {
+    PyObject *function = allocate_function(call->state);
+    PyObject *shape = function ? ac_sizes(workspace->shape, workspace->ndim) : NULL;
+    PyObject *dtype = shape ? PyUnicode_InternFromString(ac_dtype_name(workspace->dtype)) : NULL;
+    PyObject *stream = call->stream_object ? call->stream_object : Py_None, *tensor = NULL;
+    if (dtype) tensor = PyObject_CallFunctionObjArgs(function, name, call->values[0], shape, dtype, stream, NULL);
+    Py_XDECREF(shape);
+    Py_XDECREF(dtype);
+    return tensor;
+}
+
+/* Workspaces that were passed stay as they are; those that the plan needs besides are allocated. */
+static int find_workspaces(call_t *call, ac_error_t *error) {
+    ac_workspace_t needed[AC_MAX_WORKSPACES] = {0};
+    int count = 0;
+    if (!call->op->workspaces) return 0;
+    const ac_float_env_t saved = ac_float_env_enter();
+    if (end_step(call, &saved, call->op->workspaces(call->args, plan_of(call), needed, error), error) < 0) return -1;
+    for (int i = 0; i < call->signature->count; i++) {
+        const ac_param_t *param = call->signature->params[i];
+        if (!(param->flags & AC_WORKSPACE)) continue;
+        PyObject *given = call->values[i];
+        const ac_workspace_t *workspace = &needed[count];
+        if (!ac_is_none(given)) {
+            call->workspaces[count] = Py_NewRef(given);
+        } else if (workspace->needed) {
+            PyObject *tensor = allocate(call, call->signature->names[i], workspace);
+            if (!tensor) return -1;
+            call->workspaces[count] = tensor;
+            if (import_tensor(call, param, tensor, AC_TENSOR_OUTPUT, field_of(call, param)) < 0) return -1;
+        }
+        count++;
+    }
+    return count;
+}
+
+/* (plan, stream, workspaces): made before the op runs, so that nothing can fail after it wrote. */
+static PyObject *stage_result(const call_t *call, int workspace_count) {
+    PyObject *result = PyTuple_New(2 + workspace_count), *stream = PyLong_FromLongLong(call->stream);
+    if (!result || !stream) {
+        Py_XDECREF(result);
+        Py_XDECREF(stream);
+        return NULL;
+    }
+    PyTuple_SetItem(result, 0, Py_NewRef(call->plan_object));
+    PyTuple_SetItem(result, 1, stream);
+    for (int i = 0; i < workspace_count; i++)
+        PyTuple_SetItem(result, 2 + i, Py_NewRef(call->workspaces[i] ? call->workspaces[i] : Py_None));
+    return result;
+}
+
+static PyObject *prepare_result(const call_t *call, int workspace_count) {
+    switch (call->op->returns) {
+    case AC_RETURNS_PLAN: return Py_NewRef(call->plan_object);
+    case AC_RETURNS_STAGE: return stage_result(call, workspace_count);
+    default: return Py_NewRef(Py_None);
+    }
+}
+
+static int run(call_t *call, ac_error_t *error) {
+    const void *plan = plan_of(call);
+    int status;
+    if (!call->op->run) return 0;
+    const ac_float_env_t saved = ac_float_env_enter();
+    Py_BEGIN_ALLOW_THREADS
+    status = call->op->run(call->args, plan, call->stream, error);
+    Py_END_ALLOW_THREADS
+    return end_step(call, &saved, status, error);
+}
+
+static PyObject *call_op(call_t *call) {
+    ac_error_t error;
+    PyObject *result;
+    int workspaces;
+    error.kind = AC_ERROR_NONE; /* the rest is large, and filled on failure */
+    if (convert_all(call) < 0) return NULL;
+    if (check(call, &error) < 0) return NULL;
+    if (find_plan(call, &error) < 0) return NULL;
+    if (call->tensor_count > 0 &&
+        ac_stream_resolve(call->op->user_name, call->stream_object, &call->tensors[0], &call->stream) < 0)
+        return NULL;
+    workspaces = find_workspaces(call, &error);
+    if (workspaces < 0) return NULL;
+    result = prepare_result(call, workspaces);
+    if (result && (run(call, &error) < 0 || ac_tensors_written(call->state, call->tensors, call->tensor_count) < 0))
+        Py_CLEAR(result);
+    if (!result || call->op->returns != AC_RETURNS_INT) return result;
+    Py_DECREF(result);
+    return PyLong_FromLongLong(*(const int64_t *)(const void *)call->args);
+}
+
+static PyObject *ac_call(PyObject *module, int number, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    call_t call;
+    PyObject *result;
+    call.state = ac_state(module);
+    call.op = ac_ops[number];
+    call.signature = &call.state->op_signatures[number];
+    call.plan_object = call.stream_object = NULL;
+    memset(call.workspaces, 0, sizeof call.workspaces);
+    call.stream = 0;
+    call.tensor_count = 0;
+    if (ac_bind(call.signature, args, nargs, kwnames, call.values) < 0) return NULL;
+    result = call_op(&call);
+    ac_tensor_release(call.tensors, call.tensor_count);
+    Py_XDECREF(call.plan_object);
+    for (int i = 0; i < AC_MAX_WORKSPACES; i++) Py_XDECREF(call.workspaces[i]);
+    return result;
+}
+
+/* One function per op, as the method table wants it. */
+enum {
+#define KERNELS(name)
+#define PLAN(name)
+#define OP(name) OP_##name,
+#include "../ops/ops.inc"
+#undef OP
+    OP_COUNT
+};
+#define OP(name)                                                                                             \
+    static PyObject *call_##name(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) { \
+        return ac_call(module, OP_##name, args, nargs, kwnames);                                             \
+    }
+#include "../ops/ops.inc"
+#undef OP
+
+static PyMethodDef methods[] = {
+#define OP(name) {#name, (PyCFunction)(void (*)(void))call_##name, METH_FASTCALL | METH_KEYWORDS, NULL},
+#include "../ops/ops.inc"
+#undef OP
+    {0},
+};
+_Static_assert(OP_COUNT <= AC_MAX_OPS, "AC_MAX_OPS");
+
+int ac_calls_init(ac_state_t *state, PyObject *module) {
+    for (int i = 0; i < OP_COUNT; i++) {
+        methods[i].ml_doc = ac_ops[i]->doc;
+        if (ac_signature_from_params(&state->op_signatures[i], ac_ops[i]) < 0) return -1;
+    }
+    return PyModule_AddFunctions(module, methods);
+}

@@ -1,0 +1,45 @@
+#include "block.h"
+
+/* Adds the keys [from, to) to the block until it is full; returns where it stopped. A page outside the pool masks its
+ * keys: they are left out. */
+static int64_t gather(const ac_mla_decode_params_t *p, const ac_mla_work_t *work, int64_t from, int64_t to,
+                      int capacity, ac_cpu_kv_block_t *block) {
+    const ac_kv_cache_t *kv = &p->kv;
+    int64_t slot = from / kv->page_size, row = from % kv->page_size;
+    int count = 0;
+    for (; from < to && count < capacity; slot++, row = 0) {
+        int64_t page = work->pages[slot], run = ac_min64(kv->page_size - row, to - from);
+        if (page < 0 || page >= kv->num_pages) {
+            from += run;
+            continue;
+        }
+        run = ac_min64(run, capacity - count);
+        from += run;
+        const char *base = kv->base + page * kv->page_stride;
+        for (; run > 0; run--, row++, count++) {
+            block->rows[count].latent = base + kv->latent_offset + row * kv->latent_stride;
+            block->rows[count].rope = base + kv->rope_offset + row * kv->rope_stride;
+            block->rows[count].scales = base + kv->scale_offset + row * kv->scale_stride;
+        }
+    }
+    block->num_tokens = count;
+    return from;
+}
+
+void ac_cpu_mla_next_block(const ac_mla_decode_params_t *p, const ac_mla_work_t *work, int capacity,
+                           int64_t *cursor, ac_cpu_kv_block_t *out_block) {
+    out_block->num_tokens = out_block->first_row = 0;
+    while (*cursor < work->end && out_block->num_tokens == 0) {
+        int64_t to = work->end;
+        if (p->causal) {
+            /* Query token t sees the keys up to frontier + t. The piece ends with what the first token that sees
+             * *cursor sees, so that all of it is visible to that token and to every later one. */
+            int64_t frontier = work->length - work->num_queries;
+            int64_t query = ac_max64(work->first_pair / p->num_heads, *cursor - frontier);
+            out_block->first_row = (int)ac_clamp64(query * p->num_heads - work->first_pair, 0, work->num_rows);
+            if (out_block->first_row == work->num_rows) return;
+            to = ac_min64(to, frontier + query + 1);
+        }
+        *cursor = gather(p, work, *cursor, to, capacity, out_block);
+    }
+}

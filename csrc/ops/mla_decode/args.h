@@ -1,0 +1,33 @@
+/* The arguments of the MLA decode functions by their Python names; the rows of params*.inc fill them. NULL views are
+ * None. */
+#ifndef AC_MLA_DECODE_ARGS_H
+#define AC_MLA_DECODE_ARGS_H
+
+#include "../../core/op.h"
+#include "../../core/rules.h"
+#include "../../device/device.h"
+#include "../attention/cache_arg.h"
+#include "plan.h"
+#include "stage2.h"
+
+typedef struct ac_mla_decode_args_t {
+    ac_view_t *q;         /* [T, H, D] */
+    ac_view_t *kv_buffer; /* [num_page, page_size, 1, D]; records: see cache_format.inc */
+    ac_view_t *o;         /* [T, H, 512] */
+    ac_view_t *qo_indptr, *kv_indptr, *kv_indices, *kv_last_page_lens, *num_kv_splits_indptr;
+    ac_view_t *logits;    /* [T, S, H, 512] float32 where the plan has partials */
+    ac_view_t *attn_lse;  /* [T, S, H, 1] float32, likewise */
+    ac_view_t *lse;       /* [T, H] float32, or NULL: not asked for */
+    ac_scale_arg_t q_scale, kv_scale;
+    int64_t max_seqlen_q, page_size, nhead_kv, num_kv_splits;
+    double sm_scale, logit_cap;
+    int causal, return_lse, deterministic, kv_format;
+    ac_dtype_t q_dtype, kv_dtype;
+    /* What the check found. */
+    ac_sizes_t sizes;
+    ac_target_t target;
+    ac_kv_kind_t kv;
+    ac_kv_cache_t cache;
+} ac_mla_decode_args_t;
+
+#endif

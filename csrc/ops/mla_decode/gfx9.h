@@ -1,0 +1,85 @@
+/* Entry points of gfx942 and gfx950: mla_decode_<q and cache>_r<rows of a tile>; the rows of kernels.inc. */
+#ifndef AC_OPS_MLA_DECODE_GFX9_H
+#define AC_OPS_MLA_DECODE_GFX9_H
+
+#include "../attention/gfx9/per_wave.h"
+#include "../attention/gfx9/shared_tile.h"
+#include "../attention/gfx9/split_columns.h"
+
+#define AC_FAMILY_ROWS "mla_decode/kernels.inc"
+#include "../local_bytes.inc"
+
+/* How the rows and keys of a shared tile are divided: see arrangement_t. As many groups of keys as a matrix instruction
+ * takes, as few steps of the queries in LDS as the registers allow, and as many stages as there is room for. */
+/*                      ROW_WAVES, ROW_TILES, GROUPS, LDS_STEPS, STAGES */
+#if defined(__gfx950__)
+typedef division_t<2, 1, 2, 0, 2> r32_t;
+typedef division_t<4, 1, 2, 0, 4> r64_t;
+typedef division_t<4, 2, 2, 0, 4> r128_t;
+typedef division_t<4, 1, 8, 0, 2> r64_fp8_t;
+typedef division_t<4, 2, 8, 1, 2> r128_fp8_t;
+typedef division_t<2, 1, 2, 0, 0> r32_widened_t;
+typedef division_t<2, 1, 2, 4, 0> r32_split_t;
+typedef division_t<4, 1, 2, 0, 0> r64_widened_t;
+typedef division_t<4, 2, 2, 4, 0> r128_widened_t;
+typedef division_t<4, 2, 2, 15, 0> r128_records_t;
+#else
+typedef division_t<2, 1, 1, 0, 0> r32_t, r32_widened_t, r32_split_t;
+typedef division_t<4, 1, 2, 0, 0> r64_t, r64_fp8_t, r64_widened_t;
+typedef division_t<4, 2, 1, 5, 0> r128_t, r128_widened_t, r128_records_t;
+typedef division_t<2, 1, 2, 0, 0> r32_fp8_t;
+typedef division_t<4, 2, 2, 0, 0> r128_fp8_t;
+#endif
+
+/* Kernel mla_decode_<name>_r<rows>, which uses `used` bytes of LDS and does `call`. */
+#define ENTRY(name, rows, used, call)                                                           \
+    CHECK_LOCAL_BYTES("mla_decode_" #name "_r" #rows, used);                                    \
+    GPU_KERNEL(256) mla_decode_##name##_r##rows(GPU_PARAMS(ac_mla_decode_params_t) p) { call; }
+
+/* 16 rows. Two groups of keys at a time where one instruction takes them. */
+#define PER_WAVE(name, matrix_t, source_t, terms) \
+    PER_WAVE_OF(name, matrix_t, source_t, terms, (matrix_t::GROUPS == 1 ? 1 : 2), false)
+#define MIXED(name, matrix_t, source_t, terms) PER_WAVE_OF(name, matrix_t, source_t, terms, 1, true)
+#define PER_WAVE_OF(name, matrix_t, source_t, terms, groups, mixed)  \
+    ENTRY(name, 16, (per_wave_bytes<matrix_t, terms, groups>()),     \
+          (decode_per_wave<matrix_t, source_t, terms, groups, mixed>(p)))
+
+#define SHARED_TILE(name, matrix_t, source_t, terms, rows, division_t)                  \
+    typedef arrangement_t<matrix_t, source_t, terms, division_t> name##_r##rows##_t;    \
+    static_assert(name##_r##rows##_t::ROWS == rows, "the name says how many rows");     \
+    ENTRY(name, rows, name##_r##rows##_t::BYTES, decode_shared_tile<name##_r##rows##_t>(p))
+
+#define SPLIT_COLUMNS(name, matrix_t, source_t, rows)                          \
+    typedef split_columns_t<matrix_t, source_t, rows / 16> name##_r##rows##_t; \
+    ENTRY(name, rows, name##_r##rows##_t::BYTES, decode_split_columns<name##_r##rows##_t>(p))
+
+/* 16, 32, 64 and 128 rows. */
+#define FAMILY(name, matrix_t, source_t, r32, r64, r128) \
+    PER_WAVE(name, matrix_t, source_t, 1)                \
+    SHARED_TILE(name, matrix_t, source_t, 1, 32, r32)    \
+    SHARED_TILE(name, matrix_t, source_t, 1, 64, r64)    \
+    SHARED_TILE(name, matrix_t, source_t, 1, 128, r128)
+
+FAMILY(bf16, bf16_matrix_t, same_source_t, r32_t, r64_t, r128_t)
+FAMILY(f16, f16_matrix_t, same_source_t, r32_t, r64_t, r128_t)
+#if defined(__gfx950__)
+SPLIT_COLUMNS(fp8, fp8_matrix_t, own_fp8_source_t, 16)
+SPLIT_COLUMNS(fp8, fp8_matrix_t, own_fp8_source_t, 32)
+SHARED_TILE(fp8, fp8_matrix_t, own_fp8_source_t, 1, 64, r64_fp8_t)
+SHARED_TILE(fp8, fp8_matrix_t, own_fp8_source_t, 1, 128, r128_fp8_t)
+#else
+FAMILY(fp8, fp8_matrix_t, own_fp8_source_t, r32_fp8_t, r64_fp8_t, r128_fp8_t)
+#endif
+FAMILY(bf16_fp8, bf16_matrix_t, fp8_source_t, r32_widened_t, r64_widened_t, r128_widened_t)
+FAMILY(f16_fp8, f16_matrix_t, fp8_source_t, r32_widened_t, r64_widened_t, r128_widened_t)
+FAMILY(records_bf16, bf16_matrix_t, record_source_t, r32_widened_t, r64_widened_t, r128_records_t)
+PER_WAVE(records_f16, bf16_matrix_t, record_source_t, 2)
+SHARED_TILE(records_f16, bf16_matrix_t, record_source_t, 2, 32, r32_split_t)
+SHARED_TILE(records_f16, bf16_matrix_t, record_source_t, 2, 64, r64_widened_t)
+
+/* Queries of types that the matrix type does not hold, as sums of terms of it. */
+MIXED(mixed_bf16, bf16_matrix_t, same_source_t, 3)
+MIXED(mixed_f16, f16_matrix_t, same_source_t, 2)
+MIXED(mixed_fp8, bf16_matrix_t, fp8_source_t, 3)
+
+#endif

@@ -1,0 +1,296 @@
+/* Stage 1 of MLA decode: check -> plan -> launch, on whatever device the tensors are. The texts of every error begin
+ * with "mla_decode_fwd: ", the name by which users know the op. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+#include "../../core/fault.h"
+#include "../attention/work.h"
+#include "args.h"
+
+static const char op_name[] = "mla_decode_fwd";
+
+#define ARG(field) ((ac_arg_t){op_name, #field, args->field})
+#define RULE(field, dtypes, shape, flags) AC_RULE(ac_mla_decode_args_t, field, dtypes, shape, flags)
+#define SCALE_RULE(field)                                                                             \
+    {#field, offsetof(ac_mla_decode_args_t, field) + offsetof(ac_scale_arg_t, view), AC_SET(AC_FLOAT32), NULL, \
+     AC_MAY_BE_NONE | AC_HOST_TOO | AC_ONE_ELEMENT}
+#define INDICES AC_SET(AC_INT32)
+#define FLOATS AC_SET(AC_FLOAT32)
+
+/* D and S are known beforehand: from the cache, whose shape attention/cache_arg.c checks, and from the plan. */
+static const ac_tensor_rule_t rules[] = {
+    RULE(q, AC_HALF | AC_FP8 | FLOATS, "T H D", AC_DENSE_ROWS | AC_LEADS),
+    RULE(kv_buffer, 0, NULL, 0),
+    RULE(qo_indptr, INDICES, "B+1", AC_DENSE_ROWS),
+    RULE(kv_indptr, INDICES, "B+1..", AC_DENSE_ROWS),
+    RULE(kv_indices, INDICES, "num_indices", AC_DENSE_ROWS),
+    RULE(kv_last_page_lens, INDICES, "B..", AC_DENSE_ROWS | AC_MAY_BE_NONE),
+    RULE(num_kv_splits_indptr, INDICES, "B+1..", AC_DENSE_ROWS | AC_MAY_BE_NONE),
+    SCALE_RULE(q_scale),
+    SCALE_RULE(kv_scale),
+    RULE(o, AC_HALF, "T H 512", AC_DENSE_ROWS | AC_WRITTEN),
+    RULE(logits, FLOATS, "T S H 512", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
+    RULE(attn_lse, FLOATS, "T S H 1", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
+    RULE(lse, FLOATS, "T H", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
+};
+enum { RULES = AC_COUNT(rules), BUFFERS = 3, INPUTS = RULES - BUFFERS };
+_Static_assert(RULES <= AC_MAX_TENSORS, "AC_MAX_TENSORS");
+
+static int check_numbers(const ac_mla_decode_args_t *args, ac_error_t *error) {
+    if (ac_check_int(op_name, "max_seqlen_q", args->max_seqlen_q, 1, INT32_MAX, error) < 0) return -1;
+    if (ac_check_int(op_name, "page_size", args->page_size, 1, INT32_MAX, error) < 0) return -1;
+    if (args->nhead_kv != 1)
+        return ac_fail(error, AC_ERROR_UNSUPPORTED,
+                       "%s: nhead_kv: expected 1 (MLA has one latent head), got %" PRId64, op_name, args->nhead_kv);
+    if (!(args->logit_cap <= 0))
+        return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: logit_cap: expected 0 (no soft cap), got %g", op_name,
+                       args->logit_cap);
+    return 0;
+}
+
+/* None and -1 are automatic. */
+static int check_splits(const ac_mla_decode_args_t *args, bool planned, ac_error_t *error) {
+    const int64_t splits = args->num_kv_splits;
+    const bool automatic = splits == AC_NO_INT || splits == AC_MLA_AUTO_SPLITS;
+    if (args->num_kv_splits_indptr && automatic && !planned)
+        return ac_fail(error, AC_ERROR_VALUE,
+                       "%s: num_kv_splits_indptr: expected num_kv_splits with it (it sizes the scratch), got %s", op_name,
+                       splits == AC_NO_INT ? "None" : "-1");
+    if (planned || automatic || (splits >= 1 && splits <= INT32_MAX)) return 0;
+    return ac_fail(error, AC_ERROR_VALUE,
+                   "%s: num_kv_splits: expected None or -1 (automatic) or 1 to 2147483647, got %" PRId64, op_name,
+                   splits);
+}
+
+/* Refuses a call that the plan was not made for, by the name of the field. */
+static int check_plan(const ac_mla_decode_args_t *args, const ac_mla_plan_t *plan, ac_error_t *error) {
+    const ac_mla_request_t *r = &plan->request;
+    const int64_t splits = args->num_kv_splits;
+    const bool other_splits = splits != AC_NO_INT && splits != AC_MLA_AUTO_SPLITS && splits != plan->num_kv_splits &&
+                              splits != r->num_kv_splits;
+    static const char *const truth[] = {"False", "True"};
+    const struct {
+        const char *field;
+        int64_t planned, got;
+        const char *planned_text, *got_text; /* NULL: the numbers */
+    } fields[] = {
+        {"num_kv_splits", plan->num_kv_splits, other_splits ? splits : plan->num_kv_splits, NULL, NULL},
+        {"deterministic", r->deterministic, r->deterministic || args->deterministic, truth[r->deterministic != 0],
+         truth[args->deterministic != 0]},
+        {"batch", r->batch, ac_size(&args->sizes, "B"), NULL, NULL},
+        {"num_heads", r->num_heads, ac_size(&args->sizes, "H"), NULL, NULL},
+        {"max_seqlen_q", r->max_seqlen_q, args->max_seqlen_q, NULL, NULL},
+        {"page_size", r->page_size, args->page_size, NULL, NULL},
+        {"qk_rope_head_dim", r->rope_dim, args->kv.rope_dim, NULL, NULL},
+        {"return_lse", r->return_lse, args->return_lse, truth[r->return_lse != 0], truth[args->return_lse != 0]},
+        {"arch", r->arch, args->target.facts.arch, ac_arch_name((ac_arch_t)r->arch),
+         ac_arch_name(args->target.facts.arch)},
+        {"q_dtype", r->q_dtype, args->q->dtype, ac_dtype_name(r->q_dtype), ac_dtype_name(args->q->dtype)},
+        {"kv_format", r->kv_format, args->kv.format, ac_kv_format_name((ac_kv_format_t)r->kv_format),
+         ac_kv_format_name(args->kv.format)},
+        {"kv_dtype", r->kv_dtype, args->kv.dtype, ac_dtype_name(r->kv_dtype), ac_dtype_name(args->kv.dtype)},
+    };
+    for (int i = 0; i < AC_COUNT(fields); i++) {
+        char planned[24], got[24];
+        if (fields[i].planned == fields[i].got) continue;
+        snprintf(planned, sizeof planned, "%" PRId64, fields[i].planned);
+        snprintf(got, sizeof got, "%" PRId64, fields[i].got);
+        return ac_fail(error, AC_ERROR_VALUE, "%s: plan.%s: expected a plan made for %s, got one made for %s", op_name,
+                       fields[i].field, fields[i].got_text ? fields[i].got_text : got,
+                       fields[i].planned_text ? fields[i].planned_text : planned);
+    }
+    return 0;
+}
+
+/* Everything but the buffers, whose sizes only the plan knows. */
+static int check(void *arguments, const void *plan, ac_error_t *error) {
+    ac_mla_decode_args_t *args = arguments;
+    args->return_lse |= args->lse != NULL;
+    if (check_numbers(args, error) < 0 || check_splits(args, plan != NULL, error) < 0) return -1;
+    if (ac_find_target(op_name, "q", args->q->device, &args->target, error) < 0) return -1;
+    if (ac_view_retype(ARG(q), "q_dtype", args->q_dtype, args->q, error) < 0) return -1;
+    if (ac_kv_cache_kind(ARG(kv_buffer), args->kv_buffer, args->kv_format, args->kv_dtype, args->page_size, &args->kv,
+                         error) < 0)
+        return -1;
+    if (args->page_size == 1) args->kv_last_page_lens = NULL; /* not looked at */
+    else if (ac_check_given(ARG(kv_last_page_lens), error) < 0) return -1;
+    ac_sizes_init(&args->sizes, op_name);
+    ac_size_bind(&args->sizes, "D", args->kv.row_width, "kv_buffer");
+    if (ac_check_tensors(args, rules, INPUTS, &args->sizes, error) < 0) return -1;
+    if (ac_check_int(op_name, "q.shape[1]", ac_size(&args->sizes, "H"), 1, INT32_MAX, error) < 0) return -1;
+    if (ac_check_int(op_name, "qo_indptr", ac_size(&args->sizes, "B"), 0, INT32_MAX, error) < 0) return -1;
+    if (ac_kv_cache_describe(ARG(kv_buffer), &args->kv, args->page_size, &args->cache, error) < 0) return -1;
+    return plan ? check_plan(args, plan, error) : 0;
+}
+
+static int make_plan(const void *arguments, void *out_plan, ac_error_t *error) {
+    const ac_mla_decode_args_t *args = arguments;
+    int64_t total_kv;
+    if (__builtin_mul_overflow(args->kv_indices->shape[0], args->page_size, &total_kv)) total_kv = INT64_MAX;
+    const ac_mla_request_t request = {
+        .batch = (int32_t)ac_size(&args->sizes, "B"),
+        .num_heads = (int32_t)ac_size(&args->sizes, "H"),
+        .max_seqlen_q = (int32_t)args->max_seqlen_q,
+        .page_size = (int32_t)args->page_size,
+        .q_dtype = args->q->dtype,
+        .kv_dtype = args->kv.dtype,
+        .o_dtype = args->o->dtype,
+        .kv_format = (int32_t)args->kv.format,
+        .kv_lora_rank = AC_MLA_DV,
+        .rope_dim = args->kv.rope_dim,
+        .num_kv_splits = args->num_kv_splits == AC_NO_INT ? AC_MLA_AUTO_SPLITS : (int32_t)args->num_kv_splits,
+        .total_kv = total_kv,
+        .return_lse = args->return_lse,
+        .deterministic = args->deterministic,
+        .device = args->target.device,
+        .arch = (int32_t)args->target.facts.arch,
+        .compute_units = args->target.facts.compute_units,
+    };
+    return ac_mla_plan(op_name, &request, out_plan, error);
+}
+
+/* logits, attn_lse, lse: in the order of the parameters. */
+static int find_workspaces(const void *arguments, const void *the_plan, ac_workspace_t *out, ac_error_t *error) {
+    const ac_mla_decode_args_t *args = arguments;
+    const ac_mla_plan_t *plan = the_plan;
+    const int64_t T = ac_size(&args->sizes, "T"), H = ac_size(&args->sizes, "H"), S = plan->num_kv_splits;
+    const bool partials = !plan->writes_output;
+    (void)error;
+    out[0] = (ac_workspace_t){partials, AC_FLOAT32, 4, {T, S, H, AC_MLA_DV}};
+    out[1] = (ac_workspace_t){partials, AC_FLOAT32, 4, {T, S, H, 1}};
+    out[2] = (ac_workspace_t){args->return_lse, AC_FLOAT32, 2, {T, H}};
+    return 0;
+}
+
+/* Query rows of a request at most: rows past T do not exist, so max_seqlen_q beyond T would only add empty work. */
+static int64_t served_rows(const ac_mla_plan_t *plan, int64_t T) {
+    return ac_min64(plan->request.max_seqlen_q, T);
+}
+
+/* Work items of stage 1; not more than plan->grid, which the planner kept below 2**63. */
+static int64_t decode_grid(const ac_mla_plan_t *plan, int64_t T) {
+    return (int64_t)plan->request.batch * plan->num_kv_splits *
+           ac_kernel_tiles(plan->stage1, served_rows(plan, T) * plan->request.num_heads);
+}
+
+/* The buffers, shared memory, and that both stages fit the device: asked before stage 1 writes anything. */
+static int check_launch(ac_mla_decode_args_t *args, const ac_mla_plan_t *plan, ac_error_t *error) {
+    const int64_t T = ac_size(&args->sizes, "T");
+    const ac_device_facts_t *facts = &args->target.facts;
+    ac_size_bind(&args->sizes, "S", plan->num_kv_splits, "plan");
+    if (!plan->writes_output && (ac_check_given(ARG(logits), error) < 0 || ac_check_given(ARG(attn_lse), error) < 0))
+        return -1;
+    if (ac_check_tensors(args, rules + INPUTS, BUFFERS, &args->sizes, error) < 0) return -1;
+    if (ac_check_own_memory(op_name, args, rules, RULES, error) < 0) return -1;
+    if (ac_check_launch(op_name, "plan.grid", plan->stage1, decode_grid(plan, T), facts, error) < 0) return -1;
+    if (plan->writes_output) return 0;
+    return ac_check_launch(op_name, "plan.grid", plan->stage2, ac_mla_merge_grid(plan, T), facts, error);
+}
+
+/* A host scale is read now, a device scale by the kernel; 1 when the operand is not fp8. */
+static ac_scale_t scale_for(const ac_scale_arg_t *scale, ac_dtype_t dtype, ac_device_t device) {
+    if (!ac_dtype_in(dtype, AC_FP8)) return (ac_scale_t){NULL, 1};
+    if (!scale->view) return (ac_scale_t){NULL, (float)scale->value};
+    if (scale->view->device.type == AC_DEVICE_CPU && device.type != AC_DEVICE_CPU)
+        return (ac_scale_t){NULL, *ac_floats(scale->view)};
+    return (ac_scale_t){ac_floats(scale->view), 1};
+}
+
+static void fill_params(const ac_mla_decode_args_t *args, const ac_mla_plan_t *plan, ac_mla_decode_params_t *p) {
+    const int64_t T = ac_size(&args->sizes, "T"), H = ac_size(&args->sizes, "H");
+    const int64_t served = served_rows(plan, T);
+    p->q = args->q->data;
+    p->q_row_stride = ac_stride_bytes(args->q, 0);
+    p->q_head_stride = ac_stride_bytes(args->q, 1);
+    p->kv = args->cache;
+    p->qo_indptr = ac_ints(args->qo_indptr);
+    p->kv_indptr = ac_ints(args->kv_indptr);
+    p->kv_indices = ac_ints(args->kv_indices);
+    p->kv_last_page_lens = ac_ints(args->kv_last_page_lens);
+    p->splits = (ac_splits_t){ac_ints(args->num_kv_splits_indptr), plan->num_kv_splits, plan->split_count,
+                              plan->split_min_rows, plan->split_granule};
+    p->o = args->o->data;
+    p->o_row_stride = ac_stride_bytes(args->o, 0);
+    p->o_head_stride = ac_stride_bytes(args->o, 1);
+    p->lse = ac_floats(args->lse);
+    p->partial_o = plan->writes_output ? NULL : ac_floats(args->logits);
+    p->partial_lse = plan->writes_output ? NULL : ac_floats(args->attn_lse);
+    p->q_scale = scale_for(&args->q_scale, args->q->dtype, args->target.device);
+    p->kv_scale = scale_for(&args->kv_scale, args->kv.dtype, args->target.device);
+    p->sm_scale = (float)(isnan(args->sm_scale) ? 1.0 / sqrt((double)args->kv.row_width) : args->sm_scale);
+    p->num_rows = T;
+    p->num_indices = args->kv_indices->shape[0];
+    p->batch = plan->request.batch;
+    p->num_heads = (int32_t)H;
+    p->max_seqlen_q = (int32_t)served;
+    p->row_tiles = (int32_t)ac_kernel_tiles(plan->stage1, served * H);
+    p->q_dtype = (int32_t)args->q->dtype;
+    p->o_dtype = (int32_t)args->o->dtype;
+    p->causal = args->causal;
+    p->writes_output = plan->writes_output;
+    /* ROCm/aiter#2983: with one split the kernel writes the final rows, and the host merges scratch over them. */
+    if (AC_FAULT("merge_after_direct") && plan->num_kv_splits == 1) p->writes_output = 1;
+    /* ROCm/aiter#2983: the path of one split gets no output pointer. */
+    if (AC_FAULT("null_direct_output") && plan->writes_output) p->o = NULL;
+    /* ROCm/aiter#2585: below 16 heads the rows of the tile are filled by repeating heads. */
+    if (AC_FAULT("heads_below_16") && H < 16) p->q_head_stride = 0;
+}
+
+static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_t *error) {
+    static const uint32_t minus_infinity = 0xff800000u; /* fp32 bits */
+    ac_mla_decode_args_t *args = arguments;
+    const ac_mla_plan_t *plan = the_plan;
+    const ac_target_t *target = &args->target;
+    const int64_t T = ac_size(&args->sizes, "T"), H = ac_size(&args->sizes, "H");
+    ac_mla_decode_params_t params = {0};
+    if (check_launch(args, plan, error) < 0) return -1;
+    fill_params(args, plan, &params);
+    const bool final = params.writes_output;
+    const ac_launch_t launch = {
+        .kernel = plan->stage1,
+        .params = &params,
+        .params_bytes = sizeof params,
+        .grid = decode_grid(plan, T),
+        .stream = stream,
+        .writes = (final ? AC_WRITES_FINAL : AC_WRITES_PARTIALS) | (!final || params.lse ? AC_WRITES_LSE : 0),
+        .final_rows = params.o,
+        .partial_rows = params.partial_o,
+        .lse = final ? params.lse : params.partial_lse,
+    };
+    /* ROCm/aiter#2983, as a kernel that nobody stops: nothing writes the rows. */
+    if (AC_FAULT("skip_direct_output") && plan->writes_output) return 0;
+    if (params.lse && /* rows that no request owns keep this */
+        target->runtime->fill32(target->runtime, target->device.index, params.lse, minus_infinity, T * H, stream,
+                                error) < 0)
+        return -1;
+    return ac_launch(target, &launch, error);
+}
+
+#define AC_OP mla_decode_stage1
+#define AC_OP_ARGS ac_mla_decode_args_t
+#define AC_OP_PARAMS "mla_decode/params.inc"
+#define AC_OP_SUMMARY "Attend over the paged latent cache: final rows when plan.writes_output, else partials."
+#define AC_OP_NOTES                                                                                             \
+    "B requests, T query rows, H query heads, S splits, D = 512 + rope elements of a KV row.\n"                 \
+    "Returns (plan, stream, logits, attn_lse, lse): the plan that was used, the handle of the stream that it ran on\n" \
+    "(0 on the CPU), and the buffers, None where there is none. Stage 2 is due unless plan.writes_output.\n"     \
+    "The op runs asynchronously on a device: with a stream of your own, keep the tensors alive until it is done.\n" \
+    "Raises TypeError, ValueError, BufferError (DLPack refusal, read-only output), UnsupportedError, DeviceError;\n" \
+    "a refused call writes nothing."
+#include "../define_op.inc"
+
+const ac_op_t ac_op_mla_decode_stage1 = {
+    .name = "mla_decode_stage1",
+    .user_name = op_name,
+    .doc = doc_mla_decode_stage1,
+    .params = params_mla_decode_stage1,
+    .param_count = AC_COUNT(params_mla_decode_stage1),
+    .args_bytes = sizeof(ac_mla_decode_args_t),
+    .returns = AC_RETURNS_STAGE,
+    .plan_kind = &ac_plan_kind_mla_decode,
+    .check = check,
+    .make_plan = make_plan,
+    .workspaces = find_workspaces,
+    .run = run,
+};

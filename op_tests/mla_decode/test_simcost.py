@@ -1,0 +1,67 @@
+"""What the AMD kernels cost, counted in the simulator as AITER's were: `python -m aiter_c bench simcost`."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from aiter_c.__main__ import main
+from aiter_c.cli import bench_simcost
+from aiter_c.cli.bench_simcost import AITER, issue_proxy
+from aiter_c.testing import Device
+
+MOST = 1.5  # of AITER's issue proxy
+#: MFMA clocks over the useful minimum, where H * q fills the tile. In fp8 gfx950 takes 128 elements of a key at once;
+#: 576 are four and a half, and the half takes as long as a whole.
+MFMA_MOST = {("gfx950", "float8_e4m3fn"): 1.06}
+READ_ONCE = 1.1  # of the cache bytes of a token, for every pass of a head tile over it: the indices are read as well
+
+
+def test_the_proxy() -> None:
+    """(MFMA + 4 VALU + 16 trans) / 4, of the rows as they were counted."""
+    names = bench_simcost._NAMES
+    proxies = {key[:2]: issue_proxy(dict(zip(names, row, strict=True))) for key, row in AITER.items()}
+    assert proxies["gfx942", "subQ16_mqa16"] == pytest.approx((68 + 4 * 14.9 + 16 * 0.31) / 4)
+    assert proxies["gfx950", "qh16"] == pytest.approx(11.62) and len(AITER) == 13
+
+
+def test_outside_of_a_checkout(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("AITER_C_HIP_LIBRARY", raising=False)
+    monkeypatch.setattr(bench_simcost, "_simulator_of_the_checkout", lambda: None)
+    assert main(["bench", "simcost"]) == 2
+    assert "needs the simulator of a checkout" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", AITER)
+def test_cost_per_token(key: tuple, selected_devices: dict[str, Device]) -> None:
+    """MFMA clocks at the useful minimum where H * q fills the tile; the proxy within 1.5 of AITER's; every cache byte
+    read from memory once per head tile."""
+    if key[0] not in selected_devices:
+        pytest.skip(f"{key[0]} is not selected")
+    simulator = ctypes.CDLL(os.environ["AITER_C_HIP_LIBRARY"])
+    row = bench_simcost._row(simulator, key, page_size=1)
+    shown = {name: round(value, 2) for name, value in row.items() if isinstance(value, float)}
+    if row["H"] * row["q"] % 16 == 0:
+        assert row["mfma clocks"] <= MFMA_MOST.get((key[0], key[2]), 1.001) * row["useful"], shown
+    assert row["ratio"] <= MOST, shown
+    assert row["x least bytes"] <= READ_ONCE * row["workgroups"], shown
+
+
+def test_the_command(
+    selected_devices: dict[str, Device],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One row, end to end: the table that a person reads, and JSON."""
+    if "gfx950" not in selected_devices:
+        pytest.skip("gfx950 is not selected")
+    key = next(key for key in AITER if key[0] == "gfx950")
+    monkeypatch.setattr(bench_simcost, "AITER", {key: AITER[key]})
+    assert main(["bench", "simcost", "--arch", "gfx950", "--json", str(tmp_path / "cost.json")]) == 0
+    assert "ratio" in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "cost.json").read_text())) == 1

@@ -1,0 +1,14 @@
+"""Run by test_faults.py: the smoke cases in one process; a line per failure, and how many ran."""
+
+from mla_decode.cases import SMOKE
+
+from aiter_c import _C
+from aiter_c.testing import run_case
+
+print("variant", _C.build_info()["variant"])
+for case in SMOKE:
+    try:
+        run_case(case)
+    except AssertionError as failure:
+        print(repr(case), str(failure).split("\n")[0], sep="\t")
+print("ran", len(SMOKE))
