@@ -1,20 +1,19 @@
 """What the C core calls back into Python for: tensors from the caller's own framework, so that a graph pool or a
 caching allocator sees them."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from aiter_c._C import Array, empty
 from aiter_c._modules import home_of
 
 
-def _numpy_empty(like, shape, dtype, stream):
-    return home_of(type(like), "numpy.ndarray").empty(shape, dtype)
+def _numpy_empty(numpy, like, shape, dtype, stream):
+    return numpy.empty(shape, dtype)
 
 
-def _torch_empty(like, shape, dtype, stream):
+def _torch_empty(torch, like, shape, dtype, stream):
     """Of the pool of the stream that the op runs on. Another stream's next allocation may take the memory as soon as
     the tensor is dropped, and would not wait for the op."""
-    torch = home_of(type(like), "torch.Tensor")
     torch_dtype = getattr(torch, dtype)
     if stream is not None and like.is_cuda and (chosen := _other_stream(torch, like.device, stream)):
         with torch.cuda.stream(chosen):
@@ -44,10 +43,10 @@ def _own_empty(like, shape, dtype, stream):
 def _allocator_for(kind):
     if kind is Array:
         return _own_empty
-    if home_of(kind, "numpy.ndarray"):
-        return _numpy_empty
-    if home_of(kind, "torch.Tensor"):
-        return _torch_empty
+    if numpy := home_of(kind, "numpy.ndarray"):
+        return partial(_numpy_empty, numpy)
+    if torch := home_of(kind, "torch.Tensor"):
+        return partial(_torch_empty, torch)
     return _own_empty
 
 

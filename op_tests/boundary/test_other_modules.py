@@ -55,7 +55,7 @@ STUBS = {
 }
 
 
-@pytest.mark.parametrize("name", ["torch", "torch._C", "torch.version", "numpy", "ml_dtypes"])
+@pytest.mark.parametrize("name", ["torch", "torch._C", "numpy"])
 @pytest.mark.parametrize("stub", STUBS)
 def test_stubs(name: str, stub: str) -> None:
     uses = USES if name != "numpy" else USES.replace("    assert aiter_c.get_meta", "    # assert aiter_c.get_meta")
@@ -129,7 +129,7 @@ def test_commands_beside_what_is_no_torch(command: str, what: str, tmp_path: Pat
     argv = ["aiter_c", *command.split()]
     code = f"{setup}\nimport runpy\nsys.argv = {argv}\nrunpy.run_module('aiter_c', run_name='__main__')"
     done = run_python(*(["-S"] if what == "empty folder" else []), "-c", code)
-    assert "NumPy" in done.stdout or "torch: not installed" in done.stdout
+    assert "NumPy" in done.stdout or "frameworks" in done.stdout
 
 
 def test_homes() -> None:

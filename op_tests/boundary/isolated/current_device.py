@@ -11,8 +11,8 @@ import threading
 from types import ModuleType
 
 import numpy as np
-from fake_driver import FakeDriver
 from ml_dtypes import bfloat16
+from runtime.fake_driver import FakeDriver
 
 import aiter_c
 from aiter_c import _C, mla_decode_fwd
