@@ -207,7 +207,11 @@ static int run(call_t *call, ac_error_t *error) {
     Py_BEGIN_ALLOW_THREADS
     status = call->op->run(call->args, plan, call->stream, error);
     Py_END_ALLOW_THREADS
-    return end_step(call, &saved, status, error);
+    status = end_step(call, &saved, status, error);
+    const bool refused = status < 0 && error->kind != AC_ERROR_INTERRUPTED && error->kind != AC_ERROR_DEVICE;
+    if (refused) return status;
+    int told = ac_tensors_written(call->state, call->tensors, call->tensor_count);
+    return status < 0 ? status : told;
 }
 
 static PyObject *call_op(call_t *call) {
@@ -224,8 +228,7 @@ static PyObject *call_op(call_t *call) {
     workspaces = find_workspaces(call, &error);
     if (workspaces < 0) return NULL;
     result = prepare_result(call, workspaces);
-    if (result && (run(call, &error) < 0 || ac_tensors_written(call->state, call->tensors, call->tensor_count) < 0))
-        Py_CLEAR(result);
+    if (result && run(call, &error) < 0) Py_CLEAR(result);
     if (!result || call->op->returns != AC_RETURNS_INT) return result;
     Py_DECREF(result);
     return PyLong_FromLongLong(*(const int64_t *)(const void *)call->args);

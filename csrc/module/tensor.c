@@ -286,14 +286,17 @@ fail:
 }
 
 int ac_tensors_written(ac_state_t *state, const ac_tensor_t *tensors, int count) {
+    PyObject *type, *value, *traceback;
     Py_ssize_t written = 0;
     for (int i = 0; i < count; i++) written += tensors[i].torch_output != NULL;
     if (written == 0) return 0;
+    PyErr_Fetch(&type, &value, &traceback);
     PyObject *outputs = PyTuple_New(written);
     for (int i = count - 1; outputs && i >= 0; i--)
         if (tensors[i].torch_output) PyTuple_SetItem(outputs, --written, Py_NewRef(tensors[i].torch_output));
     int result = outputs ? ac_torch_written(state, outputs) : -1;
     Py_XDECREF(outputs);
+    if (type) PyErr_Restore(type, value, traceback);
     return result;
 }
 

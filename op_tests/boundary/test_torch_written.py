@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 
 import numpy as np
 import pytest
@@ -67,6 +68,30 @@ def test_a_refused_call_counts_nothing() -> None:
     with pytest.raises(ValueError, match="page_size"):
         aiter_c.mla_decode_fwd(**arguments | {"page_size": 0})
     assert arguments["o"]._version == before
+
+
+def test_an_interrupted_call_counts() -> None:
+    """It may have written some of it."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    keys, batch = 8192, 48
+    pages = torch.arange(keys, dtype=torch.int32).repeat(batch)
+    o = torch.zeros(batch, 128, 512, dtype=torch.float16)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            aiter_c.mla_decode_fwd(
+                torch.zeros(batch, 128, 576, dtype=torch.float16), torch.zeros(keys, 1, 1, 576, dtype=torch.float16), o,
+                torch.arange(batch + 1, dtype=torch.int32), torch.arange(batch + 1, dtype=torch.int32) * keys, pages,
+                None, 1, num_kv_splits=1,
+            )  # fmt: skip
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert o._version == 1
 
 
 def test_views_and_their_base_count_together() -> None:
