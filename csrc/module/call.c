@@ -48,7 +48,8 @@ static int convert_scale(call_t *call, const ac_param_t *param, PyObject *object
     const char *op = call->op->user_name;
     if (!PyFloat_Check(object) && !PyLong_Check(object)) {
         ac_type_entry_t entry;
-        if (ac_type_lookup(call->state, Py_TYPE(object), &entry) < 0) return -1;
+        if (ac_type_lookup(call->state, Py_TYPE(object), &entry) < 0)
+            return ac_raise_from_live(PyExc_TypeError, op, param->name, "expected float or a one-element tensor");
         if (entry.path != AC_PATH_NONE) return import_tensor(call, param, object, AC_TENSOR_INPUT, &out_scale->view);
         if (!PyNumber_Check(object)) return ac_expected(op, param->name, "float or a one-element tensor", object);
     }
@@ -169,7 +170,8 @@ static int find_workspaces(call_t *call, ac_error_t *error) {
             PyObject *tensor = allocate(call, call->signature->names[i], workspace);
             if (!tensor) return -1;
             call->workspaces[count] = tensor;
-            if (import_tensor(call, param, tensor, AC_TENSOR_OUTPUT, field_of(call, param)) < 0) return -1;
+            const unsigned flags = AC_TENSOR_OUTPUT | AC_TENSOR_FRESH;
+            if (import_tensor(call, param, tensor, flags, field_of(call, param)) < 0) return -1;
         }
         count++;
     }

@@ -7,8 +7,8 @@
 
 typedef enum ac_tensor_flags_t {
     AC_TENSOR_INPUT = 0,
-    AC_TENSOR_OUTPUT = 1 << 0,   /* is written: a read-only tensor is refused */
-    AC_TENSOR_OPTIONAL = 1 << 1, /* may be None */
+    AC_TENSOR_OUTPUT = 1 << 0, /* is written: a read-only tensor is refused */
+    AC_TENSOR_FRESH = 1 << 1,  /* allocated for this call: writable, and nobody's who wants to hear of writes */
 } ac_tensor_flags_t;
 
 /* At most one owner is set. Without one the view borrows from the object, which the caller's arguments keep alive.
