@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import gc
+import pickle
 import sys
 from collections.abc import Callable, Iterable
 
@@ -201,9 +202,30 @@ def test_no_indexing() -> None:
             array[key] = 1
         with pytest.raises(TypeError, match=text):
             del array[key]
-    for make in (copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError, match="pickle"):
-            make(array)
+
+
+def _pickled(array: aiter_c.Array) -> aiter_c.Array:
+    return pickle.loads(pickle.dumps(array))
+
+
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, _pickled])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64", "bool"])
+@pytest.mark.parametrize("shape", [(), (2, 3), (0, 3)])
+def test_copies(shape: tuple[int, ...], dtype: str, make: Callable) -> None:
+    array = aiter_c.from_host(_values(shape, dtype))
+    made = make({"o": [array]})["o"][0] if make is not copy.copy else make(array)
+    assert type(made) is aiter_c.Array and made is not array
+    assert (made.shape, made.dtype, made.device) == (array.shape, array.dtype, array.device)
+    assert made.numpy().tobytes() == array.numpy().tobytes()
+    assert not np.shares_memory(made.numpy(), array.numpy())
+
+
+@pytest.mark.accelerators
+def test_copies_on_a_device(device: Device) -> None:
+    array = aiter_c.from_host(_values((2, 3), "bfloat16"), device.place)
+    for make in (copy.copy, copy.deepcopy, _pickled):
+        made = make(array)
+        assert made.device == array.device and made.numpy().tobytes() == array.numpy().tobytes()
 
 
 @pytest.mark.accelerators

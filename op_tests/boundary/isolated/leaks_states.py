@@ -1,6 +1,8 @@
 """Run by test_boundary_leaks.py: an Array's protocols, and torch tensors that are refused or written, leave nothing."""
 
+import copy
 import importlib.util
+import pickle
 from contextlib import suppress
 
 import ml_dtypes
@@ -29,6 +31,7 @@ def check_arrays() -> None:
     def values() -> None:
         np.asarray(array), np.asarray(bf16), np.asarray(bf16, np.float64), array.__array__(copy=True)
         memoryview(array).tolist(), bytes(array), float(one), int(one), bool(one)
+        copy.copy(array), copy.deepcopy(bf16), pickle.loads(pickle.dumps(bf16))
         assert (array == None) is False and {array: 1}[array]  # noqa: E711
 
     def refusals() -> None:
