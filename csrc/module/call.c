@@ -48,8 +48,7 @@ static int convert_scale(call_t *call, const ac_param_t *param, PyObject *object
     const char *op = call->op->user_name;
     if (!PyFloat_Check(object) && !PyLong_Check(object)) {
         ac_type_entry_t entry;
-        if (ac_type_lookup(call->state, Py_TYPE(object), &entry) < 0)
-            return ac_raise_from_live(PyExc_TypeError, op, param->name, "expected float or a one-element tensor");
+        if (ac_type_lookup(call->state, op, param->name, Py_TYPE(object), &entry) < 0) return -1;
         if (entry.path != AC_PATH_NONE) return import_tensor(call, param, object, AC_TENSOR_INPUT, &out_scale->view);
         if (!PyNumber_Check(object)) return ac_expected(op, param->name, "float or a one-element tensor", object);
     }

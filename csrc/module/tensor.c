@@ -268,8 +268,7 @@ int ac_tensor_import(ac_state_t *state, const char *op, const char *name, PyObje
     out_tensor->versioned = NULL;
     out_tensor->legacy = NULL;
     out_tensor->torch_output = NULL;
-    if (ac_type_lookup(state, Py_TYPE(object), &entry) < 0)
-        return ac_raise_from_live(PyExc_TypeError, op, name, "expected a tensor (DLPack or NumPy)");
+    if (ac_type_lookup(state, op, name, Py_TYPE(object), &entry) < 0) return -1;
     if (entry.torch == AC_TORCH_DISPATCH) return ac_torch_refuse_type(op, name, object);
     if (import_by_path(state, op, name, object, flags, &entry, out_tensor) < 0) goto fail;
     if (check_geometry(op, name, &out_tensor->view) < 0) goto fail;
