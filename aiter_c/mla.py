@@ -96,6 +96,10 @@ def mla_decode_fwd(
 
     Raises TypeError (not a tensor, wrong dtype), ValueError (shape, stride, range, device, shared memory), BufferError
     (read-only output, a producer that refuses) and UnsupportedError (no kernel); then no argument was written.
+
+    No gradient is computed: a torch tensor that requires grad is read as data, and refused as an output (BufferError),
+    as are tensors whose memory does not hold their values (negative bit, FakeTensor, vmap, sparse, ...). What was
+    written counts in torch's version counter.
     """
     work_lists = (
         work_meta_data, work_indptr, work_info_set, reduce_indptr, reduce_final_map, reduce_partial_map

@@ -59,7 +59,7 @@ static PyObject *allocate_by_exchange(const ac_tensor_t *like, const ac_workspac
     return NULL;
 }
 
-PyObject *ac_allocate(ac_state_t *state, PyObject *name, PyObject *like, const ac_tensor_t *tensor,
+PyObject *ac_allocate(ac_state_t *state, const char *op, PyObject *name, PyObject *like, const ac_tensor_t *tensor,
                       const ac_workspace_t *workspace, PyObject *stream) {
     const DLPackExchangeAPI *api = tensor->api;
     const bool is_current = ac_is_none(stream) || tensor->view.device.type == AC_DEVICE_CPU;
@@ -67,7 +67,7 @@ PyObject *ac_allocate(ac_state_t *state, PyObject *name, PyObject *like, const a
     if (state->allocator) return allocate_by(state->allocator, name, like, workspace, stream);
     if (api && is_current && api->managed_tensor_allocator && api->managed_tensor_to_py_object_no_sync)
         return allocate_by_exchange(tensor, workspace);
-    if (ac_type_lookup(state, Py_TYPE(like), &entry) < 0) return NULL;
+    if (ac_type_lookup(state, op, "out", Py_TYPE(like), &entry) < 0) return NULL;
     if (entry.path == AC_PATH_NUMPY && ac_numpy_can_make(workspace->dtype))
         return ac_numpy_empty(workspace->shape, workspace->ndim, workspace->dtype);
     return allocate_by(python_function(state), name, like, workspace, stream);

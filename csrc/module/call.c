@@ -48,7 +48,7 @@ static int convert_scale(call_t *call, const ac_param_t *param, PyObject *object
     const char *op = call->op->user_name;
     if (!PyFloat_Check(object) && !PyLong_Check(object)) {
         ac_type_entry_t entry;
-        if (ac_type_lookup(call->state, Py_TYPE(object), &entry) < 0) return -1;
+        if (ac_type_lookup(call->state, op, param->name, Py_TYPE(object), &entry) < 0) return -1;
         if (entry.path != AC_PATH_NONE) return import_tensor(call, param, object, AC_TENSOR_INPUT, &out_scale->view);
         if (!PyNumber_Check(object)) return ac_expected(op, param->name, "float or a one-element tensor", object);
     }
@@ -157,12 +157,12 @@ static int find_workspaces(call_t *call, ac_error_t *error) {
         if (!ac_is_none(given)) {
             call->workspaces[count] = Py_NewRef(given);
         } else if (workspace->needed) {
-            PyObject *tensor = ac_allocate(call->state, call->signature->names[i], call->values[0], &call->tensors[0],
-                                           workspace, call->stream_object);
+            PyObject *tensor = ac_allocate(call->state, call->op->user_name, call->signature->names[i], call->values[0],
+                                           &call->tensors[0], workspace, call->stream_object);
             if (!tensor) return -1;
             call->workspaces[count] = tensor;
-            /* As an input: it is fresh, so it is writable and nobody waits to hear of the write. */
-            if (import_tensor(call, param, tensor, AC_TENSOR_INPUT, field_of(call, param)) < 0) return -1;
+            const unsigned flags = AC_TENSOR_OUTPUT | AC_TENSOR_FRESH;
+            if (import_tensor(call, param, tensor, flags, field_of(call, param)) < 0) return -1;
         }
         count++;
     }
@@ -200,7 +200,11 @@ static int run(call_t *call, ac_error_t *error) {
     Py_BEGIN_ALLOW_THREADS
     status = call->op->run(call->args, plan, call->stream, error);
     Py_END_ALLOW_THREADS
-    return end_step(call, &saved, status, error);
+    status = end_step(call, &saved, status, error);
+    const bool refused = status < 0 && error->kind != AC_ERROR_INTERRUPTED && error->kind != AC_ERROR_DEVICE;
+    if (refused) return status;
+    int told = ac_tensors_written(call->state, call->tensors, call->tensor_count);
+    return status < 0 ? status : told;
 }
 
 static PyObject *call_op(call_t *call) {
@@ -217,8 +221,7 @@ static PyObject *call_op(call_t *call) {
     workspaces = find_workspaces(call, &error);
     if (workspaces < 0) return NULL;
     result = prepare_result(call, workspaces);
-    if (result && (run(call, &error) < 0 || ac_tensors_written(call->state, call->tensors, call->tensor_count) < 0))
-        Py_CLEAR(result);
+    if (result && run(call, &error) < 0) Py_CLEAR(result);
     if (!result || call->op->returns != AC_RETURNS_INT) return result;
     Py_DECREF(result);
     return PyLong_FromLongLong(*(const int64_t *)(const void *)call->args);
