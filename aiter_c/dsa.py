@@ -28,17 +28,17 @@ def top_k_per_row_prefill(
 
     logits              [R, C] float32, R >= numRows, C < 2**31; rows may be strided.
     rowStarts, rowEnds  int32 [numRows], may be longer. Any value is safe.
-    indices             int32 [numRows, k], may be larger, rows may be strided; what lies past k or numRows is left alone.
+    indices             int32 [numRows, k], may be larger, rows may be strided; what lies past k or numRows is kept.
     values              None, or float32 likewise: the logits at the indices, bit for bit, then 0.
     numRows             int: rows to serve; 0 or less: none.
-    stride0, stride1    int: the strides of logits, in elements. Another value is refused where the stride has a meaning.
+    stride0, stride1    int: the strides of logits, in elements; others are refused where the stride has a meaning.
     k                   int, at least 0.
     stable              bool, without effect: the order is the stable one, and the same in every call.
     stream              int: the stream's handle; None: the framework's current one. The CPU has none.
 
-    Returns None. Raises TypeError (not a tensor, wrong dtype), ValueError (shape, stride, range, device, shared memory),
-    BufferError (read-only output, a producer that refuses), UnsupportedError (no kernel: GPUs have none yet) and
-    MemoryError (no scratch for a long row that several threads share); then no argument was written.
+    Returns None. Raises TypeError (not a tensor, wrong dtype), ValueError (shape, stride, range, device, shared
+    memory), BufferError (read-only output, a producer that refuses), UnsupportedError (no kernel: GPUs have none yet)
+    and MemoryError (no scratch for a long row that several threads share); then no argument was written.
     """
     _C.top_k_per_row_prefill(
         logits, rowStarts, rowEnds, indices, values, numRows, stride0, stride1, k, stable, stream=stream
@@ -68,9 +68,9 @@ def top_k_per_row_decode(
     next_n            int, at least 1.
     seqLens           int32 [ceil(numRows / next_n)], may be longer: lengths, the decoded tokens included. Any value is
                       safe.
-    indices           int32 [numRows, k], may be larger, rows may be strided; what lies past k or numRows is left alone.
+    indices           int32 [numRows, k], may be larger, rows may be strided; what lies past k or numRows is kept.
     numRows           int: rows to serve; 0 or less: none.
-    stride0, stride1  int: the strides of logits, in elements. Another value is refused where the stride has a meaning.
+    stride0, stride1  int: the strides of logits, in elements; others are refused where the stride has a meaning.
     k                 int, at least 0.
     stable            bool, without effect: the order is the stable one, and the same in every call.
     stream            int: the stream's handle; None: the framework's current one. The CPU has none.

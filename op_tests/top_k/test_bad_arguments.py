@@ -50,7 +50,13 @@ for _name, (_ops, _dtype) in TENSORS.items():
         _bad(_ops, _name, lambda a, d=_other: np.zeros(a.shape, d), TypeError, f"expected dtype {_dtype}, got {_other}")
     _bad(_ops, _name, lambda a: Producer(a, data=0), ValueError, "expected a tensor with memory, got a null pointer")
     if _name != "logits":
-        _bad(_ops, _name, lambda a: Producer(a, device=(CUDA, 0)), ValueError, "expected device cpu (of logits), got cuda:0")
+        _bad(
+            _ops,
+            _name,
+            lambda a: Producer(a, device=(CUDA, 0)),
+            ValueError,
+            "expected device cpu (of logits), got cuda:0",
+        )
 
 # --- rank and shape ---------------------------------------------------------------------------------------------
 _LOGITS = "expected shape [at least numRows=3 (of numRows), columns], got"
@@ -78,9 +84,21 @@ for _name in ("indices", "values"):
     _bad(_ops, _name, lambda a: np.lib.stride_tricks.as_strided(a, strides=(0, 4)), ValueError, _overlap)
     _bad(_ops, _name, lambda a: np.lib.stride_tricks.as_strided(a, strides=(16, 4)), ValueError, _overlap)
     _bad(_ops, _name, _read_only, BufferError, "expected a writable tensor, got a read-only one")
-_bad(BOTH, "logits", lambda a: np.zeros((3, 60), np.float32)[:, ::2], ValueError, "expected stride 1 in the last dimension, got 2")
+_bad(
+    BOTH,
+    "logits",
+    lambda a: np.zeros((3, 60), np.float32)[:, ::2],
+    ValueError,
+    "expected stride 1 in the last dimension, got 2",
+)
 for _name in ("rowStarts", "rowEnds", "seqLens"):
-    _bad(TENSORS[_name][0], _name, np.zeros(8, np.int32)[::2], ValueError, "expected stride 1 in the last dimension, got 2")
+    _bad(
+        TENSORS[_name][0],
+        _name,
+        np.zeros(8, np.int32)[::2],
+        ValueError,
+        "expected stride 1 in the last dimension, got 2",
+    )
 
 # --- numbers ----------------------------------------------------------------------------------------------------
 for _name in ("numRows", "stride0", "stride1", "k"):
@@ -186,6 +204,8 @@ def test_scratch_that_a_caller_passes(changes: dict, error: type, text: str) -> 
     assert str(caught.value) == f"top_k_per_row_prefill: {text}"
     assert all(block.first_change() is None for block in inputs.blocks.values())
     shared = inputs.array("logits")[:, :40].reshape(1, 2, 20)
-    with pytest.raises(ValueError, match="candidate_values: expected memory of its own, got memory shared with logits$"):
+    with pytest.raises(
+        ValueError, match=r"candidate_values: expected memory of its own, got memory shared with logits$"
+    ):
         _C.top_k_per_row_prefill(**inputs.arguments() | {"candidate_values": shared})
     aiter_c.set_num_threads(0)

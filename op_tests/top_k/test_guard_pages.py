@@ -1,4 +1,4 @@
-"""No byte outside the tensors is touched, whatever the windows say: every tensor ends, or begins, at a forbidden page."""
+"""No byte outside the tensors is touched, whatever the windows say: every tensor touches a forbidden page."""
 
 from __future__ import annotations
 

@@ -27,7 +27,9 @@ def test_ids_tell_the_cases_apart() -> None:
 
 def test_signatures_are_aiters() -> None:
     """Names, order and defaults; ours are keyword-only."""
-    prefill = "(logits, rowStarts, rowEnds, indices, values, numRows, stride0, stride1, k=2048, stable=False, *, stream=None)"
+    prefill = (
+        "(logits, rowStarts, rowEnds, indices, values, numRows, stride0, stride1, k=2048, stable=False, *, stream=None)"
+    )
     decode = "(logits, next_n, seqLens, indices, numRows, stride0, stride1, k=2048, stable=False, *, stream=None)"
     assert str(inspect.signature(aiter_c.top_k_per_row_prefill)) == prefill
     assert str(inspect.signature(aiter_c.top_k_per_row_decode)) == decode
@@ -113,7 +115,8 @@ def test_in_place_replay() -> None:
 
 @pytest.mark.parametrize("next_n", [None, 1])
 def test_scratch_is_bounded_and_only_for_rows_that_threads_share(next_n: int | None) -> None:
-    for threads, rows, columns, parts in ((1, 1, SPLIT_COLUMNS, 1), (4, 4, SPLIT_COLUMNS, 1), (4, 1, 3000, 1), (4, 1, SPLIT_COLUMNS, 2)):
+    wide = SPLIT_COLUMNS
+    for threads, rows, columns, parts in ((1, 1, wide, 1), (4, 4, wide, 1), (4, 1, 3000, 1), (4, 1, wide, 2)):
         aiter_c.set_num_threads(threads)
         inputs = TopKCase(rows=rows, columns=columns, k=20, next_n=next_n).inputs()
         with poisoned_scratch() as scratch:

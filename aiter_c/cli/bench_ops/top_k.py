@@ -1,5 +1,5 @@
-"""The bench of top_k_per_row_prefill: random rows with whole windows; the first row is checked. "x best peer" below 1 is
-faster than torch.topk on as many threads."""
+"""The bench of top_k_per_row_prefill: random rows with whole windows; the first row is checked. "x best peer" below 1
+is faster than torch.topk on as many threads."""
 
 from __future__ import annotations
 

@@ -165,7 +165,8 @@ class TopKInputs(Inputs):
         rows, outputs = case.rows + case.spare_rows, (case.rows + case.spare_rows, case.k + case.spare_k)
         bounds = [_window(kinds[r % len(kinds)], rng, case.columns, case.k) for r in range(rows)]
         begins, ends = np.array(bounds, np.int32).reshape(rows, 2).T
-        blocks = {"logits": _matrix((rows, case.columns), case.gap), "indices": _output(outputs, np.int32, case.out_gap)}
+        indices = _output(outputs, np.int32, case.out_gap)
+        blocks = {"logits": _matrix((rows, case.columns), case.gap), "indices": indices}
         strides = [stride // 4 for stride in blocks["logits"].array.strides]
         numbers = {"numRows": case.rows, "stride0": strides[0], "stride1": strides[1], "k": case.k}
         if case.next_n is not None:
@@ -217,7 +218,8 @@ def _output(shape: tuple[int, int], dtype: type, gap: int) -> Block:
 
 
 def top_k_reference(logits: np.ndarray, windows: list[tuple[int, int]], k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sorts every window [begin, end): NaN last, then by value, then +0 before -0, then by column; the first k in ascending order."""
+    """Sorts every window [begin, end): NaN last, then by value, then +0 before -0, then by column. Returns the first k
+    in ascending order and what stands there, then -1 and 0."""
     indices, values = np.full((len(logits), k), -1, np.int32), np.zeros((len(logits), k), np.float32)
     for r, (begin, end) in enumerate(windows):
         row = logits[r, begin:end]

@@ -167,11 +167,11 @@ static int check_decode(void *args, const void *plan, ac_error_t *error) {
     return check(args, "top_k_per_row_decode", decode_rules, AC_COUNT(decode_rules), error);
 }
 
-#define NOTES                                                                                                    \
-    "Logits rank from +inf down to -inf, +0 above -0, NaN of either sign last; of equal ones the lowest column\n"     \
-    "first. A row holds the indices of its best k columns in ascending order, and the values at them; where the\n"    \
-    "window has fewer columns, -1 and 0 follow. Columns past k are left alone. Windows are clamped to the columns.\n" \
-    "Raises TypeError, ValueError, BufferError (DLPack refusal, read-only output), UnsupportedError, DeviceError;\n"  \
+#define NOTES                                                                                                          \
+    "Logits rank from +inf down to -inf, +0 above -0, NaN of either sign last; of equal ones the lowest column\n"      \
+    "first. A row holds the indices of its best k columns in ascending order, and the values at them; where the\n"     \
+    "window has fewer columns, -1 and 0 follow. Columns past k are left alone. Windows are clamped to the columns.\n"  \
+    "Raises TypeError, ValueError, BufferError (DLPack refusal, read-only output), UnsupportedError, DeviceError;\n"   \
     "a refused call writes nothing."
 
 #define AC_OP top_k_per_row_prefill
@@ -184,23 +184,23 @@ static int check_decode(void *args, const void *plan, ac_error_t *error) {
 #define AC_OP top_k_per_row_decode
 #define AC_OP_ARGS args_t
 #define AC_OP_PARAMS "top_k/params_decode.inc"
-#define AC_OP_SUMMARY \
-    "Select the k best logits that a decoded token sees: [0, seqLens[r // next_n] - next_n + r % next_n + 1) of row r."
+#define AC_OP_SUMMARY                                                                                                  \
+    "Select the k best logits that a token sees: [0, seqLens[r // next_n] - next_n + r % next_n + 1) of row r."
 #define AC_OP_NOTES NOTES
 #include "../define_op.inc"
 
-#define OP(op, check_function)                \
-    const ac_op_t ac_op_##op = {              \
-        .name = #op,                          \
-        .user_name = #op,                     \
-        .doc = doc_##op,                      \
-        .params = params_##op,                \
-        .param_count = AC_COUNT(params_##op), \
-        .args_bytes = sizeof(args_t),         \
-        .returns = AC_RETURNS_NONE,           \
-        .check = check_function,              \
-        .workspaces = find_workspaces,        \
-        .run = run,                           \
+#define OP(op, check_function)                                                                                         \
+    const ac_op_t ac_op_##op = {                                                                                       \
+        .name = #op,                                                                                                   \
+        .user_name = #op,                                                                                              \
+        .doc = doc_##op,                                                                                               \
+        .params = params_##op,                                                                                         \
+        .param_count = AC_COUNT(params_##op),                                                                          \
+        .args_bytes = sizeof(args_t),                                                                                  \
+        .returns = AC_RETURNS_NONE,                                                                                    \
+        .check = check_function,                                                                                       \
+        .workspaces = find_workspaces,                                                                                 \
+        .run = run,                                                                                                    \
     }
 OP(top_k_per_row_prefill, check_prefill);
 OP(top_k_per_row_decode, check_decode);

@@ -1,5 +1,5 @@
-"""Run by test_guard_pages.py: random calls whose every tensor, scratch included, touches a forbidden page, compared with
-the reference. Arguments: number of calls, seed."""
+"""Run by test_guard_pages.py: random calls whose every tensor, scratch included, touches a forbidden page, compared
+with the reference. Arguments: number of calls, seed."""
 
 import sys
 

@@ -1,10 +1,10 @@
 """Run by test_memory.py: every allocation of a call fails once, the N-th for all N until a call needs no more of them.
 Then it is a MemoryError, nothing is written or left behind, and the next call works."""
 
+import _testcapi
 import gc
 import sys
 
-import _testcapi
 import numpy as np
 
 import aiter_c
