@@ -6,6 +6,8 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -91,11 +93,7 @@ def test_every_callable_has_a_signature_and_a_docstring(module: ModuleType, name
     assert inspect.getdoc(function) and len(inspect.getdoc(function)) > 20
 
 
-def _stub_of(module: ModuleType) -> ast.Module:
-    """The .pyi beside the Python sources."""
-    home = Path(aiter_c.mla.__file__).resolve().parent
-    name = "__init__" if module is aiter_c else module.__name__.rsplit(".", 1)[1]
-    return ast.parse((home / f"{name}.pyi").read_text())
+HOME = Path(aiter_c.mla.__file__).resolve().parent
 
 
 def _stub_parameters(function: ast.FunctionDef) -> list[tuple[str, str, str | None]]:
@@ -123,26 +121,33 @@ def _live_parameters(function: object) -> list[tuple[str, str, str | None]]:
     ]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_stubs_agree_with_the_running_code(module: ModuleType) -> None:
-    """Every function, method, property and re-export, both ways: names, order, kinds, defaults."""
-    stub, seen = _stub_of(module), set()
-    for node in stub.body:
+def test_the_stub_agrees_with_the_running_code() -> None:
+    """Every function, method and property of the C core, both ways: names, order, kinds, defaults."""
+    module, seen = importlib.import_module("aiter_c._C"), set()
+    for node in ast.parse((HOME / "_C.pyi").read_text()).body:
         if isinstance(node, ast.FunctionDef):
             assert _stub_parameters(node) == _live_parameters(getattr(module, node.name)), node.name
             seen.add(node.name)
         elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             _check_class(node, getattr(module, node.name))
             seen.add(node.name)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("aiter_c"):
-            for alias in node.names:
-                if alias.asname is None:  # the stub's own use, no re-export (PEP 484)
-                    continue
-                source = importlib.import_module(node.module)
-                assert getattr(module, alias.asname) is getattr(source, alias.name)
-                seen.add(alias.asname)
-    missing = {n for n in getattr(module, "__all__", _functions(module)) if not n.startswith("_")} - seen
+    missing = set(_functions(module)) - seen
     assert not missing, f"not in the stub: {sorted(missing)}"
+
+
+@pytest.mark.skipif(not (HOME.parent / "scripts").is_dir(), reason="scripts/ is not beside the tests")
+def test_the_stub_is_what_the_rows_give() -> None:
+    command = [sys.executable, str(HOME.parent / "scripts/gen_stubs"), "--check"]
+    assert subprocess.run(command, check=False).returncode == 0, "run scripts/gen_stubs"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.__name__ != "aiter_c._C"])
+def test_python_functions_are_annotated(module: ModuleType) -> None:
+    for name in _functions(module):
+        function = getattr(module, name)
+        if inspect.isfunction(function):
+            parameters = inspect.signature(function).parameters.values()
+            assert "return" in function.__annotations__ and all(p.annotation is not p.empty for p in parameters), name
 
 
 def _check_class(node: ast.ClassDef, live: type) -> None:
