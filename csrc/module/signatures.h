@@ -6,6 +6,7 @@
 #define AC_MODULE_SIGNATURES_H
 
 #define AC_ARGS_load_plan(ARG, STAR) ARG(kind, ) ARG(version, ) ARG(inputs, )
+#define AC_ARGS_set_allocator(ARG, STAR) ARG(allocator, )
 #define AC_ARGS_empty(ARG, STAR) ARG(shape, ) ARG(dtype, ) ARG(device, ="cpu")
 #define AC_ARGS_from_host(ARG, STAR) ARG(array, ) ARG(device, ="cpu")
 #define AC_ARGS_set_num_threads(ARG, STAR) ARG(n, )
@@ -17,6 +18,7 @@
 #define AC_ARGS_kernel_table(ARG, STAR)
 #define AC_ARGS_code_objects(ARG, STAR)
 #define AC_ARGS_op_table(ARG, STAR)
+#define AC_ARGS_plan_table(ARG, STAR)
 #define AC_ARGS_cpu_ceilings(ARG, STAR)
 #define AC_ARGS_dlpack_path(ARG, STAR) ARG(type_or_obj, )
 #define AC_ARGS_tensor_shape(ARG, STAR) ARG(op, ) ARG(name, ) ARG(tensor, )
@@ -36,6 +38,7 @@
     FUNCTION(dlpack_path)                                                                                        \
     FUNCTION(tensor_shape)                                                                                       \
     FUNCTION(load_plan)                                                                                          \
+    FUNCTION(set_allocator)                                                                                      \
     FUNCTION(workspace_bytes)                                                                                    \
     FUNCTION(__dlpack__)                                                                                         \
     FUNCTION(__array__)
