@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from aiter_c.testing.perf import decode_shape, page_shape
 
 from aiter_c.cli import bench, bench_ops, ceilings
 from aiter_c.cli.backend import Cpu, Gpu, random_values
 from aiter_c.cli.bench_ops.mla_decode import Problem
 from aiter_c.cli.report import Table
+from aiter_c.testing.ops.mla_decode_perf import decode_shape, page_shape
 
 
 class Stream(io.StringIO):
@@ -85,7 +85,6 @@ def test_hints_where_the_ceiling_moved_or_was_passed() -> None:
         page_shape(1, 2, 64, 1, "float8_e4m3fn"),
         replace(page_shape(2, 3, 128), kv_dtype="float8_e4m3fn", kv_format="fp8_ds_mla"),
     ],
-    ids=str,
 )
 def test_the_decode_problem_is_checked_against_fp64(case: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every form that the GPU bench has, on the CPU: the first pool's call is right; another head or
