@@ -1,5 +1,6 @@
 /* What the kernels need of the compiler and of the device, under one name on AMD and NVIDIA: markers, thread numbers,
- * barriers, local memory, a few functions. No ROCm header is needed: clang -x hip -nogpuinc -nogpulib is enough. */
+ * barriers, shared memory (AMD's LDS), a few functions. No ROCm header is needed: clang -x hip -nogpuinc -nogpulib is
+ * enough. */
 #ifndef AC_GPU_GPU_H
 #define AC_GPU_GPU_H
 
@@ -7,6 +8,7 @@
 
 #if defined(__CUDACC__)
 #define GPU_KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads, 1)
+#define GPU_PARAMS(type) const __grid_constant__ type
 #else
 #define __global__ __attribute__((global))
 #define __device__ __attribute__((device))
@@ -14,19 +16,22 @@
 /* One wave per SIMD: the kernels keep queries and accumulators in all 512 registers of it. */
 #define GPU_KERNEL(threads) \
     extern "C" __global__ __attribute__((amdgpu_flat_work_group_size(threads, threads), amdgpu_waves_per_eu(1, 1))) void
+#define GPU_PARAMS(type) type
 #endif
-#define GPU_INLINE static inline __device__ __attribute__((always_inline))
 
-/* For loops over arrays that have to stay in registers. */
-#define UNROLLED _Pragma("unroll")
-#define NOT_UNROLLED _Pragma("unroll 1")
+/* Everything that a kernel calls is inlined into it: GPU_INLINE for functions, GPU_MEMBER for members of a struct. */
+#define GPU_MEMBER inline __device__ __attribute__((always_inline))
+#define GPU_INLINE static GPU_MEMBER
+
+/* A loop over an array that has to stay in registers, and one that is to stay a loop. */
+#define GPU_UNROLL _Pragma("unroll")
+#define GPU_NO_UNROLL _Pragma("unroll 1")
 
 #define GPU_MINUS_INFINITY (-__builtin_inff())
 #define GPU_FLT_MAX 3.402823466e+38f
 
 #if defined(__CUDACC__)
 
-#define GPU_WAVE 32
 GPU_INLINE int gpu_thread() { return threadIdx.x; }
 GPU_INLINE int64_t gpu_block() { return blockIdx.x; }
 GPU_INLINE int gpu_lane() { return threadIdx.x & 31; }
@@ -35,16 +40,14 @@ GPU_INLINE float gpu_exp2(float x) { return exp2f(x); }
 GPU_INLINE float gpu_log2(float x) { return log2f(x); }
 GPU_INLINE float gpu_max(float a, float b) { return fmaxf(a, b); }
 GPU_INLINE bool gpu_any(bool x) { return __any_sync(0xffffffffu, x); }
-GPU_INLINE uint32_t gpu_mul_high(uint32_t a, uint32_t b) { return __umulhi(a, b); }
-extern __shared__ __align__(1024) char gpu_local[];
+extern __shared__ __align__(1024) char gpu_shared[];
 
 #else
 
-#define GPU_WAVE 64
 GPU_INLINE int gpu_thread() { return (int)__builtin_amdgcn_workitem_id_x(); }
 GPU_INLINE int64_t gpu_block() { return __builtin_amdgcn_workgroup_id_x(); }
 GPU_INLINE int gpu_lane() { return gpu_thread() & 63; }
-/* Orders local memory only: loads from global memory stay in flight across it. */
+/* Orders shared memory only: loads from global memory stay in flight across it. */
 GPU_INLINE void gpu_barrier() {
     __builtin_amdgcn_fence(__ATOMIC_RELEASE, "workgroup", "local");
     __builtin_amdgcn_s_barrier();
@@ -54,17 +57,16 @@ GPU_INLINE float gpu_exp2(float x) { return __builtin_amdgcn_exp2f(x); }
 GPU_INLINE float gpu_log2(float x) { return __builtin_amdgcn_logf(x); }
 GPU_INLINE float gpu_max(float a, float b) { return __builtin_fmaxf(a, b); }
 GPU_INLINE bool gpu_any(bool x) { return __builtin_amdgcn_ballot_w64(x) != 0; }
-GPU_INLINE uint32_t gpu_mul_high(uint32_t a, uint32_t b) { return (uint32_t)((uint64_t)a * b >> 32); }
 /* A value that all lanes of the wave share, in a scalar register. */
 GPU_INLINE int gpu_uniform(int x) { return __builtin_amdgcn_readfirstlane(x); }
-#define GPU_LOCAL __attribute__((address_space(3)))
+#define GPU_SHARED __attribute__((address_space(3)))
 #define GPU_GLOBAL __attribute__((address_space(1)))
-extern __attribute__((shared, aligned(16))) char gpu_local[]; /* at address 0: no kernel has static local memory */
+extern __attribute__((shared, aligned(16))) char gpu_shared[]; /* at address 0: no kernel has static LDS */
 
 #endif
 
 /* A value at an address that is aligned to its elements only. AMD's global memory instructions take any address
- * (unaligned access mode belongs to the amdhsa ABI); elsewhere a value that is not aligned is taken apart. */
+ * (unaligned access mode is part of the amdhsa ABI); elsewhere an unaligned value is read piece by piece. */
 template <class T> GPU_INLINE T gpu_load(const void *from) {
     struct __attribute__((packed, aligned(1))) any_t {
         T value;
@@ -108,9 +110,10 @@ template <class T> GPU_INLINE void gpu_store(void *to, T value) {
 GPU_INLINE uint32_t gpu_bf16(float x) {
 #if defined(__gfx950__)
     return __builtin_bit_cast(uint16_t, (__bf16)x);
-#endif
+#else
     uint32_t bits = __builtin_bit_cast(uint32_t, x);
     return x != x ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+#endif
 }
 GPU_INLINE uint32_t gpu_f16(float x) {
 #if defined(__CUDACC__)

@@ -1,27 +1,28 @@
-/* Local memory by its address, values that the compiler is to keep or to forget, and reductions over the lanes of a
- * row: those of the same number modulo 16. */
+/* LDS by address, values that the compiler has to keep or to recompute, and reductions over the four lanes of a row
+ * (those whose numbers are the same modulo 16). */
 #ifndef AC_GPU_GFX9_LANES_H
 #define AC_GPU_GFX9_LANES_H
 
 #include "matrix.h"
 
-template <class T> GPU_INLINE GPU_LOCAL T &local(uint32_t address) { return *(GPU_LOCAL T *)address; }
+template <class T> GPU_INLINE GPU_SHARED T &lds(uint32_t address) { return *(GPU_SHARED T *)address; }
 
-/* A lane's address, from which constants lead to all others: not to be taken apart into a sum of its own for each. */
-GPU_INLINE uint32_t one_address(uint32_t address) {
+/* Keeps a lane's address in one register, to which constants are added; the compiler would otherwise compute a separate
+ * sum for every access. */
+GPU_INLINE uint32_t keep_in_register(uint32_t address) {
     asm volatile("" : "+v"(address));
     return address;
 }
 
-/* The lane's number for one round of a loop. What follows from it is computed in every round: kept for all rounds, the
- * many addresses would take the registers of the accumulators. */
-GPU_INLINE uint32_t opaque_lane() {
+/* The lane's number, opaque to the compiler, so that the addresses that follow from it are recomputed in each iteration
+ * of a loop. Hoisted out of the loop they would take the registers of the accumulators. */
+GPU_INLINE uint32_t recompute_lane_id() {
     uint32_t lane = gpu_lane();
     asm volatile("" : "+v"(lane));
     return lane;
 }
 
-/* The largest of the four lanes of a row. */
+/* The maximum over the four lanes of a row. */
 GPU_INLINE float max_of_row(float x) {
 #if defined(__gfx950__)
     auto a = __builtin_amdgcn_permlane16_swap(BITS(uint32_t, x), BITS(uint32_t, x), false, false);

@@ -27,7 +27,7 @@ GPU_INLINE u32x2_t half_of(u32x4_t x, int half) { return half ? x.zw : x.xy; }
 
 /* What the three element types have in common:
  *   BYTES, DTYPE              of an element
- *   GROUPS                    groups of 16 keys in one multiplication for the output, where a wave has them
+ *   GROUPS                    groups of 16 keys that one multiplication for the output takes at most
  *   dot(a, b, c)              c + the product of 16 bytes of each row of A and of each column of B
  *   DOTS, dot2(a, b, c)       steps that a multiplication for the scores takes; two of them at once
  *   pack(p)                   4 probabilities in the words of B
@@ -51,12 +51,13 @@ struct bf16_matrix_t {
 #else
     static constexpr int GROUPS = 1;
     GPU_INLINE f32x4_t dot(u32x4_t a, u32x4_t b, f32x4_t c) {
-        UNROLLED for (int half = 0; half < 2; half++)
+        GPU_UNROLL for (int half = 0; half < 2; half++)
             c = __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(BITS(s16x4_t, half_of(a, half)),
                                                           BITS(s16x4_t, half_of(b, half)), c, 0, 0, 0);
         return c;
     }
-    /* Rounded to nearest, ties up: one addition, and half a unit of the last bit is met as well as by ties to even. */
+    /* Rounded to nearest, ties up: one addition. The error is at most half a unit in the last place, as with ties to
+     * even. */
     GPU_INLINE void pack(f32x4_t p, uint32_t (&out)[2]) {
         u32x4_t x = BITS(u32x4_t, p) + 0x8000u;
         out[0] = __builtin_amdgcn_perm(x.y, x.x, 0x07060302);
@@ -83,15 +84,13 @@ struct f16_matrix_t {
 #else
     static constexpr int GROUPS = 1;
     GPU_INLINE f32x4_t dot(u32x4_t a, u32x4_t b, f32x4_t c) {
-        UNROLLED for (int half = 0; half < 2; half++)
+        GPU_UNROLL for (int half = 0; half < 2; half++)
             c = __builtin_amdgcn_mfma_f32_16x16x16f16(BITS(f16x4_t, half_of(a, half)), BITS(f16x4_t, half_of(b, half)),
                                                       c, 0, 0, 0);
         return c;
     }
 #endif
 };
-
-/* The fp8 matrix type, and multiplications by how many steps or groups of keys they take. */
 
 /* The arch's own kind: fnuz on gfx942, fn on gfx950. */
 struct fp8_matrix_t {
@@ -113,7 +112,7 @@ struct fp8_matrix_t {
         return __builtin_amdgcn_mfma_f32_16x16x32_fp8_fp8(BITS(long, x), BITS(long, y), c, 0, 0, 0);
     }
     GPU_INLINE f32x4_t dot(u32x4_t a, u32x4_t b, f32x4_t c) {
-        UNROLLED for (int half = 0; half < 2; half++)
+        GPU_UNROLL for (int half = 0; half < 2; half++)
             c = __builtin_amdgcn_mfma_f32_16x16x32_fp8_fp8(BITS(long, half_of(a, half)), BITS(long, half_of(b, half)),
                                                            c, 0, 0, 0);
         return c;
@@ -124,7 +123,7 @@ struct fp8_matrix_t {
     }
 };
 
-/* One or two steps of the scores. */
+/* One step of the scores, or two. */
 template <class matrix_t> GPU_INLINE f32x4_t dots(const u32x4_t (&a)[1], const u32x4_t (&b)[1], f32x4_t c) {
     return matrix_t::dot(a[0], b[0], c);
 }
@@ -132,7 +131,7 @@ template <class matrix_t> GPU_INLINE f32x4_t dots(const u32x4_t (&a)[2], const u
     return matrix_t::dot2(a, b, c);
 }
 
-/* Two groups of keys at once: as one instruction where the arch has it. */
+/* c + A B over one, two or eight groups of keys: one instruction where the arch has it. */
 template <class matrix_t>
 GPU_INLINE f32x4_t multiply(const uint32_t (&a)[4], const uint32_t (&b)[4], f32x4_t c) {
     u32x4_t x = {a[0], a[1], a[2], a[3]}, y = {b[0], b[1], b[2], b[3]};
@@ -143,7 +142,6 @@ GPU_INLINE f32x4_t multiply(const uint32_t (&a)[2], const uint32_t (&b)[2], f32x
     return matrix_t::mul(a, b, c);
 }
 
-/* Eight groups of fp8. */
 template <class matrix_t>
 GPU_INLINE f32x4_t multiply(const uint32_t (&a)[8], const uint32_t (&b)[8], f32x4_t c) {
     u32x4_t x[2] = {{a[0], a[1], a[2], a[3]}, {a[4], a[5], a[6], a[7]}};

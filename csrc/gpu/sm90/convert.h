@@ -1,6 +1,6 @@
-/* fp8 to 16-bit matrix types on sm_90a, exact. The instruction set knows fn to fp16. For fnuz the 7 bits of exponent
- * and mantissa are put in the place of the wider type's and one multiplication corrects the exponent's bias (subnormal
- * numbers come out right, too); its one NaN is looked for and set apart, which costs little as long as there is none.
+/* fp8 to the 16-bit matrix types on sm_90a, exactly. The instruction set converts fn to fp16. For fnuz the 7 bits of
+ * exponent and mantissa are moved to where the wider type has them, and one multiplication corrects the exponent's bias
+ * (also of subnormals). The one NaN of fnuz is handled on a separate path, which costs little as long as there is none.
  */
 #ifndef AC_GPU_SM90_CONVERT_H
 #define AC_GPU_SM90_CONVERT_H
@@ -43,7 +43,7 @@ template <int TYPE> GPU_INLINE float sm90_unpack(uint32_t pair, int high) {
     return f;
 }
 
-/* Elements 0 and 1 (or 2 and 3) of a word of fp8. NaN of fnuz comes out as some number. */
+/* Elements 0 and 1 (or 2 and 3) of a word of fp8. NaN of fnuz becomes some number: see sm90_has_nan(). */
 template <int TYPE, bool FNUZ> GPU_INLINE uint32_t sm90_widen_pair(uint32_t word, bool upper) {
     if (!FNUZ) {
         uint32_t d;
@@ -53,7 +53,7 @@ template <int TYPE, bool FNUZ> GPU_INLINE uint32_t sm90_widen_pair(uint32_t word
         return TYPE == SM90_F16 ? d : sm90_pack_bf16(sm90_unpack<SM90_F16>(d, 0), sm90_unpack<SM90_F16>(d, 1));
     }
     uint32_t t = __byte_perm(word, 0, upper ? 0x3424 : 0x1404),
-             sign = t & 0x80008000u; /* the bytes on top of the halves */
+             sign = t & 0x80008000u; /* each byte in the upper half of 16 bits */
     if (TYPE == SM90_F16)
         return sm90_mul_f16x2(sign | (t >> 1 & 0x3f803f80u), 0x58005800u /* 2^7: bias 15 against 8 */);
     return sm90_mul_bf16x2(sign | (t >> 4 & 0x07f007f0u), 0x7b007b00u /* 2^119: bias 127 against 8 */);
@@ -67,24 +67,20 @@ GPU_INLINE bool sm90_has_nan(uint32_t word) {
 
 /* 16 elements of fp8 to 16 of the matrix type. */
 template <int TYPE, bool FNUZ> GPU_INLINE void sm90_widen(const uint32_t (&from)[4], uint32_t (&to)[8]) {
-#pragma unroll
-    for (int i = 0; i < 8; i++) to[i] = sm90_widen_pair<TYPE, FNUZ>(from[i / 2], i & 1);
+    GPU_UNROLL for (int i = 0; i < 8; i++) to[i] = sm90_widen_pair<TYPE, FNUZ>(from[i / 2], i & 1);
     if constexpr (FNUZ) {
         if (!(sm90_has_nan(from[0]) || sm90_has_nan(from[1]) || sm90_has_nan(from[2]) || sm90_has_nan(from[3]))) return;
-#pragma unroll
-        for (int i = 0; i < 16; i++)
+        GPU_UNROLL for (int i = 0; i < 16; i++)
             if ((from[i / 4] >> i % 4 * 8 & 0xff) == 0x80) to[i / 2] |= 0x7fffu << i % 2 * 16;
     }
 }
 
-/* 16 bytes of elements of BYTES bytes, wherever they lie. */
+/* 16 bytes of elements of BYTES bytes, at an address that is aligned to the elements only. */
 template <int BYTES> GPU_INLINE uint4 sm90_gather16(const char *from) {
     uint32_t word[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
+    GPU_UNROLL for (int i = 0; i < 4; i++) {
         word[i] = 0;
-#pragma unroll
-        for (int k = 0; k < 4; k += BYTES)
+        GPU_UNROLL for (int k = 0; k < 4; k += BYTES)
             word[i] |= (BYTES == 2 ? *(const uint16_t *)(from + 4 * i + k) : *(const uint8_t *)(from + 4 * i + k))
                        << 8 * k;
     }

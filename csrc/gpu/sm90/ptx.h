@@ -1,11 +1,10 @@
-/* The PTX of sm_90a that CUDA C++ has no words for: transaction-free mbarriers, cp.async, warpgroup matrix products.
- * Thin wrappers, no policy. Shared memory addresses are 32-bit (`uint32_t`), as the instructions take them. */
+/* The PTX of sm_90a that CUDA C++ has no functions for: mbarriers without transactions, cp.async, warpgroup matrix
+ * products. Thin wrappers, no policy. Shared memory addresses are 32-bit (`uint32_t`), as the instructions take them.
+ */
 #ifndef AC_GPU_SM90_PTX_H
 #define AC_GPU_SM90_PTX_H
 
 #include "../gpu.h"
-
-#define SM90_MEMBER __device__ __forceinline__ /* of a struct */
 
 GPU_INLINE uint32_t sm90_shared_address(const void *pointer) { return (uint32_t)__cvta_generic_to_shared(pointer); }
 
@@ -46,7 +45,7 @@ GPU_INLINE bool sm90_sync_or(int id, int threads, bool value) {
     return any != 0;
 }
 
-/* Ordinary stores to shared memory before it are seen by matrix products behind the next barrier. */
+/* Makes ordinary stores to shared memory visible to matrix products after the next barrier. */
 GPU_INLINE void sm90_fence_async(void) { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 template <int REGISTERS> GPU_INLINE void sm90_more_registers(void) {
@@ -75,7 +74,7 @@ GPU_INLINE void sm90_copies_arrive(uint32_t barrier) {
     asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
 
-/* The line of 128 bytes into the L2. */
+/* Prefetches the line of 128 bytes into the L2. */
 GPU_INLINE void sm90_prefetch(const void *address) { asm volatile("prefetch.global.L2 [%0];" ::"l"(address)); }
 
 GPU_INLINE uint4 sm90_load16(const void *from) {
@@ -85,7 +84,7 @@ GPU_INLINE uint4 sm90_load16(const void *from) {
     return v;
 }
 
-/* The same, or zeros without a read. Asks the L2 for the block of 256 bytes around it. */
+/* The same, or zeros without a read; the L2 fetches the 256 bytes around it. */
 GPU_INLINE uint4 sm90_load16_if(bool read, const void *from) {
     uint4 v;
     asm volatile("{.reg .pred p; setp.ne.u32 p, %5, 0; mov.u32 %0, 0; mov.u32 %1, 0; mov.u32 %2, 0; mov.u32 %3, 0;"

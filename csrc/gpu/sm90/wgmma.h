@@ -16,13 +16,12 @@ template <int RUNNING> GPU_INLINE void sm90_wgmma_wait(void) {
 
 /* Keeps the compiler from moving accesses to accumulators across a fence or a wait. */
 template <int N> GPU_INLINE void sm90_pin(float (&d)[N]) {
-#pragma unroll
-    for (int i = 0; i < N; i++) asm volatile("" : "+f"(d[i])::"memory");
+    GPU_UNROLL for (int i = 0; i < N; i++) asm volatile("" : "+f"(d[i])::"memory");
 }
 
 /* Operand in shared memory, 128-byte swizzle: rows of 128 bytes, 8 rows an atom of 1024 bytes. `leading` is the
  * distance of neighbouring atoms along the contiguous axis (used by a transposed operand only), atoms along the other
- * axis lie 1024 bytes apart. */
+ * axis are 1024 bytes apart. */
 GPU_INLINE uint64_t sm90_descriptor(uint32_t address, uint32_t leading) {
     uint64_t swizzle_128 = 1;
     return (uint64_t)(address >> 4) | (uint64_t)(leading >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | swizzle_128 << 62;
@@ -30,8 +29,8 @@ GPU_INLINE uint64_t sm90_descriptor(uint32_t address, uint32_t leading) {
 
 GPU_INLINE uint64_t sm90_advance(uint64_t descriptor, uint32_t bytes) { return descriptor + (bytes >> 4); }
 
-/* Matrices lie in panels of 64 rows x 64 elements of 16 bits: a row is 128 bytes, its 16-byte chunk c lies at chunk
- * c ^ (row % 8), which is the 128-byte swizzle. */
+/* Matrices are stored in panels of 64 rows x 64 elements of 16 bits: a row is 128 bytes, its 16-byte chunk c is stored
+ * as chunk c ^ (row % 8), which is the 128-byte swizzle. */
 constexpr int SM90_PANEL_BYTES = 64 * 128;
 
 GPU_INLINE uint32_t sm90_chunk(uint32_t matrix, int row, int chunk) {
@@ -92,8 +91,8 @@ template <int TYPE> GPU_INLINE void sm90_wgmma_pv(float (&d)[128], uint64_t a, u
 #undef PV
 }
 
-/* 128 columns, accumulators FIRST to FIRST + 63, P from registers: for values whose scale changes every 128 columns. */
-template <int FIRST> GPU_INLINE void sm90_wgmma_pv_group(float (&d)[128], const uint32_t *a, uint64_t b) {
+/* 128 columns, accumulators FIRST to FIRST + 63, P from registers: for values with a scale per 128 columns. */
+template <int FIRST> GPU_INLINE void sm90_wgmma_pv_block(float (&d)[128], const uint32_t *a, uint64_t b) {
     asm volatile(WGMMA("m64n128k16", "bf16") "{" REG64 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
                  : ACC64(d, FIRST) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b) : "memory");
 }

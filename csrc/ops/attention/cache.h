@@ -8,9 +8,9 @@
 #define AC_MLA_DV 512   /* latent width: the value, and the first part of the key */
 #define AC_MLA_ROPE 64  /* rope width, or 0 */
 
-/* One KV cache. A row is three runs of bytes, each at its own place in the page: the latent (512 elements),
- * the rope part (0 or 64) and, for the quantised records, 4 fp32 scales of 128 latent elements each.
- * This one form covers token-by-token pages, region-by-region pages, padded pages and block-major pools. */
+/* One KV cache. A row is three runs of bytes, each with its own offset and stride in the page: the latent (512
+ * elements), the rope part (0 or 64) and, for the quantised records, 4 fp32 scales of 128 latent elements each. This
+ * one form covers token-by-token pages, region-by-region pages, padded pages and block-major pools. */
 typedef struct ac_kv_cache_t {
     const char *base;
     int64_t num_pages;  /* a page index below 0 or from num_pages on masks its rows */

@@ -1,4 +1,4 @@
-/* Online softmax in base 2. The running base of a row is not its exact maximum: it moves only when a score lies more
+/* Online softmax in base 2. The running base of a row is not its exact maximum: it moves only when a score is more
  * than `above` over it, so that the accumulators are almost never rescaled. A probability is at most 2^above, which
  * the type of P holds; relative to the row's sum nothing changes.
  * A NaN score is left out of the maximum but makes the row's sum NaN. The base is finite until a score is +inf, so that
@@ -6,11 +6,13 @@
 #ifndef AC_OPS_ATTENTION_SOFTMAX_H
 #define AC_OPS_ATTENTION_SOFTMAX_H
 
+#include "../../core/constants.h"
 #include "../../gpu/gpu.h"
 
-/* How the type in which P meets V places its range: a new base lies `below` under the maximum, which keeps small
- * probabilities away from the type's smallest numbers. In fp8 every new maximum moves the base: the largest probability
- * of a row is then a power of two, exact, and a row that one key dominates has no error of rounding. */
+/* Where probabilities are in the range of the type in which P is multiplied by V: a new base is `below` under the
+ * maximum, which keeps small probabilities away from the type's smallest numbers. In fp8 every new maximum moves the
+ * base: the largest probability of a row is then a power of two, exact, and a row that one key dominates has no
+ * rounding error. */
 typedef struct mla_headroom_t {
     float below, above;
 } mla_headroom_t;
@@ -40,13 +42,13 @@ GPU_INLINE float mla_move_base(float top, mla_headroom_t room, mla_softmax_t *ro
     return factor;
 }
 
-/* The factor that takes sums relative to `base` to `common`, the largest base among parts of a row. */
+/* The factor that converts sums relative to `base` to sums relative to `common`, the largest base of a row's parts. */
 GPU_INLINE float mla_rebase(float base, float common) { return gpu_exp2(base - common); }
 
 /* Natural-log LSE of a whole row. The sum is 0 where the row has no key, or only scores of -inf. */
 GPU_INLINE float mla_lse(const mla_softmax_t &row) {
     if (row.sum == 0) return GPU_MINUS_INFINITY;
-    return (row.base + gpu_log2(row.sum)) * 0.69314718055994531f; /* ln(2) */
+    return (row.base + gpu_log2(row.sum)) * (float)AC_LN_2;
 }
 
 #endif

@@ -1,61 +1,61 @@
-/* Which rows and keys a work item meets. The keys of its range are walked in tiles; a cursor stands at a tile's first
- * key. A tile's key t is found by one multiplication and one load, in the lane that will load the key itself. */
+/* Which rows and keys a work item covers. The keys of its range are walked in tiles; a cursor is at a tile's first key.
+ * Key t of a tile is located by one multiplication and one load, in the lane that will load the key. */
 #ifndef AC_OPS_ATTENTION_WALK_H
 #define AC_OPS_ATTENTION_WALK_H
 
 #include "../../gpu/gpu.h"
 #include "work.h"
 
-#define MLA_FAR 0x40000000 /* more keys than any distance that matters */
+#define MLA_FAR 0x40000000 /* larger than any distance that matters */
 
-/* The keys that some row of the tile sees. A row does not see the last `unseen` of them; `most_unseen` is the
- * number of the tile's first row, that is, of the row that sees least. */
+/* The keys that some row of the tile sees. The causal mask takes the last keys away from the earlier rows:
+ * `masked_tail` of a row is how many. That of the range is the first row's, which is the largest. */
 typedef struct mla_range_t {
     int64_t begin, end;
-    int64_t hidden; /* query token t sees the keys up to hidden + t */
+    int64_t frontier; /* keys before the request's first query token: token t sees keys 0 to frontier + t */
     int64_t first_query;
-    int first_head, most_unseen;
+    int first_head, masked_tail;
 } mla_range_t;
 
 /* One row of the tile: a (query token, head) pair. */
 typedef struct mla_row_t {
     int64_t query; /* row of q, o and lse */
     int head;
-    int unseen;
+    int masked_tail;
 } mla_row_t;
 
 GPU_INLINE int mla_clamp_far(int64_t x) { return (int)ac_clamp64(x, 0, MLA_FAR); }
 
 GPU_INLINE int64_t mla_seen_end(const ac_mla_decode_params_t &p, const ac_mla_work_t &work, const mla_range_t &range,
                                 int64_t query) {
-    return p.causal ? ac_clamp64(range.hidden + query + 1, work.begin, work.end) : work.end;
+    return p.causal ? ac_clamp64(range.frontier + query + 1, work.begin, work.end) : work.end;
 }
 
-GPU_INLINE mla_range_t mla_find_range(const ac_mla_decode_params_t &p, const ac_mla_work_t &work) {
+GPU_INLINE mla_range_t mla_tile_range(const ac_mla_decode_params_t &p, const ac_mla_work_t &work) {
     mla_range_t range;
-    range.hidden = work.length - work.num_queries;
+    range.frontier = work.length - work.num_queries;
     range.first_query = work.first_pair / p.num_heads;
     range.first_head = (int)(work.first_pair - range.first_query * p.num_heads);
     uint32_t last_pair = (uint32_t)(range.first_head + work.num_rows - 1);
     range.begin = work.begin;
     range.end = mla_seen_end(p, work, range, range.first_query + last_pair / (uint32_t)p.num_heads);
-    range.most_unseen = mla_clamp_far(range.end - mla_seen_end(p, work, range, range.first_query));
+    range.masked_tail = mla_clamp_far(range.end - mla_seen_end(p, work, range, range.first_query));
     return range;
 }
 
-/* Row r of the tile. Rows behind the last repeat it; they are computed and not stored. */
-GPU_INLINE mla_row_t mla_find_row(const ac_mla_decode_params_t &p, const ac_mla_work_t &work, const mla_range_t &range,
+/* Row r of the tile. Rows past the last one duplicate it: computed, never stored. */
+GPU_INLINE mla_row_t mla_tile_row(const ac_mla_decode_params_t &p, const ac_mla_work_t &work, const mla_range_t &range,
                                   int r) {
     mla_row_t row;
     uint32_t pair = (uint32_t)(range.first_head + (r < work.num_rows ? r : work.num_rows - 1));
     uint32_t token = pair / (uint32_t)p.num_heads;
     row.query = work.query_begin + range.first_query + token;
     row.head = (int)(pair - token * p.num_heads);
-    row.unseen = mla_clamp_far(range.end - mla_seen_end(p, work, range, range.first_query + token));
+    row.masked_tail = mla_clamp_far(range.end - mla_seen_end(p, work, range, range.first_query + token));
     return row;
 }
 
-/* A place in the request's list of pages, the same for all lanes. */
+/* A position in the request's list of pages, the same for all lanes. */
 typedef struct mla_cursor_t {
     const int32_t *slot; /* the list entry of the key's page */
     int32_t row;         /* the key's row in its page */
@@ -66,7 +66,7 @@ GPU_INLINE uint32_t mla_pages_before(const ac_kv_cache_t &kv, uint32_t rows) {
     return (uint32_t)((uint64_t)rows * kv.page_multiplier >> kv.page_shift);
 }
 
-/* At key number `key` of the request, which may lie behind the range. */
+/* At key number `key` of the request, which may be past the range. */
 GPU_INLINE mla_cursor_t mla_cursor_at(const ac_mla_decode_params_t &p, const ac_mla_work_t &work,
                                       const mla_range_t &range, int64_t key) {
     int64_t slot = key / p.kv.page_size;
@@ -80,25 +80,26 @@ GPU_INLINE void mla_advance(const ac_kv_cache_t &kv, int keys, mla_cursor_t *cur
     cursor->left -= keys;
 }
 
-/* Where key t behind the cursor lies: -1 as its page masks it, or it is behind the range. */
-typedef struct mla_place_t {
+/* Where key `cursor + t` is: page and row in it. Page -1 if it is past the range or masked. */
+typedef struct mla_location_t {
     int32_t page, row;
-} mla_place_t;
+} mla_location_t;
 
-GPU_INLINE mla_place_t mla_find_place(const ac_kv_cache_t &kv, const mla_cursor_t &cursor, int t) {
+GPU_INLINE mla_location_t mla_locate(const ac_kv_cache_t &kv, const mla_cursor_t &cursor, int t) {
     uint32_t row = (uint32_t)cursor.row + t, pages = mla_pages_before(kv, row);
-    mla_place_t place = {-1, (int32_t)(row - pages * kv.page_size)};
-    if (t < cursor.left) place.page = gpu_entry(cursor.slot + pages);
-    return place;
+    mla_location_t location = {-1, (int32_t)(row - pages * kv.page_size)};
+    if (t < cursor.left) location.page = gpu_entry(cursor.slot + pages);
+    return location;
 }
 
-GPU_INLINE bool mla_is_inside(const ac_kv_cache_t &kv, mla_place_t place) {
-    return place.page >= 0 && place.page < kv.num_pages;
+GPU_INLINE bool mla_in_pool(const ac_kv_cache_t &kv, mla_location_t location) {
+    return location.page >= 0 && location.page < kv.num_pages;
 }
 
-/* The key's part at `offset` of its page, whose rows lie `stride` bytes apart. Only for a place inside. */
-GPU_INLINE const char *mla_key_part(const ac_kv_cache_t &kv, mla_place_t place, int64_t offset, int64_t stride) {
-    return kv.base + ((uint32_t)place.page * kv.page_stride + offset + (uint32_t)place.row * stride);
+/* The key's part at `offset` of its page, whose rows are `stride` bytes apart. Only for a location in the pool. */
+GPU_INLINE const char *mla_key_address(const ac_kv_cache_t &kv, mla_location_t location, int64_t offset,
+                                       int64_t stride) {
+    return kv.base + ((uint32_t)location.page * kv.page_stride + offset + (uint32_t)location.row * stride);
 }
 
 #endif

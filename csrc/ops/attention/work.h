@@ -1,6 +1,5 @@
 /* Work items of the MLA decode kernels: which rows meet which run of KV, with every value from the caller's tensors
- * clamped here, once, so that the arithmetic behind it needs no doubt. The same code runs in the kernels of every
- * device. */
+ * clamped here, once, so that everything after it can trust them. The same code runs in the kernels of every device. */
 #ifndef AC_OPS_ATTENTION_WORK_H
 #define AC_OPS_ATTENTION_WORK_H
 

@@ -10,8 +10,8 @@
 
 /* How the KV list of a request is cut. Request b has n = clamp(indptr[b+1] - indptr[b], 0, num_splits) splits, or
  * n = min(count, num_splits) where indptr is NULL; a list of L rows is cut into runs of
- * max(min_rows, round_up(ceil(L / n), granule)) rows: a function of the request's own length, and complete whatever
- * length the plan was made for. */
+ * max(min_rows, round_up(ceil(L / n), granule)) rows: a function of the request's length alone, so that the list is
+ * covered whatever length the plan was made for. */
 typedef struct ac_splits_t {
     const int32_t *indptr; /* [B+1] or NULL */
     int32_t num_splits;    /* S: the second dimension of the partials */

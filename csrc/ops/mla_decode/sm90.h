@@ -10,7 +10,7 @@
 /* Registers of a thread: the launch has 168 for each of the three warpgroups, so producer + 2 consumer <= 504. */
 #define SM90_DECODE(name, type, source, terms, producer_registers, consumer_registers)                             \
     CHECK_LOCAL_BYTES(#name, sizeof(sm90_shared_t));                                                               \
-    GPU_KERNEL(SM90_THREADS) name(const __grid_constant__ ac_mla_decode_params_t p) {                              \
+    GPU_KERNEL(SM90_THREADS) name(GPU_PARAMS(ac_mla_decode_params_t) p) {                              \
         sm90_decode<sm90_kind<type, source, terms>, producer_registers, consumer_registers>(p);                    \
     }
 

@@ -6,15 +6,15 @@
 #include "../attention/store.h"
 #include "kernel_params.h"
 
-#define THREADS 256
-#define HALF (THREADS / 2)
+#define MERGE_THREADS 256
+#define HALF (MERGE_THREADS / 2)
 #define LOADS 4 /* of a thread that are in flight together */
-#define LSES ((float *)gpu_local)                  /* [THREADS]: a chunk of the row's */
-#define ODD_SUMS ((float *)gpu_local + THREADS)    /* [4][HALF] */
+#define LSES ((float *)gpu_shared)                  /* [MERGE_THREADS]: a chunk of the row's */
+#define ODD_SUMS ((float *)gpu_shared + MERGE_THREADS)    /* [4][HALF] */
 
-/* Brings the LSEs of the splits [first, first + THREADS) to local memory; returns how many there are. */
+/* Loads the LSEs of the splits [first, first + MERGE_THREADS) to LDS; returns how many there are. */
 GPU_INLINE int stage_lses(const ac_mla_merge_params_t &p, const float *lse, int first) {
-    int count = p.num_splits - first < THREADS ? p.num_splits - first : THREADS;
+    int count = p.num_splits - first < MERGE_THREADS ? p.num_splits - first : MERGE_THREADS;
     gpu_barrier();
     if (gpu_thread() < count) LSES[gpu_thread()] = lse[(int64_t)(first + gpu_thread()) * p.num_heads];
     gpu_barrier();
@@ -33,7 +33,7 @@ GPU_INLINE void add_chunk(const char *partial, int64_t stride, int count, float 
     int half = gpu_thread() / HALF;
     for (int i = 0; i < count; i++) {
         float lse = LSES[i];
-        if (lse != GPU_MINUS_INFINITY) sums->weights += gpu_exp2((lse - top) * 1.44269504f);
+        if (lse != GPU_MINUS_INFINITY) sums->weights += gpu_exp2((lse - top) * (float)AC_LOG2_E);
     }
     for (int i = half; i < count; i += 2 * LOADS) {
         quad_t quads[LOADS];
@@ -41,7 +41,7 @@ GPU_INLINE void add_chunk(const char *partial, int64_t stride, int count, float 
         for (int k = 0; k < LOADS; k++) {
             int split = i + 2 * k;
             float lse = split < count ? LSES[split] : GPU_MINUS_INFINITY;
-            weights[k] = gpu_exp2((lse - top) * 1.44269504f);
+            weights[k] = gpu_exp2((lse - top) * (float)AC_LOG2_E);
             for (float &x : quads[k].value) x = 0;
             if (lse != GPU_MINUS_INFINITY) quads[k] = *(const quad_t *)(partial + split * stride);
             else weights[k] = 0; /* nothing was written there */
@@ -51,7 +51,7 @@ GPU_INLINE void add_chunk(const char *partial, int64_t stride, int count, float 
     }
 }
 
-GPU_KERNEL(THREADS) mla_merge(ac_mla_merge_params_t p) {
+GPU_INLINE void merge_partials(const ac_mla_merge_params_t &p) {
     int64_t index = gpu_block(), head = index % p.head_tiles, begin, count; /* a tile is one head */
     index /= p.head_tiles;
     int64_t token = index % p.max_seqlen_q;
@@ -65,13 +65,13 @@ GPU_KERNEL(THREADS) mla_merge(ac_mla_merge_params_t p) {
 
     float top = -GPU_FLT_MAX;
     int in_chunk = 0;
-    for (int first = 0; first < p.num_splits; first += THREADS) {
+    for (int first = 0; first < p.num_splits; first += MERGE_THREADS) {
         in_chunk = stage_lses(p, lse, first);
         for (int i = 0; i < in_chunk; i++) top = LSES[i] > top ? LSES[i] : top;
     }
-    sums_t sums = {{-0.0f, -0.0f, -0.0f, -0.0f}, 0}; /* the one start that keeps the sign of a lone zero */
-    for (int first = 0; first < p.num_splits; first += THREADS) {
-        if (p.num_splits > THREADS) in_chunk = stage_lses(p, lse, first);
+    sums_t sums = {{-0.0f, -0.0f, -0.0f, -0.0f}, 0}; /* -0.0 is neutral in addition: 0 would lose a -0.0 */
+    for (int first = 0; first < p.num_splits; first += MERGE_THREADS) {
+        if (p.num_splits > MERGE_THREADS) in_chunk = stage_lses(p, lse, first);
         add_chunk(partial + first * stride, stride, in_chunk, top, &sums);
     }
     if (gpu_thread() >= HALF)
@@ -86,7 +86,7 @@ GPU_KERNEL(THREADS) mla_merge(ac_mla_merge_params_t p) {
     out.row = p.o + row * p.o_row_stride + head * p.o_head_stride;
     out.dtype = p.o_dtype;
     out.lse = p.lse ? p.lse + row * p.num_heads + head : nullptr;
-    out.lse_value = out.empty ? GPU_MINUS_INFINITY : top + gpu_log2(sums.weights) * 0.69314718055994531f;
+    out.lse_value = out.empty ? GPU_MINUS_INFINITY : top + gpu_log2(sums.weights) * (float)AC_LN_2;
     mla_store_columns(out, column, sums.acc);
     if (gpu_thread() == 0) mla_store_lse(out);
 }

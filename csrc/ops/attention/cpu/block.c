@@ -32,13 +32,13 @@ void ac_cpu_mla_next_block(const ac_mla_decode_params_t *p, const ac_mla_work_t 
     while (*cursor < work->end && out_block->num_tokens == 0) {
         int64_t to = work->end;
         if (p->causal) {
-            /* Query token t sees the keys up to hidden + t. Cutting behind what the first token that sees *cursor
-             * sees makes the whole piece visible to it and to every later one. */
-            int64_t hidden = work->length - work->num_queries;
-            int64_t query = ac_max64(work->first_pair / p->num_heads, *cursor - hidden);
+            /* Query token t sees the keys up to frontier + t. The piece ends with what the first token that sees
+             * *cursor sees, so that all of it is visible to that token and to every later one. */
+            int64_t frontier = work->length - work->num_queries;
+            int64_t query = ac_max64(work->first_pair / p->num_heads, *cursor - frontier);
             out_block->first_row = (int)ac_clamp64(query * p->num_heads - work->first_pair, 0, work->num_rows);
             if (out_block->first_row == work->num_rows) return;
-            to = ac_min64(to, hidden + query + 1);
+            to = ac_min64(to, frontier + query + 1);
         }
         *cursor = gather(p, work, *cursor, to, capacity, out_block);
     }

@@ -1,11 +1,11 @@
-/* From a wave's rows to the caller's memory; waves that share rows and met different keys merge first. */
+/* From a wave's accumulators to the caller's memory; waves that share rows but had different keys merge first. */
 #ifndef AC_OPS_ATTENTION_GFX9_FINISH_H
 #define AC_OPS_ATTENTION_GFX9_FINISH_H
 
 #include "../store.h"
 #include "output.h"
 
-#define WORDS_OF_BLOCK 8 /* of 4 accumulators of a lane: the unit in which waves exchange them */
+#define WORDS_OF_BLOCK 8 /* of 4 accumulators of a lane: as waves exchange them */
 #define MERGE_SOFTMAX_AT (4 * WORDS_OF_BLOCK * 1024)
 #define MERGE_BYTES (MERGE_SOFTMAX_AT + 4 * 16 * 8)
 
@@ -18,9 +18,9 @@ GPU_INLINE f32x4_t word_of_block(const f32x4_t (&out)[TILES], int k) {
 
 template <int N> GPU_INLINE void store_words(const mla_output_t &out, int block, int first, const f32x4_t (&words)[N]) {
     constexpr int PER_RUN = OUTPUT_RUN / 4;
-    UNROLLED for (int k = 0; k < N; k += PER_RUN) {
+    GPU_UNROLL for (int k = 0; k < N; k += PER_RUN) {
         float acc[OUTPUT_RUN];
-        UNROLLED for (int i = 0; i < OUTPUT_RUN; i++) acc[i] = words[k + i / 4][i % 4];
+        GPU_UNROLL for (int i = 0; i < OUTPUT_RUN; i++) acc[i] = words[k + i / 4][i % 4];
         mla_store_columns(out, output_column(block, (first + k) / PER_RUN), acc);
     }
 }
@@ -32,12 +32,12 @@ template <class store_f> GPU_INLINE void with_dtype(mla_output_t out, store_f f)
     else out.dtype = AC_FLOAT16, f(out);
 }
 
-/* N blocks of columns, from `first` on, that one wave has of its rows: nobody else has a part of them. */
-template <int N> GPU_INLINE void store_alone(const mla_output_t &out, const rows_t<N> &rows, int first) {
+/* N blocks of columns, from `first` on, of rows that no other wave shares. */
+template <int N> GPU_INLINE void store_alone(const mla_output_t &out, const query_rows_t<N> &rows, int first) {
     with_dtype(out, [&](const mla_output_t &known) {
-        UNROLLED for (int b = 0; b < N; b++) {
+        GPU_UNROLL for (int b = 0; b < N; b++) {
             f32x4_t words[WORDS_OF_BLOCK];
-            UNROLLED for (int k = 0; k < WORDS_OF_BLOCK; k++) words[k] = word_of_block(rows.out[b], k);
+            GPU_UNROLL for (int k = 0; k < WORDS_OF_BLOCK; k++) words[k] = word_of_block(rows.out[b], k);
             if (known.row) store_words(known, first + b, 0, words);
         }
     });
@@ -49,31 +49,31 @@ template <int N> GPU_INLINE void store_alone(const mla_output_t &out, const rows
 template <int PARTNERS> GPU_INLINE float merge_softmax(int first, int part, mla_softmax_t *softmax) {
     uint32_t at = MERGE_SOFTMAX_AT + first * 128 + gpu_lane() % 16 * 8;
     float own = softmax->base;
-    if (gpu_lane() < 16) local<f32x2_t>(at + part * 128) = (f32x2_t){softmax->base, softmax->sum};
+    if (gpu_lane() < 16) lds<f32x2_t>(at + part * 128) = (f32x2_t){softmax->base, softmax->sum};
     gpu_barrier();
     f32x2_t parts[PARTNERS];
-    UNROLLED for (int w = 0; w < PARTNERS; w++) parts[w] = local<f32x2_t>(at + w * 128);
-    UNROLLED for (int w = 0; w < PARTNERS; w++) softmax->base = gpu_max(softmax->base, parts[w].x);
+    GPU_UNROLL for (int w = 0; w < PARTNERS; w++) parts[w] = lds<f32x2_t>(at + w * 128);
+    GPU_UNROLL for (int w = 0; w < PARTNERS; w++) softmax->base = gpu_max(softmax->base, parts[w].x);
     softmax->sum = 0;
-    UNROLLED for (int w = 0; w < PARTNERS; w++) softmax->sum += parts[w].y * mla_rebase(parts[w].x, softmax->base);
+    GPU_UNROLL for (int w = 0; w < PARTNERS; w++) softmax->sum += parts[w].y * mla_rebase(parts[w].x, softmax->base);
     return mla_rebase(own, softmax->base);
 }
 
 /* Rows that PARTNERS waves share: block by block they exchange their sums, and each stores its part of the columns. */
 template <int PARTNERS>
-GPU_INLINE void store_shared(const mla_output_t &out, const rows_t<> &rows, float factor, int first, int part) {
+GPU_INLINE void store_shared(const mla_output_t &out, const query_rows_t<> &rows, float factor, int first, int part) {
     constexpr int OWN = WORDS_OF_BLOCK / PARTNERS;
     uint32_t at = first * WORDS_OF_BLOCK * 1024 + gpu_lane() * 16;
     with_dtype(out, [&](const mla_output_t &known) {
-        UNROLLED for (int b = 0; b < BLOCKS; b++) {
+        GPU_UNROLL for (int b = 0; b < BLOCKS; b++) {
             f32x4_t sum[OWN];
-            UNROLLED for (int k = 0; k < WORDS_OF_BLOCK; k++)
-                local<f32x4_t>(at + (part * WORDS_OF_BLOCK + k) * 1024) = word_of_block(rows.out[b], k) * factor;
+            GPU_UNROLL for (int k = 0; k < WORDS_OF_BLOCK; k++)
+                lds<f32x4_t>(at + (part * WORDS_OF_BLOCK + k) * 1024) = word_of_block(rows.out[b], k) * factor;
             gpu_barrier();
-            UNROLLED for (int k = 0; k < OWN; k++) {
-                sum[k] = local<f32x4_t>(at + (part * OWN + k) * 1024);
-                UNROLLED for (int w = 1; w < PARTNERS; w++)
-                    sum[k] += local<f32x4_t>(at + (w * WORDS_OF_BLOCK + part * OWN + k) * 1024);
+            GPU_UNROLL for (int k = 0; k < OWN; k++) {
+                sum[k] = lds<f32x4_t>(at + (part * OWN + k) * 1024);
+                GPU_UNROLL for (int w = 1; w < PARTNERS; w++)
+                    sum[k] += lds<f32x4_t>(at + (w * WORDS_OF_BLOCK + part * OWN + k) * 1024);
             }
             if (known.row) store_words(known, b, part * OWN, sum);
             gpu_barrier();

@@ -34,43 +34,45 @@ template <class source_t, int PARTS> struct loaded_t {
     uint32_t valid; /* bit m: key m is not masked */
 };
 
-/* Part number `part` loads the latent runs part * LATENT + i; likewise the rope runs, as far as there are any. */
+/* Part number `part` loads the latent runs part * LATENT + i; likewise the rope runs, of which only the first parts
+ * have any. */
 template <class source_t, int PARTS> GPU_INLINE bool part_has_rope(int part) {
     return part < source_t::ROPE;
 }
 
-/* Where a masked key's loads go, and those of a rope part that does not exist: no branch, and zeros. */
+/* What is loaded instead of a masked key, or of a rope part that does not exist: no branch, and zeros. */
 static const __device__ __attribute__((aligned(64))) char zeros[AC_MLA_DV * 2] = {};
 
 /* Starts the loads; a masked key is zero and not read. */
 template <class source_t, int PARTS>
-GPU_INLINE void load_keys(const ac_kv_cache_t &kv, mla_place_t place, int part, loaded_t<source_t, PARTS> *out) {
+GPU_INLINE void load_keys(const ac_kv_cache_t &kv, mla_location_t location, int part, loaded_t<source_t, PARTS> *out) {
     typedef loaded_t<source_t, PARTS> part_t;
-    bool inside = mla_is_inside(kv, place);
+    bool exists = mla_in_pool(kv, location);
     int g = gpu_lane() / 16 * 16;
-    const char *latent = inside ? mla_key_part(kv, place, kv.latent_offset, kv.latent_stride) : zeros;
-    const char *rope = inside && kv.rope_dim ? mla_key_part(kv, place, kv.rope_offset, kv.rope_stride) : zeros;
-    out->valid = (uint32_t)__builtin_amdgcn_ballot_w64(inside) & 0xffff;
-    UNROLLED for (int i = 0; i < part_t::LATENT; i++)
+    const char *latent = exists ? mla_key_address(kv, location, kv.latent_offset, kv.latent_stride) : zeros;
+    const char *rope = exists && kv.rope_dim ? mla_key_address(kv, location, kv.rope_offset, kv.rope_stride) : zeros;
+    out->valid = (uint32_t)__builtin_amdgcn_ballot_w64(exists) & 0xffff;
+    GPU_UNROLL for (int i = 0; i < part_t::LATENT; i++)
         out->latent[i] = gpu_load<u32x4_t>(latent + g + part * part_t::LATENT * 64 + i * 64);
     if (part_has_rope<source_t, PARTS>(part))
-        UNROLLED for (int i = 0; i < part_t::ROPE; i++)
+        GPU_UNROLL for (int i = 0; i < part_t::ROPE; i++)
             out->rope[i] = gpu_load<u32x4_t>(rope + g + part * part_t::ROPE * 64 + i * 64);
     if (source_t::SCALED) {
-        const char *scales = inside ? mla_key_part(kv, place, kv.scale_offset, kv.scale_stride) : zeros;
+        const char *scales = exists ? mla_key_address(kv, location, kv.scale_offset, kv.scale_stride) : zeros;
         out->scales = gpu_load<u32x4_t>(scales);
     }
 }
 
-/* In which order a lane meets its chunks: as they are loaded (a widened chunk is two neighbours), or as they lie in a
- * row. Chunk number `step` of lane group g is number lane_chunk() + step_chunk(step). Queries are in the same order. */
+/* The order in which a lane takes its chunks: as they are loaded (a widened chunk is two neighbours), or as they are in
+ * a row. Chunk number `step` of lane group g is number lane_chunk() + step_chunk(step). Queries are in the same order.
+ */
 template <int WIDEN> GPU_INLINE uint32_t lane_chunk(uint32_t lane) { return lane / 16 * WIDEN; }
 template <int WIDEN> GPU_INLINE uint32_t step_chunk(uint32_t step) { return step / WIDEN * 4 * WIDEN + step % WIDEN; }
 
 template <class matrix_t, int WIDEN, int N>
-GPU_INLINE void widen(const u32x4_t (&from)[N], bool foreign, u32x4_t (&out)[N * WIDEN]) {
-    if constexpr (WIDEN == 2) expand<matrix_t>(from, foreign, out);
-    else UNROLLED for (int i = 0; i < N; i++) out[i] = from[i];
+GPU_INLINE void widen(const u32x4_t (&from)[N], bool other_fp8, u32x4_t (&out)[N * WIDEN]) {
+    if constexpr (WIDEN == 2) widen_fp8<matrix_t>(from, other_fp8, out);
+    else GPU_UNROLL for (int i = 0; i < N; i++) out[i] = from[i];
 }
 
 /* N chunks of key m of a group, from chunk number `first` of the loading order on, into the tile. */
@@ -79,14 +81,14 @@ GPU_INLINE void store_latent(uint32_t lane, uint32_t latent, int group, int firs
     typedef tile_t<matrix_t> tile;
     uint32_t to = tile::lane_part(latent, 16 * group + lane % 16, lane_chunk<WIDEN>(lane));
     to += first * tile::RUN; /* a whole number of spans */
-    UNROLLED for (int i = 0; i < N; i++) local<u32x4_t>(tile::chunk(to, step_chunk<WIDEN>(i))) = chunks[i];
+    GPU_UNROLL for (int i = 0; i < N; i++) lds<u32x4_t>(tile::chunk(to, step_chunk<WIDEN>(i))) = chunks[i];
 }
 
 template <class matrix_t, int WIDEN, int N>
 GPU_INLINE void store_rope(uint32_t lane, uint32_t rope, int group, int first, const u32x4_t (&chunks)[N]) {
     uint32_t key = 16 * group + lane % 16, own = lane_chunk<WIDEN>(lane);
-    UNROLLED for (int i = 0; i < N; i++)
-        local<u32x4_t>(tile_t<matrix_t>::rope_chunk(rope, key, own + step_chunk<WIDEN>(first + i))) = chunks[i];
+    GPU_UNROLL for (int i = 0; i < N; i++)
+        lds<u32x4_t>(tile_t<matrix_t>::rope_chunk(rope, key, own + step_chunk<WIDEN>(first + i))) = chunks[i];
 }
 
 #endif

@@ -16,23 +16,23 @@ GPU_INLINE void read_values(uint32_t lane, uint32_t latent, int group, int block
                             uint32_t (&out)[N][WORDS]) {
     typedef tile_t<matrix_t> tile;
     typedef int i32x2_t __attribute__((ext_vector_type(2)));
-    typedef GPU_LOCAL s16x4_t *halves_t;
-    typedef GPU_LOCAL i32x2_t *bytes_t;
+    typedef GPU_SHARED s16x4_t *halves_t;
+    typedef GPU_SHARED i32x2_t *bytes_t;
     uint32_t g = lane / 16;
     if constexpr (matrix_t::BYTES == 1) {
         uint32_t j = lane / 2 % 8, key = j / 4 * 16 + 4 * g + j % 4;
-        uint32_t from = one_address(tile::lane_part(latent, key, 0) + lane % 2 * 8 + group * tile::GROUP);
-        UNROLLED for (int e = 0; e < N; e++)
-            UNROLLED for (int n = 0; n < GROUPS; n += 2) {
+        uint32_t from = keep_in_register(tile::lane_part(latent, key, 0) + lane % 2 * 8 + group * tile::GROUP);
+        GPU_UNROLL for (int e = 0; e < N; e++)
+            GPU_UNROLL for (int n = 0; n < GROUPS; n += 2) {
                 auto at = (bytes_t)(tile::chunk(from, TILES * block + first + e) + n * tile::GROUP);
                 u32x2_t x = BITS(u32x2_t, __builtin_amdgcn_ds_read_tr8_b64_v2i32(at));
                 out[e][n] = x.x, out[e][n + 1] = x.y;
             }
     } else {
-        uint32_t from = one_address(tile::lane_part(latent, 4 * g + lane / 4 % 4, lane / 2 % 2) + lane % 2 * 8 +
+        uint32_t from = keep_in_register(tile::lane_part(latent, 4 * g + lane / 4 % 4, lane / 2 % 2) + lane % 2 * 8 +
                                     group * tile::GROUP);
-        UNROLLED for (int e = 0; e < N; e++)
-            UNROLLED for (int n = 0; n < GROUPS; n++) {
+        GPU_UNROLL for (int e = 0; e < N; e++)
+            GPU_UNROLL for (int n = 0; n < GROUPS; n++) {
                 auto at = (halves_t)(tile::chunk(from, 2 * (TILES * block + first + e)) + n * tile::GROUP);
                 u32x2_t x = BITS(u32x2_t, __builtin_amdgcn_ds_read_tr16_b64_v4i16(at));
                 out[e][2 * n] = x.x, out[e][2 * n + 1] = x.y;
@@ -48,7 +48,7 @@ GPU_INLINE int output_column(int block, int run) { return 128 * block + 16 * run
 
 /* 4 keys x 4 columns of bytes, transposed. */
 GPU_INLINE void transpose_bytes(const uint32_t (&from)[4], uint32_t (&out)[4]) {
-    UNROLLED for (int half = 0; half < 2; half++) {
+    GPU_UNROLL for (int half = 0; half < 2; half++) {
         uint32_t pairs = half ? 0x07030602 : 0x05010400;
         uint32_t a = __builtin_amdgcn_perm(from[1], from[0], pairs), b = __builtin_amdgcn_perm(from[3], from[2], pairs);
         out[2 * half] = __builtin_amdgcn_perm(b, a, 0x05040100);
@@ -62,23 +62,23 @@ GPU_INLINE void read_values(uint32_t lane, uint32_t latent, int group, int block
     static_assert(N == TILES, "a lane reads a block");
     typedef tile_t<matrix_t> tile;
     uint32_t c = lane % 16, g = lane / 16;
-    UNROLLED for (int n = 0; n < GROUPS; n++) {
+    GPU_UNROLL for (int n = 0; n < GROUPS; n++) {
         u32x4_t x[4]; /* 8 columns of 4 keys: 16 bytes, or 8 of them */
-        UNROLLED for (int i = 0; i < 4; i++) {
+        GPU_UNROLL for (int i = 0; i < 4; i++) {
             uint32_t at = (group + n) * tile::GROUP + block * 128 * matrix_t::BYTES;
             if (matrix_t::BYTES == 1)
-                x[i].xy = local<u32x2_t>(tile::lane_part(latent, 4 * g + i, c / 2) + c % 2 * 8 + at);
-            else x[i] = local<u32x4_t>(tile::lane_part(latent, 4 * g + i, c) + at);
+                x[i].xy = lds<u32x2_t>(tile::lane_part(latent, 4 * g + i, c / 2) + c % 2 * 8 + at);
+            else x[i] = lds<u32x4_t>(tile::lane_part(latent, 4 * g + i, c) + at);
         }
         if constexpr (matrix_t::BYTES == 1) {
-            UNROLLED for (int w = 0; w < 2; w++) {
+            GPU_UNROLL for (int w = 0; w < 2; w++) {
                 uint32_t columns[4];
                 transpose_bytes({x[0][w], x[1][w], x[2][w], x[3][w]}, columns);
-                UNROLLED for (int k = 0; k < 4; k++) out[4 * w + k][n] = columns[k];
+                GPU_UNROLL for (int k = 0; k < 4; k++) out[4 * w + k][n] = columns[k];
             }
         } else {
-            UNROLLED for (int e = 0; e < TILES; e++)
-                UNROLLED for (int i = 0; i < 2; i++)
+            GPU_UNROLL for (int e = 0; e < TILES; e++)
+                GPU_UNROLL for (int i = 0; i < 2; i++)
                     out[e][2 * n + i] = __builtin_amdgcn_perm(x[2 * i + 1][e / 2], x[2 * i][e / 2],
                                                               e % 2 ? 0x07060302 : 0x05040100);
         }
@@ -90,59 +90,55 @@ GPU_INLINE int output_column(int block, int run) { return 128 * block + gpu_lane
 
 #endif
 
-/* Probabilities as B of the output. */
-
-/* What a row tile's scores become: probabilities of GROUPS groups of keys, as words of B; in a record as numbers, since
- * every block multiplies them by other scales. */
-template <class matrix_t, bool SCALED, int GROUPS> struct weights_t {
+/* A row tile's probabilities of GROUPS groups of keys: as words of B; for records as fp32, since each block of columns
+ * multiplies them by other scales. */
+template <class matrix_t, bool SCALED, int GROUPS> struct probabilities_t {
     uint32_t words[GROUPS * matrix_t::BYTES];
 };
-template <class matrix_t, int GROUPS> struct weights_t<matrix_t, true, GROUPS> {
+template <class matrix_t, int GROUPS> struct probabilities_t<matrix_t, true, GROUPS> {
     f32x4_t p[GROUPS];
 };
 
 template <class matrix_t, int GROUPS>
-GPU_INLINE void weigh(const f32x4_t (&p)[GROUPS], weights_t<matrix_t, false, GROUPS> *out) {
-    UNROLLED for (int n = 0; n < GROUPS; n++) {
+GPU_INLINE void pack_probabilities(const f32x4_t (&p)[GROUPS], probabilities_t<matrix_t, false, GROUPS> *out) {
+    GPU_UNROLL for (int n = 0; n < GROUPS; n++) {
         uint32_t words[matrix_t::BYTES];
         matrix_t::pack(p[n], words);
-        UNROLLED for (int w = 0; w < matrix_t::BYTES; w++) out->words[n * matrix_t::BYTES + w] = words[w];
+        GPU_UNROLL for (int w = 0; w < matrix_t::BYTES; w++) out->words[n * matrix_t::BYTES + w] = words[w];
     }
 }
 template <class matrix_t, int GROUPS>
-GPU_INLINE void weigh(const f32x4_t (&p)[GROUPS], weights_t<matrix_t, true, GROUPS> *out) {
-    UNROLLED for (int n = 0; n < GROUPS; n++) out->p[n] = p[n];
+GPU_INLINE void pack_probabilities(const f32x4_t (&p)[GROUPS], probabilities_t<matrix_t, true, GROUPS> *out) {
+    GPU_UNROLL for (int n = 0; n < GROUPS; n++) out->p[n] = p[n];
 }
 
 /* The words of one multiplication: WORDS from group `group` on, for block `block`. */
 template <class matrix_t, int GROUPS, int WORDS, class scales_f>
-GPU_INLINE void words_of(const weights_t<matrix_t, false, GROUPS> &weights, int group, int, scales_f,
-                         uint32_t (&out)[WORDS]) {
-    UNROLLED for (int w = 0; w < WORDS; w++) out[w] = weights.words[group * matrix_t::BYTES + w];
+GPU_INLINE void probability_words(const probabilities_t<matrix_t, false, GROUPS> &probabilities, int group, int,
+                                  scales_f, uint32_t (&out)[WORDS]) {
+    GPU_UNROLL for (int w = 0; w < WORDS; w++) out[w] = probabilities.words[group * matrix_t::BYTES + w];
 }
 template <class matrix_t, int GROUPS, int WORDS, class scales_f>
-GPU_INLINE void words_of(const weights_t<matrix_t, true, GROUPS> &weights, int group, int block, scales_f scales,
-                         uint32_t (&out)[WORDS]) {
+GPU_INLINE void probability_words(const probabilities_t<matrix_t, true, GROUPS> &probabilities, int group, int block,
+                                  scales_f scales, uint32_t (&out)[WORDS]) {
     constexpr int PER_GROUP = matrix_t::BYTES;
-    UNROLLED for (int n = 0; n < WORDS / PER_GROUP; n++) {
+    GPU_UNROLL for (int n = 0; n < WORDS / PER_GROUP; n++) {
         uint32_t words[PER_GROUP];
-        f32x4_t weight = weights.p[group + n], scale = scales(group + n, block);
-        UNROLLED for (int i = 0; i < 4; i++) /* a hidden key's scale may be NaN */
+        f32x4_t weight = probabilities.p[group + n], scale = scales(group + n, block);
+        GPU_UNROLL for (int i = 0; i < 4; i++) /* a masked key's scale may be NaN */
             weight[i] = weight[i] == 0 ? 0 : weight[i] * scale[i];
         matrix_t::pack(weight, words);
-        UNROLLED for (int w = 0; w < PER_GROUP; w++) out[n * PER_GROUP + w] = words[w];
+        GPU_UNROLL for (int w = 0; w < PER_GROUP; w++) out[n * PER_GROUP + w] = words[w];
     }
 }
-
-/* A wave's output over GROUPS groups of 16 keys: from probabilities to accumulators. */
 
 /* A run [from, to) of keys: which bits of the words of A belong to it. */
 template <class matrix_t, int WORDS>
 GPU_INLINE void mask_of_run(int lane, int first, int from, int to, uint32_t (&mask)[WORDS]) {
     constexpr int PER_WORD = 4 / matrix_t::BYTES, BITS_OF = 8 * matrix_t::BYTES;
-    UNROLLED for (int w = 0; w < WORDS; w++) {
+    GPU_UNROLL for (int w = 0; w < WORDS; w++) {
         mask[w] = 0;
-        UNROLLED for (int i = 0; i < PER_WORD; i++) {
+        GPU_UNROLL for (int i = 0; i < PER_WORD; i++) {
             int element = w * PER_WORD + i, key = first + element / 4 * 16 + lane / 16 * 4 + element % 4;
             if (key >= from && key < to) mask[w] |= ((1u << BITS_OF) - 1) << i * BITS_OF;
         }
@@ -152,48 +148,50 @@ GPU_INLINE void mask_of_run(int lane, int first, int from, int to, uint32_t (&ma
 /* O^T += V^T P^T over the groups of one multiplication, from group `group` on, for N blocks of columns. */
 template <class matrix_t, bool SCALED, int STEP, int GROUPS, int ROW_TILES, int N, class scales_f>
 GPU_INLINE void add_values(const keys_t<GROUPS> &keys, int group, scales_f scales,
-                           const weights_t<matrix_t, SCALED, GROUPS> (&weights)[ROW_TILES],
-                           rows_t<N> (&rows)[ROW_TILES]) {
+                           const probabilities_t<matrix_t, SCALED, GROUPS> (&probabilities)[ROW_TILES],
+                           query_rows_t<N> (&rows)[ROW_TILES]) {
     constexpr int WORDS = STEP * matrix_t::BYTES;
     uint32_t p[ROW_TILES][WORDS], a[TILES][WORDS];
-    UNROLLED for (int block = 0; block < N; block++) {
+    GPU_UNROLL for (int block = 0; block < N; block++) {
         if (block == 0 || SCALED)
-            UNROLLED for (int r = 0; r < ROW_TILES; r++) words_of(weights[r], group, block, scales, p[r]);
+            GPU_UNROLL for (int r = 0; r < ROW_TILES; r++)
+                probability_words(probabilities[r], group, block, scales, p[r]);
         read_values<matrix_t, STEP>(keys.lane, keys.latent, group, block, 0, a);
-        UNROLLED for (int e = 0; e < TILES; e++)
-            UNROLLED for (int r = 0; r < ROW_TILES; r++)
+        GPU_UNROLL for (int e = 0; e < TILES; e++)
+            GPU_UNROLL for (int r = 0; r < ROW_TILES; r++)
                 rows[r].out[block][e] = multiply<matrix_t>(a[e], p[r], rows[r].out[block][e]);
     }
 }
 
-/* The same where some row may not see some key: key by key of those, and at once the keys before them. The other keys
- * are taken out of V^T, and only the rows that see the run take the result, so that nothing of a hidden key reaches a
- * row, be it NaN. */
+/* The same where some row may not see some key: first the keys that all rows see at once, then the others one by one.
+ * The other keys are zeroed in V^T, and only the rows that see the run take the result, so that not even a NaN of a
+ * masked key reaches a row. */
 template <class matrix_t, bool SCALED, int STEP, int GROUPS, int ROW_TILES, int N, class scales_f>
-GPU_INLINE void add_hidden_values(const keys_t<GROUPS> &keys, int group, scales_f scales,
-                                  const weights_t<matrix_t, SCALED, GROUPS> (&weights)[ROW_TILES],
-                                  rows_t<N> (&rows)[ROW_TILES]) {
+GPU_INLINE void add_masked_values(const keys_t<GROUPS> &keys, int group, scales_f scales,
+                                  const probabilities_t<matrix_t, SCALED, GROUPS> (&probabilities)[ROW_TILES],
+                                  query_rows_t<N> (&rows)[ROW_TILES]) {
     constexpr int WORDS = STEP * matrix_t::BYTES;
     uint32_t p[ROW_TILES][WORDS], a[LEAST_TILES][WORDS], mask[WORDS];
     int left = mla_clamp_far(keys.left), end = left < 16 * GROUPS ? left : 16 * GROUPS;
-    int whole = left - keys.most_unseen < 1 ? 1 : left - keys.most_unseen;
+    int whole = left - keys.masked_tail < 1 ? 1 : left - keys.masked_tail;
     for (int from = 0, to = whole; from < end; from = to++) {
-        const uint32_t lane = opaque_lane();
+        const uint32_t lane = recompute_lane_id();
         mask_of_run<matrix_t>(lane, 16 * group, from, to, mask);
-        UNROLLED for (int block = 0; block < N; block++) {
+        GPU_UNROLL for (int block = 0; block < N; block++) {
             if (block == 0 || SCALED)
-                UNROLLED for (int r = 0; r < ROW_TILES; r++) words_of(weights[r], group, block, scales, p[r]);
-            UNROLLED for (int first = 0; first < TILES; first += LEAST_TILES) {
+                GPU_UNROLL for (int r = 0; r < ROW_TILES; r++)
+                    probability_words(probabilities[r], group, block, scales, p[r]);
+            GPU_UNROLL for (int first = 0; first < TILES; first += LEAST_TILES) {
                 read_values<matrix_t, STEP>(lane, keys.latent, group, block, first, a);
-                UNROLLED for (int r = 0; r < ROW_TILES; r++) {
-                    bool sees = from < left - rows[r].unseen;
-                    UNROLLED for (int e = 0; e < LEAST_TILES; e++) {
+                GPU_UNROLL for (int r = 0; r < ROW_TILES; r++) {
+                    bool sees = from < left - rows[r].masked_tail;
+                    GPU_UNROLL for (int e = 0; e < LEAST_TILES; e++) {
                         uint32_t run[WORDS];
                         f32x4_t &out = rows[r].out[block][first + e];
-                        UNROLLED for (int w = 0; w < WORDS; w++) run[w] = a[e][w] & mask[w];
+                        GPU_UNROLL for (int w = 0; w < WORDS; w++) run[w] = a[e][w] & mask[w];
                         f32x4_t more = multiply<matrix_t>(run, p[r], out);
-                        UNROLLED for (int i = 0; i < 4; i++) out[i] = sees ? more[i] : out[i];
-                        __builtin_amdgcn_sched_barrier(0); /* one at a time: registers are scarce */
+                        GPU_UNROLL for (int i = 0; i < 4; i++) out[i] = sees ? more[i] : out[i];
+                        __builtin_amdgcn_sched_barrier(0); /* one at a time, for want of registers */
                     }
                 }
             }
@@ -203,12 +201,13 @@ GPU_INLINE void add_hidden_values(const keys_t<GROUPS> &keys, int group, scales_
 
 /* The output of all groups. scales(group, block): of SCALED rows. */
 template <class matrix_t, bool SCALED, bool ALL, int GROUPS, int ROW_TILES, int N, class scales_f>
-GPU_INLINE void attend(const keys_t<GROUPS> &keys, scales_f scales,
-                       const weights_t<matrix_t, SCALED, GROUPS> (&weights)[ROW_TILES], rows_t<N> (&rows)[ROW_TILES]) {
+GPU_INLINE void multiply_values(const keys_t<GROUPS> &keys, scales_f scales,
+                                const probabilities_t<matrix_t, SCALED, GROUPS> (&probabilities)[ROW_TILES],
+                                query_rows_t<N> (&rows)[ROW_TILES]) {
     constexpr int STEP = GROUPS < matrix_t::GROUPS ? GROUPS : matrix_t::GROUPS;
-    UNROLLED for (int group = 0; group < GROUPS; group += STEP)
-        if (ALL) add_values<matrix_t, SCALED, STEP>(keys, group, scales, weights, rows);
-        else add_hidden_values<matrix_t, SCALED, STEP>(keys, group, scales, weights, rows);
+    GPU_UNROLL for (int group = 0; group < GROUPS; group += STEP)
+        if (ALL) add_values<matrix_t, SCALED, STEP>(keys, group, scales, probabilities, rows);
+        else add_masked_values<matrix_t, SCALED, STEP>(keys, group, scales, probabilities, rows);
 }
 
 #endif

@@ -4,12 +4,12 @@
 
 #include "query.h"
 
-/* The scales of the keys that a lane holds after the scores, 4 g + i of a group, for block `block` of 128 latent
- * elements; out of the lanes that loaded them: lane m has those of key m. */
+/* The scales, for block `block` of 128 latent elements, of the keys whose scores a lane holds (4 g + i of a group);
+ * from the lanes that loaded them: lane m has those of key m. */
 GPU_INLINE f32x4_t fetch_scales(uint32_t lane, u32x4_t loaded, int block) {
     f32x4_t out;
     int from = lane / 16 * 16; /* bytes */
-    UNROLLED for (int i = 0; i < 4; i++)
+    GPU_UNROLL for (int i = 0; i < 4; i++)
         out[i] = BITS(float, __builtin_amdgcn_ds_bpermute(from + i * 4, (int)loaded[block]));
     return out;
 }
@@ -19,9 +19,9 @@ template <int N> struct count_t {
 };
 
 /* key(n, step, is_rope): the chunk of A of group n. query(r, term, step, is_rope): that of B of row tile r.
- * scales(n, block): of SCALED rows; a step of the latent part lies within one block in either order of chunks.
- * AHEAD: for so many multiplications keys are asked for before they are needed, where key() reads local memory; the
- * compiler by itself asks for one and waits for it. */
+ * scales(n, block): of SCALED rows; a step of the latent part is within one block in either order of chunks.
+ * AHEAD: how many multiplications ahead the keys are read, where key() reads LDS; the compiler by itself reads one step
+ * and waits for it. */
 template <class matrix_t, bool SCALED, int TERMS, int AHEAD, int ROW_TILES, int GROUPS, class query_f, class scales_f,
           class key_f>
 GPU_INLINE void score(query_f query, scales_f scales, key_f key, f32x4_t (&out)[ROW_TILES][GROUPS]) {
@@ -32,30 +32,30 @@ GPU_INLINE void score(query_f query, scales_f scales, key_f key, f32x4_t (&out)[
     u32x4_t a[LATENT + ROPE][GROUPS][DOTS];
     auto read = [&](int step) {
         bool is_rope = step >= LATENT;
-        UNROLLED for (int n = 0; n < GROUPS; n++)
-            UNROLLED for (int i = 0; i < (is_rope ? 1 : DOTS); i++)
+        GPU_UNROLL for (int n = 0; n < GROUPS; n++)
+            GPU_UNROLL for (int i = 0; i < (is_rope ? 1 : DOTS); i++)
                 a[step][n][i] = key(n, is_rope ? step - LATENT : step * DOTS + i, is_rope);
     };
     auto add = [&](int step, bool is_rope, auto dots_of_step) {
         constexpr int N = decltype(dots_of_step)::value;
         u32x4_t key_words[N], b[N];
-        UNROLLED for (int r = 0; r < ROW_TILES; r++)
-            UNROLLED for (int term = 0; term < TERMS; term++) {
-                UNROLLED for (int i = 0; i < N; i++)
+        GPU_UNROLL for (int r = 0; r < ROW_TILES; r++)
+            GPU_UNROLL for (int term = 0; term < TERMS; term++) {
+                GPU_UNROLL for (int i = 0; i < N; i++)
                     b[i] = query(r, term, is_rope ? step - LATENT : step * N + i, is_rope);
-                UNROLLED for (int n = 0; n < GROUPS; n++) {
-                    UNROLLED for (int i = 0; i < N; i++) key_words[i] = a[step][n][i];
+                GPU_UNROLL for (int n = 0; n < GROUPS; n++) {
+                    GPU_UNROLL for (int i = 0; i < N; i++) key_words[i] = a[step][n][i];
                     sum[r][n] = dots<matrix_t>(key_words, b, sum[r][n]);
                 }
             }
     };
     auto each_sum = [&](auto f) {
-        UNROLLED for (int r = 0; r < ROW_TILES; r++)
-            UNROLLED for (int n = 0; n < GROUPS; n++) f(sum[r][n], out[r][n], n);
+        GPU_UNROLL for (int r = 0; r < ROW_TILES; r++)
+            GPU_UNROLL for (int n = 0; n < GROUPS; n++) f(sum[r][n], out[r][n], n);
     };
     each_sum([&](f32x4_t &part, f32x4_t &whole, int) { part = whole = zero; });
-    UNROLLED for (int step = 0; step < AHEAD; step++) read(step);
-    UNROLLED for (int step = 0; step < LATENT + ROPE; step++) {
+    GPU_UNROLL for (int step = 0; step < AHEAD; step++) read(step);
+    GPU_UNROLL for (int step = 0; step < LATENT + ROPE; step++) {
         if (step + AHEAD < LATENT + ROPE) read(step + AHEAD);
         if (AHEAD) __builtin_amdgcn_sched_barrier(6); /* no read and no multiplication crosses it */
         if (step < LATENT) add(step, false, count_t<DOTS>());

@@ -1,8 +1,8 @@
 /* The two consumer warpgroups. Each holds one half (256 columns) of one shared output in registers. Consumer i % 2 owns
- * tile i: it makes its scores and probabilities and hands them over, and both multiply them with their half of the
- * values. The running base passes from tile to tile, from one warpgroup to the other. A consumer that hurries makes the
- * scores of its tile beside the other's softmax of the tile before: that keeps the matrix units busy, and costs where
- * they are not what is waited for. */
+ * tile i: it computes its scores and probabilities and publishes them, and both multiply them by their half of the
+ * values. The running base passes from tile to tile, from one warpgroup to the other. With overlap_scores a consumer
+ * computes the scores of its next tile during the other's softmax: that keeps the matrix units busy, and costs where
+ * they are not the bottleneck. */
 #ifndef AC_OPS_ATTENTION_SM90_CONSUMER_H
 #define AC_OPS_ATTENTION_SM90_CONSUMER_H
 
@@ -13,27 +13,28 @@ template <class KIND> struct sm90_consumer {
     static constexpr int TYPE = KIND::TYPE;
     static constexpr bool RECORDS = KIND::SOURCE == SM90_RECORDS;
 
-    bool has_rope, hurries; /* hurries: scores its next tile before the one at hand is ready to be added, if it can */
+    bool has_rope;
+    bool overlap_scores; /* computes the scores of its next tile while it waits for the other's probabilities */
     int64_t num_keys;
-    int most_unseen, tiles;
+    int masked_tail, tiles;
     sm90_side_t &side;
     int self;                  /* 0 or 1 */
     int warp, lane;            /* of the warpgroup */
     int row;                   /* of the tile; this lane holds fragments of rows `row` and `row` + 8 */
     float score_scale;
     mla_softmax_t softmax[2];  /* this lane's share of the sums over the tiles that it owns */
-    float (&o)[128];           /* [8 columns a block][row 0: 2 columns, row 1: 2 columns] */
+    float (&o)[128];           /* [run of 8 columns][row 0: 2 columns, row 1: 2 columns] */
 
-    SM90_MEMBER uint32_t keys(int stage) const { return sm90_shared_address(sm90_shared().key[stage]); }
-    SM90_MEMBER uint32_t probabilities(int stage) const { return keys(stage) + SM90_ROPE_PANEL * SM90_PANEL_BYTES; }
-    SM90_MEMBER uint32_t full(int stage, int unit) const { return sm90_shared_address(&side.full[stage][unit]); }
-    SM90_MEMBER uint32_t scored(int stage) const { return sm90_shared_address(&side.scored[stage]); }
-    static SM90_MEMBER uint32_t parity(int tile) { return tile >> 1 & 1; }
-    SM90_MEMBER int64_t keys_left(int tile) const { return num_keys - (int64_t)tile * SM90_KEYS; }
-    SM90_MEMBER bool owns(int tile) const { return (tile & 1) == self; }
+    GPU_MEMBER uint32_t keys(int stage) const { return sm90_shared_address(sm90_shared().key[stage]); }
+    GPU_MEMBER uint32_t probabilities(int stage) const { return keys(stage) + SM90_ROPE_PANEL * SM90_PANEL_BYTES; }
+    GPU_MEMBER uint32_t full(int stage, int unit) const { return sm90_shared_address(&side.full[stage][unit]); }
+    GPU_MEMBER uint32_t scored(int stage) const { return sm90_shared_address(&side.scored[stage]); }
+    GPU_INLINE uint32_t parity(int tile) { return tile >> 1 & 1; }
+    GPU_MEMBER int64_t keys_left(int tile) const { return num_keys - (int64_t)tile * SM90_KEYS; }
+    GPU_MEMBER bool owns(int tile) const { return (tile & 1) == self; }
 
     /* Waits for a unit. Its bytes came by ordinary writes: the fence lets matrix products see them. */
-    SM90_MEMBER void wait_full(int tile, int unit) const {
+    GPU_MEMBER void wait_full(int tile, int unit) const {
         sm90_barrier_wait(full(tile & 1, unit), parity(tile));
         sm90_fence_async();
     }
@@ -41,63 +42,61 @@ template <class KIND> struct sm90_consumer {
     /* --- scores --- */
 
     template <int N>
-    SM90_MEMBER void score_panels(float (&s)[N], int stage, int first_key, int first, int panels, bool fresh) const;
-    SM90_MEMBER void start_scores(float (&s)[32], int tile) const;
-    SM90_MEMBER void score_records(float (&s)[32], int tile) const;
+    GPU_MEMBER void score_panels(float (&s)[N], int stage, int first_key, int first, int panels, bool fresh) const;
+    GPU_MEMBER void start_scores(float (&s)[32], int tile) const;
+    GPU_MEMBER void score_records(float (&s)[32], int tile) const;
 
     /* The lane's 16 keys of a tile, and where the score of key i in the lane's row r stands. */
-    SM90_MEMBER int column(int i) const { return i / 2 * 8 + (lane & 3) * 2 + (i & 1); }
-    static SM90_MEMBER int index(int i, int r) { return i / 2 * 4 + r * 2 + (i & 1); }
+    GPU_MEMBER int column(int i) const { return i / 2 * 8 + (lane & 3) * 2 + (i & 1); }
+    GPU_INLINE int index(int i, int r) { return i / 2 * 4 + r * 2 + (i & 1); }
 
     /* --- softmax --- */
 
-    SM90_MEMBER void hide(float (&s)[32], uint64_t exists, int64_t left) const;
-    SM90_MEMBER void join_terms(float (&s)[32], int stage) const;
-    SM90_MEMBER void soften(float (&s)[32], int tile, bool adds);
+    GPU_MEMBER void mask_scores(float (&s)[32], uint64_t exists, int64_t left) const;
+    GPU_MEMBER void join_terms(float (&s)[32], int stage) const;
+    GPU_MEMBER void move_bases(const float (&s)[32], int tile, float scale, float (&base)[2]);
+    GPU_MEMBER void publish_probabilities(const float (&s)[32], int stage);
+    GPU_MEMBER void online_softmax(float (&s)[32], int tile, bool adds);
 
     /* --- output --- */
 
-    SM90_MEMBER void rescale(int stage);
-    SM90_MEMBER uint64_t values(int stage) const;
-    SM90_MEMBER void scale_probabilities(int stage, int k, int group, const uint32_t (&packed)[4],
-                                         uint32_t (&a)[4]) const;
-    SM90_MEMBER void start_record_output(int stage);
-    template <int FIRST> SM90_MEMBER void output_group(int stage, const uint32_t (&packed)[4][4]);
-    SM90_MEMBER void start_output(int tile);
-    SM90_MEMBER void finish_output(int tile);
+    GPU_MEMBER void rescale(int stage);
+    GPU_MEMBER uint64_t values(int stage) const;
+    GPU_MEMBER void scale_probabilities(int stage, int k, int block, const uint32_t (&packed)[4],
+                                        uint32_t (&a)[4]) const;
+    GPU_MEMBER void start_record_output(int stage);
+    template <int FIRST> GPU_MEMBER void output_block(int stage, const uint32_t (&packed)[4][4]);
+    GPU_MEMBER void start_output(int tile);
+    GPU_MEMBER void finish_output(int tile);
 
-    SM90_MEMBER void keep_unseen_out(int tile);
-    SM90_MEMBER void add_key(int stage, int key, int64_t left);
+    GPU_MEMBER void keep_masked_out(int tile);
+    GPU_MEMBER void add_key(int stage, int key, int64_t left);
 
     /* --- the order of the work --- */
 
-    SM90_MEMBER bool choose(int tile) const;
-    SM90_MEMBER void run();
+    GPU_MEMBER bool keys_arrived_first(int tile) const;
+    GPU_MEMBER void run();
 };
-
-/* Scores: the products of queries and keys of one tile. */
 
 /* `panels` panels of the queries and of the keys, four steps of 16 elements each; of the keys from first_key on, as
  * many as N accumulators are for. */
 template <class KIND>
 template <int N>
-SM90_MEMBER void sm90_consumer<KIND>::score_panels(float (&s)[N], int stage, int first_key, int first, int panels,
+GPU_MEMBER void sm90_consumer<KIND>::score_panels(float (&s)[N], int stage, int first_key, int first, int panels,
                                                    bool fresh) const {
     uint64_t a = sm90_descriptor(sm90_shared_address(sm90_shared().query) + first * SM90_PANEL_BYTES, 16);
     uint64_t b = sm90_descriptor(keys(stage) + first_key * 128 + first * SM90_PANEL_BYTES, 16);
-#pragma unroll 1
-    for (int i = 0; i < panels; i++) {
-#pragma unroll
-        for (int k = 0; k < 4; k++)
+    GPU_NO_UNROLL for (int i = 0; i < panels; i++) {
+        GPU_UNROLL for (int k = 0; k < 4; k++)
             sm90_wgmma_qk<TYPE>(s, sm90_advance(a, 32 * k), sm90_advance(b, 32 * k), !(fresh && i == 0 && k == 0));
         a = sm90_advance(a, SM90_PANEL_BYTES);
         b = sm90_advance(b, SM90_PANEL_BYTES);
     }
 }
 
-/* Starts the products of queries and keys, unit by unit as they come. */
+/* Starts the products of queries and keys, unit by unit as they arrive. */
 template <class KIND>
-SM90_MEMBER void sm90_consumer<KIND>::start_scores(float (&s)[32], int tile) const {
+GPU_MEMBER void sm90_consumer<KIND>::start_scores(float (&s)[32], int tile) const {
     int stage = tile & 1;
     wait_full(tile, 0);
     sm90_pin(s);
@@ -108,9 +107,9 @@ SM90_MEMBER void sm90_consumer<KIND>::start_scores(float (&s)[32], int tile) con
     sm90_wgmma_commit();
 }
 
-/* Records: the products of each group of 128 elements meet the keys' scales of the group. */
+/* Records: the products of each block of 128 elements are multiplied by the keys' scales of the block. */
 template <class KIND>
-SM90_MEMBER void sm90_consumer<KIND>::score_records(float (&s)[32], int tile) const {
+GPU_MEMBER void sm90_consumer<KIND>::score_records(float (&s)[32], int tile) const {
     int stage = tile & 1;
     wait_full(tile, 0);
     wait_full(tile, 1);
@@ -120,88 +119,66 @@ SM90_MEMBER void sm90_consumer<KIND>::score_records(float (&s)[32], int tile) co
     sm90_wgmma_commit();
     sm90_wgmma_wait<0>();
     sm90_pin(s);
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-#pragma unroll 1
-        for (int g = 0; g < 4; g++) {
+    GPU_UNROLL for (int half = 0; half < 2; half++) {
+        GPU_NO_UNROLL for (int block = 0; block < 4; block++) {
             float part[16];
             sm90_pin(part);
             sm90_wgmma_fence();
-            score_panels(part, stage, 32 * half, 2 * g, 2, true);
+            score_panels(part, stage, 32 * half, 2 * block, 2, true);
             sm90_wgmma_commit();
             sm90_wgmma_wait<0>();
             sm90_pin(part);
-#pragma unroll
-            for (int i = 0; i < 8; i++) {
-                float scale = side.scales[stage][column(half * 8 + i)][g];
-#pragma unroll
-                for (int r = 0; r < 2; r++) s[index(half * 8 + i, r)] += scale * part[index(i, r)];
+            GPU_UNROLL for (int i = 0; i < 8; i++) {
+                float scale = side.scales[stage][column(half * 8 + i)][block];
+                GPU_UNROLL for (int r = 0; r < 2; r++) s[index(half * 8 + i, r)] += scale * part[index(i, r)];
             }
         }
     }
 }
 
-/* Scores to probabilities: what a row does not see, the running softmax, and the hand-over to both consumers. */
+/* --- softmax --- */
 
 template <class KIND>
-SM90_MEMBER void sm90_consumer<KIND>::hide(float (&s)[32], uint64_t exists, int64_t left) const {
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
+GPU_MEMBER void sm90_consumer<KIND>::mask_scores(float (&s)[32], uint64_t exists, int64_t left) const {
+    GPU_UNROLL for (int r = 0; r < 2; r++) {
         uint64_t seen =
-            ac_clamp64(left - side.unseen[row + 8 * r], 0, SM90_KEYS) == SM90_KEYS
+            ac_clamp64(left - side.masked_tail[row + 8 * r], 0, SM90_KEYS) == SM90_KEYS
                 ? exists
-                : exists & (((uint64_t)1 << ac_clamp64(left - side.unseen[row + 8 * r], 0, SM90_KEYS)) - 1);
+                : exists & (((uint64_t)1 << ac_clamp64(left - side.masked_tail[row + 8 * r], 0, SM90_KEYS)) - 1);
         seen >>= (lane & 3) * 2;
-#pragma unroll
-        for (int i = 0; i < 16; i++)
+        GPU_UNROLL for (int i = 0; i < 16; i++)
             if (!(seen >> (i / 2 * 8 + (i & 1)) & 1)) s[index(i, r)] = GPU_MINUS_INFINITY;
     }
 }
 
-/* Adds the scores of the three terms of each query, which lie in three warps' registers, by way of panel 8. */
+/* Adds the scores of the three terms of each query, which are in the registers of three warps, through panel 8. */
 template <class KIND>
-SM90_MEMBER void sm90_consumer<KIND>::join_terms(float (&s)[32], int stage) const {
+GPU_MEMBER void sm90_consumer<KIND>::join_terms(float (&s)[32], int stage) const {
     float *terms = (float *)(sm90_shared().key[stage] + SM90_ROPE_PANEL * SM90_PANEL_BYTES) + lane;
     sm90_sync(SM90_SYNC_CONSUMER + self, 128);
     if (warp == 1 || warp == 2) {
-#pragma unroll
-        for (int i = 0; i < 32; i++) terms[((warp - 1) * 32 + i) * 32] = s[i];
+        GPU_UNROLL for (int i = 0; i < 32; i++) terms[((warp - 1) * 32 + i) * 32] = s[i];
     }
     sm90_sync(SM90_SYNC_CONSUMER + self, 128);
     if (warp == 0) {
         const volatile float *second = terms, *third = terms + 32 * 32; /* not all in registers at once */
-#pragma unroll
-        for (int i = 0; i < 32; i++) {
+        GPU_UNROLL for (int i = 0; i < 32; i++) {
             float small = second[i * 32] + third[i * 32];
             /* An infinite key: the first term alone has the sign. */
             s[i] = (fabsf(s[i]) <= GPU_FLT_MAX ? s[i] + small : s[i]) * side.row_scale[row + (i >> 1 & 1) * 8];
         }
     } else {
-#pragma unroll
-        for (int i = 0; i < 32; i++) s[i] = GPU_MINUS_INFINITY;
+        GPU_UNROLL for (int i = 0; i < 32; i++) s[i] = GPU_MINUS_INFINITY;
     }
 }
 
-/* Scores to probabilities; hands them and the new base to both consumers. If the tile before is being added (`adds`),
- * ends that on the way: its stage is waited for. Records: P in fp16, which is finer than the bf16 of the product, since
- * it is rounded again behind the scales. */
+/* Moves the running bases of the lane's two rows for the tile's scores, which `scale` is still to be applied to. */
 template <class KIND>
-SM90_MEMBER void sm90_consumer<KIND>::soften(float (&s)[32], int tile, bool adds) {
+GPU_MEMBER void sm90_consumer<KIND>::move_bases(const float (&s)[32], int tile, float scale, float (&base)[2]) {
     int stage = tile & 1;
-    uint64_t exists = *(const uint64_t *)side.exists[stage];
-    int64_t left = keys_left(tile);
-    float scale = score_scale > 0 ? score_scale : 1, base[2]; /* scale: what is yet to be applied */
-    if constexpr (KIND::TERMS > 1) join_terms(s, stage);
-    if (!(score_scale > 0)) { /* applied at once: it would turn the -inf of hidden keys */
-#pragma unroll
-        for (int i = 0; i < 32; i++) s[i] *= score_scale;
-    }
-    if (!(exists == ~(uint64_t)0 && left - most_unseen >= SM90_KEYS)) hide(s, exists, left);
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
+    GPU_UNROLL for (int r = 0; r < 2; r++) {
         float tops[4] = {s[index(0, r)], s[index(1, r)], s[index(2, r)], s[index(3, r)]};
-#pragma unroll
-        for (int i = 4; i < 16; i++) tops[i & 3] = gpu_max(tops[i & 3], s[index(i, r)]);
+        GPU_UNROLL for (int i = 4; i < 16; i++) tops[i & 3] = gpu_max(tops[i & 3], s[index(i, r)]);
         float top = gpu_max(gpu_max(tops[0], tops[1]), gpu_max(tops[2], tops[3]));
         top = gpu_max(top, __shfl_xor_sync(0xffffffffu, top, 1));
         top = gpu_max(top, __shfl_xor_sync(0xffffffffu, top, 2)) * scale;
@@ -211,21 +188,16 @@ SM90_MEMBER void sm90_consumer<KIND>::soften(float (&s)[32], int tile, bool adds
         base[r] = softmax[r].base = running.base;
         if ((lane & 3) == 0) side.base[stage][row + 8 * r] = running.base, side.factor[stage][row + 8 * r] = factor;
     }
-    if (adds) finish_output(tile - 1);
-#pragma unroll
-    for (int i = 0; i < 32; i++) {
-        int r = i >> 1 & 1;
-        s[i] = sm90_exp2(fmaf(s[i], scale, -base[r]));
-        softmax[r].sum += s[i];
-    }
-    /* Panel 8 holds rope parts until all warps' products are done. */
-    sm90_sync(SM90_SYNC_CONSUMER + self, 128);
+}
+
+/* Gives the probabilities to both consumers, in place of the rope parts. Records: P in fp16, which is finer than the
+ * bf16 of the product, since it is rounded again after the scales are applied. */
+template <class KIND> GPU_MEMBER void sm90_consumer<KIND>::publish_probabilities(const float (&s)[32], int stage) {
+    sm90_sync(SM90_SYNC_CONSUMER + self, 128); /* all warps' products with the rope parts are done */
     int to_row = warp * 16 + (lane & 15);
-#pragma unroll
-    for (int k = 0; k < 4; k++) {
+    GPU_UNROLL for (int k = 0; k < 4; k++) {
         uint32_t packed[4];
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
+        GPU_UNROLL for (int i = 0; i < 4; i++) {
             float low = s[8 * k + 2 * i], high = s[8 * k + 2 * i + 1];
             packed[i] = RECORDS ? sm90_pack_f16(low, high) : sm90_pack<TYPE>(low, high);
         }
@@ -235,109 +207,124 @@ SM90_MEMBER void sm90_consumer<KIND>::soften(float (&s)[32], int tile, bool adds
     sm90_barrier_arrive(scored(stage));
 }
 
-/* The product of a tile's probabilities with one consumer's half of its values. */
+/* Scores to probabilities, which both consumers get. `adds`: the product of the tile before is running; it ends here,
+ * as late as possible, because the producer waits for its stage. */
+template <class KIND> GPU_MEMBER void sm90_consumer<KIND>::online_softmax(float (&s)[32], int tile, bool adds) {
+    uint64_t exists = *(const uint64_t *)side.exists[tile & 1];
+    int64_t left = keys_left(tile);
+    float scale = score_scale > 0 ? score_scale : 1, base[2]; /* scale: still to be applied */
+    if constexpr (KIND::TERMS > 1) join_terms(s, tile & 1);
+    if (!(score_scale > 0)) { /* applied now: later it would change the -inf of masked keys */
+        GPU_UNROLL for (int i = 0; i < 32; i++) s[i] *= score_scale;
+    }
+    if (!(exists == ~(uint64_t)0 && left - masked_tail >= SM90_KEYS)) mask_scores(s, exists, left);
+    move_bases(s, tile, scale, base);
+    if (adds) finish_output(tile - 1);
+    GPU_UNROLL for (int i = 0; i < 32; i++) {
+        int r = i >> 1 & 1;
+        s[i] = sm90_exp2(fmaf(s[i], scale, -base[r]));
+        softmax[r].sum += s[i];
+    }
+    publish_probabilities(s, tile & 1);
+}
+
+/* --- output --- */
 
 template <class KIND>
-SM90_MEMBER void sm90_consumer<KIND>::rescale(int stage) {
+GPU_MEMBER void sm90_consumer<KIND>::rescale(int stage) {
     float factor[2] = {side.factor[stage][row], side.factor[stage][row + 8]};
     if (!gpu_any(factor[0] != 1 || factor[1] != 1)) return;
-#pragma unroll
-    for (int i = 0; i < 128; i++) o[i] *= factor[i >> 1 & 1];
+    GPU_UNROLL for (int i = 0; i < 128; i++) o[i] *= factor[i >> 1 & 1];
 }
 
 /* This consumer's half of the values, keys 0 to 15. */
 template <class KIND>
-SM90_MEMBER uint64_t sm90_consumer<KIND>::values(int stage) const {
+GPU_MEMBER uint64_t sm90_consumer<KIND>::values(int stage) const {
     return sm90_descriptor(keys(stage) + self * 4 * SM90_PANEL_BYTES, SM90_PANEL_BYTES);
 }
 
-/* Records: P times the scales of one group of 128 values, for keys 16 k to 16 k + 15. */
+/* Records: P times the scales of one block of 128 values, for keys 16 k to 16 k + 15. */
 template <class KIND>
-SM90_MEMBER void sm90_consumer<KIND>::scale_probabilities(int stage, int k, int group, const uint32_t (&packed)[4],
-                                                          uint32_t (&a)[4]) const {
-#pragma unroll
-    for (int j = 0; j < 4; j++) { /* of row j & 1, two keys */
+GPU_MEMBER void sm90_consumer<KIND>::scale_probabilities(int stage, int k, int block, const uint32_t (&packed)[4],
+                                                         uint32_t (&a)[4]) const {
+    GPU_UNROLL for (int j = 0; j < 4; j++) { /* of row j & 1, two keys */
         int key = k * 16 + (j >> 1) * 8 + (lane & 3) * 2;
-        a[j] = sm90_pack_bf16(sm90_unpack<SM90_F16>(packed[j], 0) * side.scales[stage][key][group],
-                              sm90_unpack<SM90_F16>(packed[j], 1) * side.scales[stage][key + 1][group]);
+        a[j] = sm90_pack_bf16(sm90_unpack<SM90_F16>(packed[j], 0) * side.scales[stage][key][block],
+                              sm90_unpack<SM90_F16>(packed[j], 1) * side.scales[stage][key + 1][block]);
     }
 }
 
 template <class KIND>
-SM90_MEMBER void sm90_consumer<KIND>::start_record_output(int stage) {
+GPU_MEMBER void sm90_consumer<KIND>::start_record_output(int stage) {
     uint32_t packed[4][4];
     int from_row = warp * 16 + (lane & 15);
-#pragma unroll
-    for (int k = 0; k < 4; k++)
+    GPU_UNROLL for (int k = 0; k < 4; k++)
         sm90_load_matrices(sm90_chunk(probabilities(stage), from_row, 2 * k + (lane >> 4)), packed[k]);
-    output_group<0>(stage, packed);
-    sm90_wgmma_wait<0>(); /* the registers of the first group's probabilities serve the second */
-    output_group<64>(stage, packed);
+    output_block<0>(stage, packed);
+    sm90_wgmma_wait<0>(); /* the second block reuses the registers of the first one's probabilities */
+    output_block<64>(stage, packed);
 }
 
 /* 128 columns, accumulators FIRST to FIRST + 63. */
 template <class KIND>
 template <int FIRST>
-SM90_MEMBER void sm90_consumer<KIND>::output_group(int stage, const uint32_t (&packed)[4][4]) {
+GPU_MEMBER void sm90_consumer<KIND>::output_block(int stage, const uint32_t (&packed)[4][4]) {
     uint32_t a[4][4];
-#pragma unroll
-    for (int k = 0; k < 4; k++) scale_probabilities(stage, k, self * 2 + FIRST / 64, packed[k], a[k]);
+    GPU_UNROLL for (int k = 0; k < 4; k++) scale_probabilities(stage, k, self * 2 + FIRST / 64, packed[k], a[k]);
     sm90_pin(o);
     sm90_wgmma_fence();
-#pragma unroll
-    for (int k = 0; k < 4; k++)
-        sm90_wgmma_pv_group<FIRST>(o, a[k],
+    GPU_UNROLL for (int k = 0; k < 4; k++)
+        sm90_wgmma_pv_block<FIRST>(o, a[k],
                                    sm90_advance(values(stage), k * 2048 + FIRST / 64 * 2 * SM90_PANEL_BYTES));
     sm90_wgmma_commit();
 }
 
 /* Starts the product of the tile's probabilities with this consumer's half of its values. */
 template <class KIND>
-SM90_MEMBER void sm90_consumer<KIND>::start_output(int tile) {
+GPU_MEMBER void sm90_consumer<KIND>::start_output(int tile) {
     int stage = tile & 1;
     sm90_barrier_wait(scored(stage), parity(tile));
     if (!owns(tile)) wait_full(tile, self);
     if (tile) rescale(stage);
-    if (keys_left(tile) - most_unseen < SM90_KEYS) keep_unseen_out(tile);
+    if (keys_left(tile) - masked_tail < SM90_KEYS) keep_masked_out(tile);
     if constexpr (RECORDS) {
         start_record_output(stage);
     } else {
         uint64_t a = sm90_descriptor(probabilities(stage), 16), b = values(stage);
         sm90_pin(o);
         sm90_wgmma_fence();
-#pragma unroll
-        for (int k = 0; k < 4; k++) sm90_wgmma_pv<TYPE>(o, sm90_advance(a, 32 * k), sm90_advance(b, 2048 * k));
+        GPU_UNROLL for (int k = 0; k < 4; k++)
+            sm90_wgmma_pv<TYPE>(o, sm90_advance(a, 32 * k), sm90_advance(b, 2048 * k));
         sm90_wgmma_commit();
     }
 }
 
 /* Frees this consumer's unit of the stage. */
 template <class KIND>
-SM90_MEMBER void sm90_consumer<KIND>::finish_output(int tile) {
+GPU_MEMBER void sm90_consumer<KIND>::finish_output(int tile) {
     sm90_wgmma_wait<0>();
     sm90_pin(o);
     sm90_barrier_arrive(sm90_shared_address(&side.empty[tile & 1][self]));
 }
 
-/* Values that must not reach every row: see keep_unseen_out(). */
+/* --- values that must not reach every row --- */
 
 /* A key that only some rows see must not reach the others, to which 0 * NaN or 0 * Inf would carry it. Such keys
  * are among the last 64 of the range. Only if their values are not all finite: adds them to the rows that see
- * them, one by one, and puts zeros in their place. Nothing else writes the stage any more: these are the last
+ * them, one by one, and zeroes them. Nothing else writes the stage any more: these are the last
  * tiles. A scale of a record can be infinite as well. */
 template <class KIND>
-SM90_MEMBER void sm90_consumer<KIND>::keep_unseen_out(int tile) {
+GPU_MEMBER void sm90_consumer<KIND>::keep_masked_out(int tile) {
     int stage = tile & 1;
     int64_t left = keys_left(tile);
-    int first = left - most_unseen < 0 ? 0 : (int)(left - most_unseen);
+    int first = left - masked_tail < 0 ? 0 : (int)(left - masked_tail);
     int last = left < SM90_KEYS ? (int)left : SM90_KEYS;
     uint32_t half = keys(stage) + self * 4 * SM90_PANEL_BYTES;
     const char *base = sm90_shared().key[stage] + self * 4 * SM90_PANEL_BYTES;
     constexpr uint32_t INFINITE = TYPE == SM90_BF16 ? 0x7f80 : 0x7c00;
     bool found = false;
     if (first >= last) return;
-#pragma unroll 1
-    for (int i = warp * 32 + lane; i < (last - first) * 128; i += 128) { /* pairs of columns */
+    GPU_NO_UNROLL for (int i = warp * 32 + lane; i < (last - first) * 128; i += 128) { /* pairs of columns */
         int key = first + i / 128, c = i % 128;
         uint32_t pair = *(const uint32_t *)(base + (sm90_chunk(half, key, c / 4) - half) + c % 4 * 4);
         found |= (pair & INFINITE) == INFINITE || (pair >> 16 & INFINITE) == INFINITE;
@@ -346,11 +333,9 @@ SM90_MEMBER void sm90_consumer<KIND>::keep_unseen_out(int tile) {
         for (int i = lane; i < (last - first) * 2; i += 32)
             found |= !(fabsf(side.scales[stage][first + i / 2][self * 2 + i % 2]) <= GPU_FLT_MAX);
     if (!sm90_sync_or(SM90_SYNC_CONSUMER + self, 128, found)) return;
-#pragma unroll 1
-    for (int key = first; key < last; key++) add_key(stage, key, left);
+    GPU_NO_UNROLL for (int key = first; key < last; key++) add_key(stage, key, left);
     sm90_sync(SM90_SYNC_CONSUMER + self, 128);
-#pragma unroll 1
-    for (int i = warp * 32 + lane; i < (last - first) * 32; i += 128)
+    GPU_NO_UNROLL for (int i = warp * 32 + lane; i < (last - first) * 32; i += 128)
         sm90_store16(sm90_chunk(half, first + i / 32, i % 32), make_uint4(0, 0, 0, 0));
     if (RECORDS && warp == 0)
         for (int i = lane; i < (last - first) * 2; i += 32) side.scales[stage][first + i / 2][self * 2 + i % 2] = 0;
@@ -359,38 +344,35 @@ SM90_MEMBER void sm90_consumer<KIND>::keep_unseen_out(int tile) {
 }
 
 template <class KIND>
-SM90_MEMBER void sm90_consumer<KIND>::add_key(int stage, int key, int64_t left) {
+GPU_MEMBER void sm90_consumer<KIND>::add_key(int stage, int key, int64_t left) {
     const char *matrix = sm90_shared().key[stage];
     uint32_t start = keys(stage);
     float weight[2];
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
+    GPU_UNROLL for (int r = 0; r < 2; r++) {
         uint32_t at = sm90_chunk(start, row + 8 * r, SM90_ROPE_PANEL * 8 + key / 8) - start + key % 8 / 2 * 4;
         uint32_t pair = *(const uint32_t *)(matrix + at);
         weight[r] = RECORDS ? sm90_unpack<SM90_F16>(pair, key & 1) : sm90_unpack<TYPE>(pair, key & 1);
     }
-#pragma unroll
-    for (int block = 0; block < 32; block++) {
-        uint32_t at = sm90_chunk(start, key, self * 32 + block) - start + (lane & 3) * 4;
+    GPU_UNROLL for (int run = 0; run < 32; run++) {
+        uint32_t at = sm90_chunk(start, key, self * 32 + run) - start + (lane & 3) * 4;
         uint32_t pair = *(const uint32_t *)(matrix + at);
-        float scale = RECORDS ? side.scales[stage][key][self * 2 + block / 16] : 1;
-#pragma unroll
-        for (int r = 0; r < 2; r++) {
-            if (key >= left - side.unseen[row + 8 * r]) continue;
+        float scale = RECORDS ? side.scales[stage][key][self * 2 + run / 16] : 1;
+        GPU_UNROLL for (int r = 0; r < 2; r++) {
+            if (key >= left - side.masked_tail[row + 8 * r]) continue;
             /* Records: rounded as scale_probabilities() does. */
             float p = RECORDS ? sm90_unpack<SM90_BF16>(sm90_pack_bf16(weight[r] * scale, 0), 0) : weight[r];
-            o[block * 4 + r * 2] += p * sm90_unpack<TYPE>(pair, 0);
-            o[block * 4 + r * 2 + 1] += p * sm90_unpack<TYPE>(pair, 1);
+            o[run * 4 + r * 2] += p * sm90_unpack<TYPE>(pair, 0);
+            o[run * 4 + r * 2 + 1] += p * sm90_unpack<TYPE>(pair, 1);
         }
     }
 }
 
-/* The order in which a consumer works: see mla_sm90_consumer.h. */
+/* --- the main loop --- */
 
-/* Whether the keys of the tile have come before the probabilities of the tile before it: what is there first is
- * worked on first. One answer for the warpgroup. */
+/* Whether the keys of the tile arrived before the probabilities of the previous tile: what comes first is worked on
+ * first. One answer for the warpgroup. */
 template <class KIND>
-SM90_MEMBER bool sm90_consumer<KIND>::choose(int tile) const {
+GPU_MEMBER bool sm90_consumer<KIND>::keys_arrived_first(int tile) const {
     int stage = tile & 1, slot = parity(tile);
     if (warp == 0 && lane == 0) {
         bool keys_first = false;
@@ -405,16 +387,15 @@ SM90_MEMBER bool sm90_consumer<KIND>::choose(int tile) const {
     return side.keys_first[self][slot];
 }
 
-/* Each tile is added to the output by both consumers; in between, each scores the tiles that it owns. (The compiler has
- * to see that a product under way never crosses a branch, else it waits for each.) */
-template <class KIND> SM90_MEMBER void sm90_consumer<KIND>::run() {
-    bool softened = false; /* the tile at hand, if it is this consumer's */
-#pragma unroll 1
-    for (int tile = 0; tile < tiles; tile++) {
+/* Both consumers add each tile to the output; in between, each computes the scores of the tiles that it owns. (The
+ * compiler has to see that a running product never crosses a branch, or it waits for each.) */
+template <class KIND> GPU_MEMBER void sm90_consumer<KIND>::run() {
+    bool has_probabilities = false; /* of the current tile, if it is this consumer's */
+    GPU_NO_UNROLL for (int tile = 0; tile < tiles; tile++) {
         float s[32];
         bool ahead = false;
         if (owns(tile)) {
-            if (!softened) {
+            if (!has_probabilities) {
                 if constexpr (RECORDS) {
                     score_records(s, tile);
                 } else {
@@ -422,27 +403,26 @@ template <class KIND> SM90_MEMBER void sm90_consumer<KIND>::run() {
                     sm90_wgmma_wait<0>();
                     sm90_pin(s);
                 }
-                soften(s, tile, false);
+                online_softmax(s, tile, false);
             }
-            softened = false;
-        } else if (hurries && tile + 1 < tiles) {
-            ahead = choose(tile + 1);
+            has_probabilities = false;
+        } else if (overlap_scores && tile + 1 < tiles) {
+            ahead = keys_arrived_first(tile + 1);
         }
         if (KIND::SOURCE == SM90_SAME && ahead) {
             start_scores(s, tile + 1);
             start_output(tile);
             sm90_wgmma_wait<1>();
             sm90_pin(s);
-            soften(s, tile + 1, true);
-            softened = true;
+            online_softmax(s, tile + 1, true);
+            has_probabilities = true;
         } else {
             start_output(tile);
             finish_output(tile);
         }
     }
     /* Sums of the whole rows, out of all lanes' shares. */
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
+    GPU_UNROLL for (int r = 0; r < 2; r++) {
         softmax[r].sum += __shfl_xor_sync(0xffffffffu, softmax[r].sum, 1);
         softmax[r].sum += __shfl_xor_sync(0xffffffffu, softmax[r].sum, 2);
         if ((lane & 3) == 0) side.share[self][row + 8 * r] = softmax[r];

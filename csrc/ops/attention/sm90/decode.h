@@ -8,42 +8,37 @@
 #include "producer.h"
 #include "query.h"
 
-/* Accumulators of the consumers to rows of the output, by way of shared memory. */
-
 GPU_INLINE float sm90_scale(const ac_scale_t &scale) { return scale.pointer ? *scale.pointer : scale.value; }
 
-/* Accumulators on their way out lie in the consumer's stage as rows of fp32; the stride spreads 4 rows over all banks.
+/* Accumulators on their way out are in the consumer's stage, as rows of fp32; the stride spreads 4 rows over all banks.
  */
 constexpr int SM90_OUT_STRIDE = 256 + 8;
 static_assert(SM90_ROWS * SM90_OUT_STRIDE * 4 <= SM90_MATRIX_BYTES, "a consumer's half of the output fits a stage");
 
 GPU_INLINE void sm90_spread_rows(float *to, int warp, const float (&o)[128]) {
     int lane = gpu_lane(), row = warp * 16 + lane / 4;
-#pragma unroll
-    for (int i = 0; i < 128; i += 2) {
+    GPU_UNROLL for (int i = 0; i < 128; i += 2) {
         int column = i / 4 * 8 + (lane & 3) * 2;
         *(float2 *)(to + (row + (i >> 1 & 1) * 8) * SM90_OUT_STRIDE + column) = make_float2(o[i], o[i + 1]);
     }
 }
 
-/* Rows of the tile, one by one, a warp each: out of the consumer's stage to where they belong. */
+/* Stores the rows of the tile, one warp per row, from the consumer's stage. */
 GPU_INLINE void sm90_store_rows(const ac_mla_decode_params_t &p, const sm90_item_t &item, int self, int warp) {
     const sm90_side_t &side = sm90_shared().side;
     int lane = gpu_lane();
     float value_scale = sm90_scale(p.kv_scale);
-#pragma unroll 1
-    for (int r = warp; r < item.work.num_rows; r += 4) {
+    GPU_NO_UNROLL for (int r = warp; r < item.work.num_rows; r += 4) {
         mla_softmax_t sum = mla_softmax_start();
         if (item.tiles > 0) {
             mla_softmax_t a = side.share[0][r], b = side.share[1][r];
             sum.base = gpu_max(a.base, b.base);
             sum.sum = a.sum * mla_rebase(a.base, sum.base) + b.sum * mla_rebase(b.base, sum.base);
         }
-        mla_output_t out = mla_find_output(p, item.work, mla_find_row(p, item.work, item.range, r), sum, value_scale);
+        mla_output_t out = mla_row_output(p, item.work, mla_tile_row(p, item.work, item.range, r), sum, value_scale);
         if (self == 0 && lane == 0) mla_store_lse(out);
         const float *from = (const float *)sm90_shared().key[self] + r * SM90_OUT_STRIDE + lane * 4;
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
+        GPU_UNROLL for (int half = 0; half < 2; half++) {
             float4 v = *(const float4 *)(from + half * 128);
             float four[4] = {v.x, v.y, v.z, v.w};
             mla_store_columns(out, self * 256 + half * 128 + lane * 4, four);
@@ -52,8 +47,7 @@ GPU_INLINE void sm90_store_rows(const ac_mla_decode_params_t &p, const sm90_item
 }
 
 GPU_INLINE float sm90_score_scale(const ac_mla_decode_params_t &p) {
-    double log2_e = 1.4426950408889634;
-    return (float)(p.sm_scale * log2_e * sm90_scale(p.q_scale) * sm90_scale(p.kv_scale));
+    return (float)(p.sm_scale * AC_LOG2_E * sm90_scale(p.q_scale) * sm90_scale(p.kv_scale));
 }
 
 template <class KIND>
@@ -63,12 +57,12 @@ GPU_INLINE void sm90_consume(const ac_mla_decode_params_t &p, const sm90_item_t 
         float o[128];
         int row = warp * 16 + lane / 4;
         if (self == 0 && thread < SM90_ROWS)
-            sm90_shared().side.unseen[thread] = mla_find_row(p, item.work, item.range, thread).unseen;
+            sm90_shared().side.masked_tail[thread] = mla_tile_row(p, item.work, item.range, thread).masked_tail;
         sm90_load_queries<KIND>(p, item, self * 128 + thread);
         sm90_consumer<KIND> consumer = {p.kv.rope_dim > 0,
                                         KIND::SOURCE == SM90_SAME && p.row_tiles > 1,
                                         item.range.end - item.range.begin,
-                                        item.range.most_unseen,
+                                        item.range.masked_tail,
                                         item.tiles,
                                         sm90_shared().side,
                                         self,
@@ -78,8 +72,7 @@ GPU_INLINE void sm90_consume(const ac_mla_decode_params_t &p, const sm90_item_t 
                                         sm90_score_scale(p),
                                         {mla_softmax_start(), mla_softmax_start()},
                                         o};
-#pragma unroll
-        for (int i = 0; i < 128; i++) o[i] = 0;
+        GPU_UNROLL for (int i = 0; i < 128; i++) o[i] = 0;
         consumer.run();
         sm90_sync(SM90_SYNC_CONSUMERS, 256); /* both are done with the stages */
         if (warp * 16 < item.work.num_rows) sm90_spread_rows((float *)sm90_shared().key[self], warp, o);
@@ -90,13 +83,11 @@ GPU_INLINE void sm90_consume(const ac_mla_decode_params_t &p, const sm90_item_t 
 
 template <class KIND> GPU_INLINE void sm90_init_barriers() {
     sm90_side_t &side = sm90_shared().side;
-    /* The threads of the producer. Keys that are copied, unit 0: its warps once more, behind `exists`. Records, unit 1:
-     * its copies once more. */
+    /* Arrivals per phase: every producer thread once; when keys are copied, unit 0 also gets one arrival per warp
+     * (after it wrote `exists`); for records, unit 1 also gets one per thread for the asynchronous copies. */
     int full[2] = {KIND::SOURCE == SM90_SAME ? 128 + 4 : 128, KIND::SOURCE == SM90_RECORDS ? 256 : 128};
-#pragma unroll
-    for (int s = 0; s < SM90_STAGES; s++) {
-#pragma unroll
-        for (int u = 0; u < 2; u++) {
+    GPU_UNROLL for (int s = 0; s < SM90_STAGES; s++) {
+        GPU_UNROLL for (int u = 0; u < 2; u++) {
             sm90_barrier_init(sm90_shared_address(&side.full[s][u]), full[u]);
             sm90_barrier_init(sm90_shared_address(&side.empty[s][u]), 128); /* the threads of consumer u */
         }
@@ -108,7 +99,7 @@ GPU_INLINE void sm90_prefetch_if(bool wanted, const void *address) {
     if (wanted && address) sm90_prefetch(address);
 }
 
-/* The request's entries of the lists, all at once, before they are read one after the other. */
+/* Prefetches the request's entries of all lists at once; they are then read one after the other. */
 GPU_INLINE void sm90_prefetch_lists(const ac_mla_decode_params_t &p) {
     uint32_t request = blockIdx.x / (uint32_t)p.row_tiles / (uint32_t)p.splits.num_splits;
     int thread = gpu_thread();
@@ -125,11 +116,11 @@ GPU_INLINE void sm90_decode(const ac_mla_decode_params_t &p) {
     sm90_item_t item;
     sm90_prefetch_lists(p);
     if (!ac_mla_work(&p, gpu_block(), KIND::ROWS, &item.work)) return;
-    item.range = mla_find_range(p, item.work);
+    item.range = mla_tile_range(p, item.work);
     item.tiles = (int)ac_min64((item.range.end - item.range.begin + SM90_KEYS - 1) / SM90_KEYS, MLA_FAR);
     if (gpu_thread() == 0) sm90_init_barriers<KIND>();
     gpu_barrier();
-    /* The same for all lanes, and the compiler is to know. */
+    /* The shuffle tells the compiler that it is the same for all lanes. */
     int warpgroup = __shfl_sync(0xffffffffu, gpu_thread() / 128, 0);
     if (warpgroup == 0) {
         sm90_fewer_registers<PRODUCER_REGISTERS>();

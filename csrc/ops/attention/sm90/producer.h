@@ -1,23 +1,23 @@
 /* The producer warpgroup: brings keys from the cache into the stages, any page size, any address. A few lanes share a
  * key and each has the same part of all its panels, so that one address serves them all. A masked key is zeros, and
- * nothing of it is read. 16-bit keys are copied asynchronously, straight to shared memory (mla_sm90_key_copy.h); fp8
- * goes through registers (mla_sm90_key_widen.h). */
+ * nothing of it is read. 16-bit keys are copied asynchronously, straight to shared memory (copy); fp8
+ * goes through registers (widen). */
 #ifndef AC_OPS_ATTENTION_SM90_PRODUCER_H
 #define AC_OPS_ATTENTION_SM90_PRODUCER_H
 
 #include "../../../gpu/sm90/convert.h"
 #include "tile.h"
 
-/* Every part of every row lies at a multiple of 16 bytes, its scales of 4. */
+/* Every part of every row is at a multiple of 16 bytes, its scales at one of 4. */
 GPU_INLINE bool sm90_is_aligned(const ac_kv_cache_t &kv) {
     int64_t scales = kv.scale_groups ? (kv.scale_offset | kv.scale_stride) << 2 : 0; /* of 4 bytes each */
     return (((int64_t)kv.base | kv.page_stride | kv.latent_offset | kv.latent_stride | kv.rope_offset |
              kv.rope_stride | scales) & 15) == 0;
 }
 
-/* A thread's keys of a tile, and which of its warp's keys exist. The other parts of a key lie at known distances from
+/* A thread's keys of a tile, and which of its warp's keys exist. The other parts of a key are at known distances from
  * its latent part. */
-template <int KEYS> struct sm90_rows_t {
+template <int KEYS> struct sm90_key_rows_t {
     const char *latent[KEYS]; /* NULL: masked */
     int32_t row[KEYS];        /* in its page */
     uint32_t exist;
@@ -29,80 +29,77 @@ template <class KIND> struct sm90_producer {
     static constexpr int STEP = 32 / LANES;        /* keys of the warp in one go */
     static constexpr int THREAD_KEYS = 16 / STEP;  /* keys of the thread, STEP apart */
     static constexpr bool FAST = !WIDENS || KIND::TERMS == 1; /* else there are no registers for loads ahead */
-    static constexpr int BATCHES = 2 * THREAD_KEYS;           /* of a tile: see mla_sm90_key_widen.h */
-    typedef sm90_rows_t<THREAD_KEYS> rows_t;
+    static constexpr int BATCHES = 2 * THREAD_KEYS;           /* of a tile: see widen() */
+    typedef sm90_key_rows_t<THREAD_KEYS> key_rows_t;
 
     const ac_mla_decode_params_t &p;
     sm90_side_t &side;
     int warp, lane;
     bool aligned, fnuz;
 
-    SM90_MEMBER int part() const { return lane % LANES; } /* of each key, that is the thread's */
-    SM90_MEMBER int key(int i) const { return warp * 16 + lane / LANES + STEP * i; }
+    GPU_MEMBER int part() const { return lane % LANES; } /* of each key, that is the thread's */
+    GPU_MEMBER int key(int i) const { return warp * 16 + lane / LANES + STEP * i; }
 
-    SM90_MEMBER void find_places(const mla_cursor_t &cursor, mla_place_t (&places)[THREAD_KEYS]) const;
-    SM90_MEMBER rows_t find_rows(const mla_place_t (&places)[THREAD_KEYS]) const;
-    SM90_MEMBER rows_t next_rows(mla_cursor_t *cursor, mla_place_t (&places)[THREAD_KEYS]) const;
-    SM90_MEMBER const char *rope(const char *latent, int32_t row) const;
-    SM90_MEMBER const char *scales(const char *latent, int32_t row) const;
+    GPU_MEMBER void locate_keys(const mla_cursor_t &cursor, mla_location_t (&locations)[THREAD_KEYS]) const;
+    GPU_MEMBER key_rows_t resolve_rows(const mla_location_t (&locations)[THREAD_KEYS]) const;
+    GPU_MEMBER key_rows_t next_rows(mla_cursor_t *cursor, mla_location_t (&locations)[THREAD_KEYS]) const;
+    GPU_MEMBER const char *rope(const char *latent, int32_t row) const;
+    GPU_MEMBER const char *scales(const char *latent, int32_t row) const;
 
-    SM90_MEMBER uint32_t matrix(int stage) const { return sm90_shared_address(sm90_shared().key[stage]); }
-    SM90_MEMBER uint32_t full(int stage, int unit) const { return sm90_shared_address(&side.full[stage][unit]); }
-    SM90_MEMBER void wait_empty(int stage, int unit, uint32_t parity) const {
+    GPU_MEMBER uint32_t matrix(int stage) const { return sm90_shared_address(sm90_shared().key[stage]); }
+    GPU_MEMBER uint32_t full(int stage, int unit) const { return sm90_shared_address(&side.full[stage][unit]); }
+    GPU_MEMBER void wait_empty(int stage, int unit, uint32_t parity) const {
         sm90_barrier_wait(sm90_shared_address(&side.empty[stage][unit]), parity);
     }
-    SM90_MEMBER void start_tile(int stage, uint32_t parity, const rows_t &rows) const;
-    SM90_MEMBER void stored(int stage, int unit) const;
+    GPU_MEMBER void start_tile(int stage, uint32_t parity, const key_rows_t &rows) const;
+    GPU_MEMBER void stored(int stage, int unit) const;
 
-    SM90_MEMBER void copy(int stage, uint32_t parity, const rows_t &rows) const;
+    GPU_MEMBER void copy(int stage, uint32_t parity, const key_rows_t &rows) const;
 
-    SM90_MEMBER void gather_row(uint32_t to, int key, const char *row, int first_chunk, int chunks) const;
+    GPU_MEMBER void gather_row(uint32_t to, int key, const char *row, int first_chunk, int chunks) const;
     template <bool FNUZ>
-    SM90_MEMBER void gather_fp8_row(uint32_t to, int key, const char *row, int first_chunk, int chunks) const;
-    SM90_MEMBER void gather(int stage, uint32_t parity, const rows_t &rows) const;
+    GPU_MEMBER void gather_fp8_row(uint32_t to, int key, const char *row, int first_chunk, int chunks) const;
+    GPU_MEMBER void gather(int stage, uint32_t parity, const key_rows_t &rows) const;
 
     /* fp8: a thread's 16 elements, two chunks, of the panels of one unit of one key. */
     struct batch_t {
         uint4 panel[KIND::SOURCE == SM90_FP8 ? 5 : 4];
     };
 
-    SM90_MEMBER int panels(int unit) const { return KIND::SOURCE == SM90_FP8 && unit && p.kv.rope_dim ? 5 : 4; }
-    SM90_MEMBER void load(const rows_t &rows, int index, batch_t *batch) const;
-    template <bool FNUZ> SM90_MEMBER void store(int stage, int index, const batch_t &batch) const;
-    SM90_MEMBER void copy_sides(int stage, const rows_t &rows) const;
-    SM90_MEMBER rows_t widen(int stage, uint32_t parity, const rows_t &rows, mla_cursor_t *cursor,
-                             mla_place_t (&places)[THREAD_KEYS], batch_t *first) const;
+    GPU_MEMBER int panels(int unit) const { return KIND::SOURCE == SM90_FP8 && unit && p.kv.rope_dim ? 5 : 4; }
+    GPU_MEMBER void load(const key_rows_t &rows, int index, batch_t *batch) const;
+    template <bool FNUZ> GPU_MEMBER void store(int stage, int index, const batch_t &batch) const;
+    GPU_MEMBER void copy_sides(int stage, const key_rows_t &rows) const;
+    GPU_MEMBER key_rows_t widen(int stage, uint32_t parity, const key_rows_t &rows, mla_cursor_t *cursor,
+                             mla_location_t (&locations)[THREAD_KEYS], batch_t *first) const;
 
-    template <bool GATHERS> SM90_MEMBER void walk(const sm90_item_t &item) const;
-    SM90_MEMBER void run(const sm90_item_t &item) const;
+    template <bool GATHERS> GPU_MEMBER void walk(const sm90_item_t &item) const;
+    GPU_MEMBER void run(const sm90_item_t &item) const;
 };
 
-/* Where the keys of a tile lie, and which of them exist. */
+/* --- where the keys of a tile are, and which of them exist --- */
 
 template <class KIND>
-SM90_MEMBER void sm90_producer<KIND>::find_places(const mla_cursor_t &cursor,
-                                                  mla_place_t (&places)[THREAD_KEYS]) const {
-#pragma unroll
-    for (int i = 0; i < THREAD_KEYS; i++) places[i] = mla_find_place(p.kv, cursor, key(i));
+GPU_MEMBER void sm90_producer<KIND>::locate_keys(const mla_cursor_t &cursor,
+                                                  mla_location_t (&locations)[THREAD_KEYS]) const {
+    GPU_UNROLL for (int i = 0; i < THREAD_KEYS; i++) locations[i] = mla_locate(p.kv, cursor, key(i));
 }
 
 template <class KIND>
-SM90_MEMBER sm90_rows_t<sm90_producer<KIND>::THREAD_KEYS> sm90_producer<KIND>::find_rows(
-    const mla_place_t (&places)[THREAD_KEYS]) const {
-    rows_t rows;
+GPU_MEMBER sm90_key_rows_t<sm90_producer<KIND>::THREAD_KEYS> sm90_producer<KIND>::resolve_rows(
+    const mla_location_t (&locations)[THREAD_KEYS]) const {
+    key_rows_t rows;
     bool all = true, exists = false;
-#pragma unroll
-    for (int i = 0; i < THREAD_KEYS; i++) {
-        bool inside = mla_is_inside(p.kv, places[i]);
+    GPU_UNROLL for (int i = 0; i < THREAD_KEYS; i++) {
+        bool exists_here = mla_in_pool(p.kv, locations[i]);
         rows.latent[i] = nullptr;
-        rows.row[i] = places[i].row;
-        if (inside) rows.latent[i] = mla_key_part(p.kv, places[i], p.kv.latent_offset, p.kv.latent_stride);
-        all = all && inside;
+        rows.row[i] = locations[i].row;
+        if (exists_here) rows.latent[i] = mla_key_address(p.kv, locations[i], p.kv.latent_offset, p.kv.latent_stride);
+        all = all && exists_here;
     }
     rows.exist = 0xffff;
     if (__all_sync(0xffffffffu, all)) return rows;
-#pragma unroll
-    for (int i = 0; i < THREAD_KEYS; i++) { /* lane l speaks for key l */
+    GPU_UNROLL for (int i = 0; i < THREAD_KEYS; i++) { /* lane l speaks for key l */
         int inside = __shfl_sync(0xffffffffu, (int)(rows.latent[i] != nullptr), lane % STEP * LANES);
         if (lane / STEP == i) exists = inside;
     }
@@ -110,44 +107,41 @@ SM90_MEMBER sm90_rows_t<sm90_producer<KIND>::THREAD_KEYS> sm90_producer<KIND>::f
     return rows;
 }
 
-/* The rows of the tile whose places have been looked up; starts the look-up for the tile behind it. */
+/* The rows of the tile whose locations have been looked up; starts the look-up for the next tile. */
 template <class KIND>
-SM90_MEMBER sm90_rows_t<sm90_producer<KIND>::THREAD_KEYS> sm90_producer<KIND>::next_rows(
-    mla_cursor_t *cursor, mla_place_t (&places)[THREAD_KEYS]) const {
-    rows_t rows = find_rows(places);
+GPU_MEMBER sm90_key_rows_t<sm90_producer<KIND>::THREAD_KEYS> sm90_producer<KIND>::next_rows(
+    mla_cursor_t *cursor, mla_location_t (&locations)[THREAD_KEYS]) const {
+    key_rows_t rows = resolve_rows(locations);
     mla_advance(p.kv, SM90_KEYS, cursor);
-    find_places(*cursor, places);
+    locate_keys(*cursor, locations);
     return rows;
 }
 
 /* Only for keys that exist. In a plain cache it follows the latent part. */
 template <class KIND>
-SM90_MEMBER const char *sm90_producer<KIND>::rope(const char *latent, int32_t row) const {
+GPU_MEMBER const char *sm90_producer<KIND>::rope(const char *latent, int32_t row) const {
     if (KIND::SOURCE != SM90_RECORDS) return latent + AC_MLA_DV * KIND::ELEMENT_BYTES;
     return latent + (p.kv.rope_offset - p.kv.latent_offset) + row * (p.kv.rope_stride - p.kv.latent_stride);
 }
 
 template <class KIND>
-SM90_MEMBER const char *sm90_producer<KIND>::scales(const char *latent, int32_t row) const {
+GPU_MEMBER const char *sm90_producer<KIND>::scales(const char *latent, int32_t row) const {
     return latent + (p.kv.scale_offset - p.kv.latent_offset) + row * (p.kv.scale_stride - p.kv.latent_stride);
 }
 
-/* Keys of 16 bits: asynchronous copies, straight to shared memory. */
+/* --- 16-bit keys: asynchronous copies, straight to shared memory --- */
 
 template <class KIND>
-SM90_MEMBER void sm90_producer<KIND>::copy(int stage, uint32_t parity, const rows_t &rows) const {
+GPU_MEMBER void sm90_producer<KIND>::copy(int stage, uint32_t parity, const key_rows_t &rows) const {
     uint32_t to = matrix(stage);
     start_tile(stage, parity, rows);
-#pragma unroll
-    for (int unit = 0; unit < 2; unit++) {
+    GPU_UNROLL for (int unit = 0; unit < 2; unit++) {
         if (unit) wait_empty(stage, unit, parity);
-#pragma unroll
-        for (int i = 0; i < THREAD_KEYS; i++) {
+        GPU_UNROLL for (int i = 0; i < THREAD_KEYS; i++) {
             const char *row = rows.latent[i];
             const char *from = (row ? row + unit * 512 : p.kv.base) + part() * 16;
             uint32_t at = sm90_chunk(to + unit * 4 * SM90_PANEL_BYTES, key(i), part());
-#pragma unroll
-            for (int panel = 0; panel < 4; panel++)
+            GPU_UNROLL for (int panel = 0; panel < 4; panel++)
                 sm90_copy16(at + panel * SM90_PANEL_BYTES, row ? from + panel * 128 : p.kv.base, row ? 16 : 0);
             if (unit && p.kv.rope_dim)
                 sm90_copy16(at + 4 * SM90_PANEL_BYTES, row ? from + 4 * 128 : p.kv.base, row ? 16 : 0);
@@ -155,31 +149,30 @@ SM90_MEMBER void sm90_producer<KIND>::copy(int stage, uint32_t parity, const row
         sm90_copies_arrive(full(stage, unit));
     }
     __syncwarp();
-    if (lane == 0) sm90_barrier_arrive(full(stage, 0)); /* `exists`, which the copies do not wait for */
+    if (lane == 0) sm90_barrier_arrive(full(stage, 0)); /* for `exists`: the copies' arrivals do not cover it */
 }
 
-/* Keys of fp8: through registers, where they become the matrix type, in batches: the thread's part of unit 0 of each of
- * its keys, then of unit 1. Two are on their way: when a batch has been widened, its registers are for the one after
- * the next. */
+/* --- fp8 keys: through registers, where they are widened ---
+ *
+ * In batches: the thread's part of unit 0 of each of its keys, then of unit 1. Two batches are in flight: when one has
+ * been widened, its registers are free for the one after the next. */
 
 /* Batch `index` of the tile that has these rows. */
 template <class KIND>
-SM90_MEMBER void sm90_producer<KIND>::load(const rows_t &rows, int index, batch_t *batch) const {
+GPU_MEMBER void sm90_producer<KIND>::load(const key_rows_t &rows, int index, batch_t *batch) const {
     int unit = index / THREAD_KEYS;
     const char *latent = rows.latent[index % THREAD_KEYS], *from = latent + part() * 16 + unit * 256;
-#pragma unroll
-    for (int i = 0; i < 4; i++) batch->panel[i] = sm90_load16_if(latent, from + i * 64);
+    GPU_UNROLL for (int i = 0; i < 4; i++) batch->panel[i] = sm90_load16_if(latent, from + i * 64);
     if constexpr (KIND::SOURCE == SM90_FP8)
         if (panels(unit) == 5) batch->panel[4] = sm90_load16_if(latent, from + 4 * 64);
 }
 
 template <class KIND>
 template <bool FNUZ>
-SM90_MEMBER void sm90_producer<KIND>::store(int stage, int index, const batch_t &batch) const {
+GPU_MEMBER void sm90_producer<KIND>::store(int stage, int index, const batch_t &batch) const {
     int unit = index / THREAD_KEYS, to_key = key(index % THREAD_KEYS);
     uint32_t to = matrix(stage) + unit * 4 * SM90_PANEL_BYTES;
-#pragma unroll
-    for (int i = 0; i < 4; i++)
+    GPU_UNROLL for (int i = 0; i < 4; i++)
         sm90_store_widened<KIND::TYPE, FNUZ>(to + i * SM90_PANEL_BYTES, to_key, part() * 2, batch.panel[i]);
     if constexpr (KIND::SOURCE == SM90_FP8)
         if (panels(unit) == 5)
@@ -188,10 +181,9 @@ SM90_MEMBER void sm90_producer<KIND>::store(int stage, int index, const batch_t 
 
 /* Records: copies the rope parts as they are, and lane c scale c of its keys. */
 template <class KIND>
-SM90_MEMBER void sm90_producer<KIND>::copy_sides(int stage, const rows_t &rows) const {
+GPU_MEMBER void sm90_producer<KIND>::copy_sides(int stage, const key_rows_t &rows) const {
     uint32_t panel = matrix(stage) + SM90_ROPE_PANEL * SM90_PANEL_BYTES;
-#pragma unroll
-    for (int i = 0; i < THREAD_KEYS; i++) {
+    GPU_UNROLL for (int i = 0; i < THREAD_KEYS; i++) {
         bool exists = rows.latent[i] != nullptr;
         const char *from = exists ? rope(rows.latent[i], rows.row[i]) + part() * 16 : p.kv.base;
         sm90_copy16(sm90_chunk(panel, key(i), part()), from, exists ? 16 : 0);
@@ -203,68 +195,63 @@ SM90_MEMBER void sm90_producer<KIND>::copy_sides(int stage, const rows_t &rows) 
 }
 
 /* `first` holds the first batch of the tile already, and gets that of the next. Returns the rows of the next tile. They
- * are found where their first load is due and not before: the look-up may share its counter of loads under way with the
- * batches, and waiting for it would then be waiting for them. For the same reason the second batch is not asked for
+ * are looked up only when their first load is due: the look-up may share its counter of outstanding loads with the
+ * batches, and waiting for it would then mean waiting for them. For the same reason the second batch is not loaded
  * before its tile. */
 template <class KIND>
-SM90_MEMBER sm90_rows_t<sm90_producer<KIND>::THREAD_KEYS> sm90_producer<KIND>::widen(
-    int stage, uint32_t parity, const rows_t &rows, mla_cursor_t *cursor, mla_place_t (&places)[THREAD_KEYS],
+GPU_MEMBER sm90_key_rows_t<sm90_producer<KIND>::THREAD_KEYS> sm90_producer<KIND>::widen(
+    int stage, uint32_t parity, const key_rows_t &rows, mla_cursor_t *cursor, mla_location_t (&locations)[THREAD_KEYS],
     batch_t *first) const {
-    rows_t next;
+    key_rows_t next;
     batch_t second;
     start_tile(stage, parity, rows);
     load(rows, 1, &second);
-#pragma unroll
-    for (int i = 0; i < BATCHES; i++) {
+    GPU_UNROLL for (int i = 0; i < BATCHES; i++) {
         batch_t *batch = i & 1 ? &second : first;
         if (i == THREAD_KEYS) wait_empty(stage, 1, parity);
         if (KIND::SOURCE == SM90_RECORDS && i == THREAD_KEYS) copy_sides(stage, rows);
         if (KIND::SOURCE == SM90_FP8 && fnuz) store<true>(stage, i, *batch);
         else store<false>(stage, i, *batch);
         if (i % THREAD_KEYS == THREAD_KEYS - 1) stored(stage, i / THREAD_KEYS);
-        if (i + 2 == BATCHES) next = next_rows(cursor, places);
+        if (i + 2 == BATCHES) next = next_rows(cursor, locations);
         if (i + 2 < BATCHES) load(rows, i + 2, batch);
         else if (i + 2 == BATCHES) load(next, 0, batch);
     }
     return next;
 }
 
-/* Keys at any address, and those for which there are no registers: one at a time, slowly. */
+/* --- keys at any address, and fp8 keys of kernels that have no registers left for loads ahead: one by one, slowly ---
+ */
 
-/* Runs of 16-bit elements, from any address, slowly. In a record they may begin at an odd one. */
+/* Runs of 16-bit elements from any address; in a record even an odd one. */
 template <class KIND>
-SM90_MEMBER void sm90_producer<KIND>::gather_row(uint32_t to, int key, const char *row, int first_chunk,
+GPU_MEMBER void sm90_producer<KIND>::gather_row(uint32_t to, int key, const char *row, int first_chunk,
                                                  int chunks) const {
-#pragma unroll 1
-    for (int c = part(); c < chunks; c += LANES)
+    GPU_NO_UNROLL for (int c = part(); c < chunks; c += LANES)
         sm90_store16(sm90_chunk(to, key, first_chunk + c),
                      sm90_fetch16<KIND::SOURCE == SM90_RECORDS ? 1 : 2>(row ? row + c * 16 : nullptr, aligned));
 }
 
 template <class KIND>
 template <bool FNUZ>
-SM90_MEMBER void sm90_producer<KIND>::gather_fp8_row(uint32_t to, int key, const char *row, int first_chunk,
+GPU_MEMBER void sm90_producer<KIND>::gather_fp8_row(uint32_t to, int key, const char *row, int first_chunk,
                                                      int chunks) const {
-#pragma unroll 1
-    for (int c = part() * 2; c < chunks; c += 2 * LANES)
+    GPU_NO_UNROLL for (int c = part() * 2; c < chunks; c += 2 * LANES)
         sm90_store_widened<KIND::TYPE, FNUZ>(to, key, first_chunk + c,
                                              sm90_fetch16<1>(row ? row + c * 8 : nullptr, aligned));
 }
 
 template <class KIND>
-SM90_MEMBER void sm90_producer<KIND>::gather(int stage, uint32_t parity, const rows_t &rows) const {
+GPU_MEMBER void sm90_producer<KIND>::gather(int stage, uint32_t parity, const key_rows_t &rows) const {
     uint32_t to = matrix(stage);
     start_tile(stage, parity, rows);
     wait_empty(stage, 1, parity);
-#pragma unroll 1
-    for (int i = 0; i < THREAD_KEYS; i++) {
+    GPU_NO_UNROLL for (int i = 0; i < THREAD_KEYS; i++) {
         const char *latent = rows.latent[0];
         int32_t row = rows.row[0];
-#pragma unroll
-        for (int k = 1; k < THREAD_KEYS; k++)
+        GPU_UNROLL for (int k = 1; k < THREAD_KEYS; k++)
             if (i == k) latent = rows.latent[k], row = rows.row[k];
-#pragma unroll 1
-        for (int is_rope = 0; is_rope <= (p.kv.rope_dim > 0); is_rope++) {
+        GPU_NO_UNROLL for (int is_rope = 0; is_rope <= (p.kv.rope_dim > 0); is_rope++) {
             const char *from = latent && is_rope ? rope(latent, row) : latent;
             int first = is_rope ? SM90_ROPE_PANEL * 8 : 0, chunks = is_rope ? 8 : 64;
             if (KIND::SOURCE == SM90_SAME || (KIND::SOURCE == SM90_RECORDS && is_rope))
@@ -280,50 +267,49 @@ SM90_MEMBER void sm90_producer<KIND>::gather(int stage, uint32_t parity, const r
     if (KIND::SOURCE == SM90_RECORDS) sm90_copies_arrive(full(stage, 1));
 }
 
-/* The order in which the producer works. */
+/* --- the main loop --- */
 
-/* Unit 0 of the stage is free; tells the consumers which of the warp's keys exist. */
+/* Waits until unit 0 of the stage is free; tells the consumers which of the warp's keys exist. */
 template <class KIND>
-SM90_MEMBER void sm90_producer<KIND>::start_tile(int stage, uint32_t parity, const rows_t &rows) const {
+GPU_MEMBER void sm90_producer<KIND>::start_tile(int stage, uint32_t parity, const key_rows_t &rows) const {
     wait_empty(stage, 0, parity);
     if (lane == 0) side.exists[stage][warp] = (uint16_t)rows.exist;
 }
 
 /* The warp has written its keys' part of the unit by ordinary stores. Consumers do the fence that lets matrix products
  * see them: here it would wait for the loads of the next keys. */
-template <class KIND> SM90_MEMBER void sm90_producer<KIND>::stored(int stage, int unit) const {
+template <class KIND> GPU_MEMBER void sm90_producer<KIND>::stored(int stage, int unit) const {
     sm90_barrier_arrive(full(stage, unit));
     if (WIDENS || unit) return;
     __syncwarp();
     if (lane == 0) sm90_barrier_arrive(full(stage, 0)); /* as copy() does */
 }
 
-/* Pages are looked up two tiles ahead, rows found one ahead. Behind the range nothing is found. */
+/* Pages are looked up two tiles ahead, rows one ahead. Past the range there are none. */
 template <class KIND>
 template <bool GATHERS>
-SM90_MEMBER void sm90_producer<KIND>::walk(const sm90_item_t &item) const {
+GPU_MEMBER void sm90_producer<KIND>::walk(const sm90_item_t &item) const {
     mla_cursor_t cursor = mla_cursor_at(p, item.work, item.range, item.range.begin);
-    mla_place_t places[THREAD_KEYS];
+    mla_location_t locations[THREAD_KEYS];
     batch_t first;
-    find_places(cursor, places);
-    rows_t rows = next_rows(&cursor, places);
+    locate_keys(cursor, locations);
+    key_rows_t rows = next_rows(&cursor, locations);
     if constexpr (WIDENS && !GATHERS) load(rows, 0, &first);
-#pragma unroll 1
-    for (int tile = 0; tile < item.tiles; tile++) {
+    GPU_NO_UNROLL for (int tile = 0; tile < item.tiles; tile++) {
         int stage = tile & 1;
         uint32_t parity = (tile >> 1 & 1) ^ 1;
         if constexpr (WIDENS && !GATHERS) {
-            rows = widen(stage, parity, rows, &cursor, places, &first);
+            rows = widen(stage, parity, rows, &cursor, locations, &first);
         } else {
             if constexpr (GATHERS) gather(stage, parity, rows);
             else copy(stage, parity, rows);
-            rows = next_rows(&cursor, places);
+            rows = next_rows(&cursor, locations);
         }
     }
 }
 
-/* Two loops: what the fast one holds in registers is not there in the other. */
-template <class KIND> SM90_MEMBER void sm90_producer<KIND>::run(const sm90_item_t &item) const {
+/* Two loops, so that the registers of the fast one are not allocated in the other. */
+template <class KIND> GPU_MEMBER void sm90_producer<KIND>::run(const sm90_item_t &item) const {
     if constexpr (FAST) {
         if (aligned) return walk<false>(item);
     }
@@ -334,7 +320,7 @@ template <class KIND> GPU_INLINE void sm90_produce(const ac_mla_decode_params_t 
     int lane;
     asm volatile("mov.u32 %0, %1;"
                  : "=r"(lane)
-                 : "r"(gpu_lane())); /* kept in a register, not worked out again and again */
+                 : "r"(gpu_lane())); /* kept in a register instead of being recomputed */
     sm90_producer<KIND> producer = {p, sm90_shared().side, warp, lane, sm90_is_aligned(p.kv),
                                     p.kv.latent_dtype == AC_FLOAT8_E4M3FNUZ};
     producer.run(item);

@@ -1,9 +1,8 @@
-/* Shared memory of the sm_90a decode kernels. Matrices lie in panels of 64 rows x 64 elements of 16 bits: a row is 128
- * bytes, its 16-byte chunk c lies at chunk c ^ (row % 8) (the 128-byte swizzle of the matrix instructions).
+/* Shared memory of the sm_90a decode kernels. Matrices are stored in swizzled panels: see gpu/sm90/wgmma.h.
  *
  *   query   9 panels: 64 rows of the tile x 576
  *   key     2 stages of 9 panels: 64 keys x 576. The first 8 panels are the values too. Panel 8, the rope part, serves
- *           the scores only; when they are done, the probabilities of the tile take its place.
+ *           the scores only; when they are done, the probabilities of the tile replace it.
  *   side    barriers and what the warpgroups tell each other */
 #ifndef AC_OPS_ATTENTION_SM90_TILE_H
 #define AC_OPS_ATTENTION_SM90_TILE_H
@@ -14,7 +13,7 @@
 #include "../walk.h"
 
 constexpr int SM90_ROWS = 64, SM90_KEYS = 64;
-constexpr int SM90_STAGES = 2; /* stage = owner: tile i lies in stage i % 2 and consumer i % 2 makes its scores */
+constexpr int SM90_STAGES = 2; /* stage = owner: tile i is in stage i % 2 and consumer i % 2 computes its scores */
 constexpr int SM90_LATENT_PANELS = 8, SM90_ROPE_PANEL = 8;
 constexpr int SM90_MATRIX_BYTES = 9 * SM90_PANEL_BYTES;
 constexpr int SM90_THREADS = 3 * 128; /* a producer and two consumers, a warpgroup each */
@@ -28,13 +27,13 @@ typedef struct sm90_side_t {
     uint64_t full[SM90_STAGES][2], empty[SM90_STAGES][2];
     uint64_t scored[SM90_STAGES];          /* probabilities, base and factor of the stage's tile are there */
     uint16_t exists[SM90_STAGES][4];       /* 64 bits: the keys that the tile holds */
-    int keys_first[2][2];                  /* see choose() */
-    float base[SM90_STAGES][SM90_ROWS];    /* of the running softmax, behind the tile */
-    float factor[SM90_STAGES][SM90_ROWS];  /* for what has been summed before the tile */
-    int unseen[SM90_ROWS];                 /* keys at the end of the range that a row does not see */
-    mla_softmax_t share[2][SM90_ROWS];     /* of each consumer in the end */
-    float row_scale[16];                   /* what queries in terms were divided by */
-    float scales[SM90_STAGES][SM90_KEYS][4]; /* of the keys' groups of 128 elements (records only) */
+    int keys_first[2][2];                  /* see keys_arrived_first() */
+    float base[SM90_STAGES][SM90_ROWS];    /* softmax base after this tile */
+    float factor[SM90_STAGES][SM90_ROWS];  /* rescales what was summed before this tile */
+    int masked_tail[SM90_ROWS];                 /* see mla_row_t */
+    mla_softmax_t share[2][SM90_ROWS];     /* of each consumer, after the last tile */
+    float row_scale[16];                   /* what the scores of queries in terms are multiplied by */
+    float scales[SM90_STAGES][SM90_KEYS][4]; /* of the keys' blocks of 128 elements (records only) */
 } sm90_side_t;
 
 typedef struct sm90_shared_t {
@@ -45,12 +44,12 @@ typedef struct sm90_shared_t {
 
 static_assert(sizeof(sm90_shared_t) <= 227 * 1024, "a workgroup has 227 KB");
 
-GPU_INLINE sm90_shared_t &sm90_shared() { return *(sm90_shared_t *)gpu_local; }
+GPU_INLINE sm90_shared_t &sm90_shared() { return *(sm90_shared_t *)gpu_shared; }
 
-/* The kinds of cache, by the way a row comes into the tile. */
+/* The kinds of cache, by how a row gets into the tile: as it is, widened from fp8, or widened from fp8 with scales. */
 enum { SM90_SAME, SM90_FP8, SM90_RECORDS };
 
-/* A kernel: the matrix type of the tile, the cache, and in how many terms of the matrix type a query element comes.
+/* A kernel: the matrix type of the tile, the cache, and how many terms of the matrix type make a query element.
  * With one, the 64 rows of the tile are rows of the work item. With three, for queries that the type does not hold, it
  * serves 16 rows: matrix row 16 t + r is term t of row r. */
 template <int TYPE_, int SOURCE_, int TERMS_ = 1> struct sm90_kind {

@@ -1,0 +1,103 @@
+/* 16 rows: each wave streams its own keys from the cache through registers. The scores read them there; the values go
+ * through LDS that no other wave touches. The only barriers are at the end, where the waves merge. */
+#ifndef AC_OPS_ATTENTION_GFX9_PER_WAVE_H
+#define AC_OPS_ATTENTION_GFX9_PER_WAVE_H
+
+#include "item.h"
+
+/* LDS: the values of four waves. The same bytes hold converted queries before them, and what the waves merge after. */
+template <class matrix_t, int TERMS, int GROUPS> constexpr int per_wave_bytes() {
+    constexpr int VALUES = WAVES * GROUPS * tile_t<matrix_t>::GROUP;
+    constexpr int QUERIES = TERMS * (tile_t<matrix_t>::CHUNK_STEPS + tile_t<matrix_t>::ROPE_STEPS) * 1024;
+    static_assert(VALUES >= QUERIES && VALUES >= MERGE_BYTES, "they share the bytes of the values");
+    return VALUES;
+}
+
+/* A wave's own stream of keys. */
+template <class source_t, int GROUPS> struct stream_t {
+    mla_cursor_t cursor, next;           /* at the keys in `loaded`; at those after them, whose `locations` are known */
+    mla_location_t locations[GROUPS];
+    loaded_t<source_t, 1> loaded[GROUPS];
+};
+
+/* Starts the loads of the next keys and looks up the locations of those after them. */
+template <class source_t, int GROUPS>
+GPU_INLINE void load_next(const ac_kv_cache_t &kv, stream_t<source_t, GROUPS> *stream) {
+    stream->cursor = stream->next;
+    if (stream->cursor.left > 0)
+        GPU_UNROLL for (int n = 0; n < GROUPS; n++) load_keys(kv, stream->locations[n], 0, &stream->loaded[n]);
+    mla_advance(kv, WAVES * GROUPS * 16, &stream->next);
+    locate_keys(kv, stream->next, stream->locations);
+}
+
+template <class source_t, int GROUPS>
+GPU_INLINE keys_t<GROUPS> keys_of(const stream_t<source_t, GROUPS> &stream, uint32_t latent, int masked_tail) {
+    keys_t<GROUPS> keys = {0, latent, {}, stream.cursor.left, masked_tail};
+    GPU_UNROLL for (int n = 0; n < GROUPS; n++) keys.valid[n] = stream.loaded[n].valid;
+    return keys;
+}
+
+/* One step: the keys in registers, and the loads of the next. */
+template <class matrix_t, bool ALL, class source_t, int TERMS, int GROUPS>
+GPU_INLINE void attend_per_wave(const ac_mla_decode_params_t &p, const item_t &item, uint32_t latent,
+                             const query_t<matrix_t> (&query)[1][TERMS], stream_t<source_t, GROUPS> *stream,
+                             query_rows_t<> (&rows)[1]) {
+    typedef tile_t<matrix_t> tile;
+    f32x4_t scores[1][GROUPS];
+    f32x4_t scales[GROUPS][BLOCKS];
+    keys_t<GROUPS> keys = keys_of(*stream, latent, item.range.masked_tail);
+    keys.lane = recompute_lane_id();
+    GPU_UNROLL for (int n = 0; n < GROUPS; n++) {
+        const loaded_t<source_t, 1> &loaded = stream->loaded[n];
+        u32x4_t chunks[tile::CHUNK_STEPS], rope[tile::ROPE_STEPS];
+        f32x4_t score_of_group[1][1];
+        if (source_t::SCALED)
+            GPU_UNROLL for (int b = 0; b < BLOCKS; b++)
+                scales[n][b] = fetch_scales(keys.lane, loaded.scales, b) * item.fp8_factor;
+        widen<matrix_t, source_t::WIDEN>(loaded.latent, item.other_fp8, chunks);
+        widen<matrix_t, source_t::WIDEN_ROPE>(loaded.rope, item.other_fp8, rope);
+        store_latent<matrix_t, source_t::WIDEN>(keys.lane, latent, n, 0, chunks);
+        score<matrix_t, source_t::SCALED, TERMS, 0>(
+            [&](int, int t, int i, bool is_rope) { return is_rope ? query[0][t].rope[i] : query[0][t].latent[i]; },
+            [&](int, int block) { return scales[n][block]; },
+            [&](int, int i, bool is_rope) { return is_rope ? rope[i] : chunks[i]; }, score_of_group);
+        scores[0][n] = score_of_group[0][0];
+    }
+    load_next(p.kv, stream);
+    probabilities_t<matrix_t, source_t::SCALED, GROUPS> probabilities[1];
+    online_softmax<matrix_t, ALL>(keys, item.score_scale, scores[0], &rows[0]);
+    pack_probabilities(scores[0], &probabilities[0]);
+    multiply_values<matrix_t, source_t::SCALED, ALL>(keys, [&](int n, int block) { return scales[n][block]; },
+                                                     probabilities, rows);
+}
+
+/* MIXED: queries of any type. */
+template <class matrix_t, class source_t, int TERMS, int GROUPS, bool MIXED>
+GPU_INLINE void decode_per_wave(const ac_mla_decode_params_t &p) {
+    item_t item;
+    if (!make_item<source_t>(p, 16, &item)) return;
+    const int wave = gpu_uniform(gpu_thread() / 64);
+    const uint32_t latent = wave * GROUPS * tile_t<matrix_t>::GROUP;
+    const mla_row_t row = mla_tile_row(p, item.work, item.range, gpu_lane() % 16);
+    query_t<matrix_t> query[1][TERMS];
+    query_rows_t<> rows[1];
+    stream_t<source_t, GROUPS> stream;
+    stream.next = mla_cursor_at(p, item.work, item.range, item.range.begin + wave * GROUPS * 16);
+    locate_keys(p.kv, stream.next, stream.locations);
+    if constexpr (MIXED)
+        item.score_scale *= convert_query<matrix_t, source_t::WIDEN, source_t::WIDEN_ROPE>(
+            query_row(p, row), AC_MLA_DV + p.kv.rope_dim, p.q_dtype, wave, query[0]);
+    else load_query<matrix_t, source_t::WIDEN, source_t::WIDEN_ROPE>(query_row(p, row), p.kv.rope_dim, query[0]);
+    start_rows(row, &rows[0]);
+    load_next(p.kv, &stream);
+    while (sees_all(keys_of(stream, latent, item.range.masked_tail)))
+        attend_per_wave<matrix_t, true>(p, item, latent, query, &stream, rows);
+    while (stream.cursor.left > 0) attend_per_wave<matrix_t, false>(p, item, latent, query, &stream, rows);
+
+    mla_softmax_t softmax = {rows[0].softmax.base, sum_of_row(rows[0].softmax.sum)};
+    gpu_barrier(); /* the merge overwrites other waves' values */
+    float factor = merge_softmax<WAVES>(0, wave, &softmax);
+    store_shared<WAVES>(row_output(p, item, 0, softmax), rows[0], factor, 0, wave);
+}
+
+#endif
