@@ -1,4 +1,4 @@
-"""A lint of the C source: what may stand in which room (STYLE.md, practices 9, 18, 22)."""
+"""A lint of the C source: what may stand in which room."""
 
 from __future__ import annotations
 
