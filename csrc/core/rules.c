@@ -3,7 +3,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define TEXT 192
@@ -31,9 +30,10 @@ static int find(const ac_sizes_t *sizes, const char *symbol, int length) {
     return i;
 }
 
+/* check_shape sees to it that there is room. */
 static void bind(ac_sizes_t *sizes, const char *symbol, int length, int64_t size, const char *origin) {
     int i = find(sizes, symbol, length);
-    if (i == AC_MAX_SIZES) abort(); /* a mistake in the op's rows, which its first call shows */
+    if (i == AC_MAX_SIZES) return;
     if (i == sizes->count) sizes->count++;
     sizes->sizes[i].symbol = symbol;
     sizes->sizes[i].length = length;
@@ -102,6 +102,9 @@ static int check_shape(ac_arg_t arg, const char *shape, ac_sizes_t *sizes, ac_er
     dim_t dims[AC_MAX_NDIM];
     const int ndim = read_dims(shape, dims);
     bool matches = view->ndim == ndim;
+    if (sizes->count + ndim > AC_MAX_SIZES) /* a mistake in the op's rows, which its first call shows */
+        return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: %s: expected at most %d symbols in an op's shapes, got more",
+                       arg.op, arg.name, AC_MAX_SIZES);
     for (int i = 0; matches && i < ndim; i++) matches = fits(sizes, &dims[i], view->shape[i]);
     for (int i = 0; matches && i < ndim; i++)
         if (dims[i].length && find(sizes, dims[i].symbol, dims[i].length) == sizes->count)

@@ -1,5 +1,6 @@
-/* The parameters of the functions that are no ops, once (an op has rows of its own: ops/<op>/params.inc). From these lines come the text signature that inspect.signature reads, the
- * interned names the parser compares with, and the indices into the parsed values: they cannot disagree.
+/* The parameters of the functions that are no ops, once (an op has rows of its own: ops/<op>/params.inc). From these
+ * lines come the text signature that inspect.signature reads, the interned names the parser compares with, and the
+ * indices into the parsed values: they cannot disagree.
  * ARG(name, ) is required, ARG(name, =default) is not; after STAR arguments are keyword-only. */
 #ifndef AC_MODULE_SIGNATURES_H
 #define AC_MODULE_SIGNATURES_H
