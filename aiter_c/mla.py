@@ -96,13 +96,18 @@ def mla_decode_fwd(
 
     Raises TypeError (not a tensor, wrong dtype), ValueError (shape, stride, range, device, shared memory), BufferError
     (read-only output, a producer that refuses) and UnsupportedError (no kernel); then no argument was written.
+
+    No gradient is computed: a torch tensor that requires grad is read as data, and refused as an output (BufferError),
+    as are tensors whose memory does not hold their values (negative bit, FakeTensor, vmap, sparse, ...). What was
+    written counts in torch's version counter.
     """
+    work_lists = (
+        work_meta_data, work_indptr, work_info_set, reduce_indptr, reduce_final_map, reduce_partial_map
+    )  # fmt: skip
     used_plan, used_stream, logits, attn_lse, lse = mla_decode_stage1(
         q, kv_buffer, o, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, max_seqlen_q, page_size, nhead_kv,
-        sm_scale, logit_cap, num_kv_splits, num_kv_splits_indptr, work_meta_data, work_indptr, work_info_set,
-        reduce_indptr, reduce_final_map, reduce_partial_map, q_scale, kv_scale, intra_batch_mode, return_logits,
-        return_lse, g_kv_indptr, cp_world_size, cp_rank, causal, deterministic, kv_format, stream, plan, q_dtype,
-        kv_dtype,
+        sm_scale, logit_cap, num_kv_splits, num_kv_splits_indptr, work_lists, q_scale, kv_scale, return_lse, g_kv_indptr,
+        causal, deterministic, kv_format, stream, plan, q_dtype, kv_dtype,
     )  # fmt: skip
     if used_plan.writes_output:
         return o, lse

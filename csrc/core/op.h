@@ -25,7 +25,7 @@ typedef enum ac_param_kind_t {
     AC_KIND_PLAN,     /* a plan of the op's kind, or None */
     AC_KIND_STREAM,   /* the handle of a stream, or None: the current one of the first tensor's framework */
     AC_KIND_IGNORED,  /* accepted, without effect */
-    AC_KIND_UNSERVED, /* refused when it is not None */
+    AC_KIND_UNSERVED, /* refused when it is not None; with `choices` a tuple of arguments of those names */
 } ac_param_kind_t;
 
 #define AC_NO_INT INT64_MIN

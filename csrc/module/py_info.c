@@ -2,8 +2,8 @@
 
 #include <string.h>
 
+#include "../bench/cpu_ceiling.h"
 #include "../core/op.h"
-#include "../cpu/ceiling.h"
 #include "../cpu/cpu.h"
 #include "../device/code_object.h"
 #include "../device/device.h"
@@ -263,7 +263,7 @@ PyObject *py_dlpack_path(PyObject *module, PyObject *const *args, Py_ssize_t nar
     ac_type_entry_t entry;
     if (ac_bind(ac_function_signature(state, AC_FN_dlpack_path), args, nargs, kwnames, values) < 0) return NULL;
     PyTypeObject *type = PyType_Check(values[0]) ? (PyTypeObject *)values[0] : Py_TYPE(values[0]);
-    if (ac_type_lookup(state, type, &entry) < 0) return NULL;
+    if (ac_type_lookup(state, "dlpack_path", "type_or_obj", type, &entry) < 0) return NULL;
     return PyUnicode_FromString(ac_path_name(entry.path));
 }
 

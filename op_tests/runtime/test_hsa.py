@@ -132,6 +132,7 @@ def _compiler_version(arch: str) -> str | None:
     return compiler and compiler.version
 
 
+@pytest.mark.slow
 @pytest.mark.isolated
 @pytest.mark.timeout(1000)
 @pytest.mark.parametrize("arch", ARCHS)

@@ -268,6 +268,9 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
     return ac_launch(target, &launch, error);
 }
 
+static const char *const unserved_lists[] = {"work_meta_data",   "work_indptr",        "work_info_set", "reduce_indptr",
+                                             "reduce_final_map", "reduce_partial_map", NULL};
+
 #define AC_OP mla_decode_stage1
 #define AC_OP_ARGS ac_mla_decode_args_t
 #define AC_OP_PARAMS "mla_decode/params.inc"
