@@ -27,6 +27,8 @@ BAD = [
     ("AITER_C_DLPACK_EXCHANGE", "\udcff", "expected 0 or 1, got '"),  # a byte that is no UTF-8
     ("AITER_C_HIP_LIBRARY", TOO_LONG, "expected less than 1024 characters, got xxx"),
     ("AITER_C_HSA", TOO_LONG, "expected less than 1024 characters, got xxx"),
+    ("AITER_C_HSA", "/no/such/folder", "expected a folder, got '/no/such/folder'"),
+    ("AITER_C_HSA", "/dev/null", "expected a folder, got '/dev/null'"),
 ]
 
 
