@@ -45,7 +45,11 @@
 
 #define AC_DOC_op_table AC_DOC(op_table, \
     "Every op as a dict: name, user_name (in error texts), returns, plan (its type's name, or None) and params:\n" \
-    "(name, default or None, kind, may be None, is written, choices), ('*', ...) before those that are keyword-only.")
+    "(name, default or None, kind, may be None, is written, choices, is a workspace), ('*', ...) before those that\n" \
+    "are keyword-only.")
+
+#define AC_DOC_plan_table AC_DOC(plan_table, \
+    "Every kind of plan as a dict: name, and fields: (name, 'int', 'bool', 'str' or 'kernel').")
 
 #define AC_DOC_dlpack_path AC_DOC(dlpack_path, \
     "How tensors of a type (or of an object's type) come in: 'own', 'exchange', 'numpy', '__dlpack__' or 'none'.")
