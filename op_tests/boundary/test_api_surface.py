@@ -19,7 +19,7 @@ import aiter_c.metadata
 import aiter_c.mla
 import aiter_c.testing
 
-#: AITER's parameters, in its order, with its defaults (CALLERS.md 1.4, SPEC 2.2), then ours, keyword-only.
+#: AITER's parameters, in its order, with its defaults, then ours, keyword-only.
 AITER_PARAMETERS = {
     "q": ..., "kv_buffer": ..., "o": ..., "qo_indptr": ..., "kv_indptr": ..., "kv_indices": ...,
     "kv_last_page_lens": ..., "max_seqlen_q": ..., "page_size": 1, "nhead_kv": 1, "sm_scale": None, "logit_cap": 0.0,
@@ -56,7 +56,7 @@ def test_mla_decode_fwd_has_aiters_parameters_in_aiters_order() -> None:
 
 @pytest.mark.parametrize("probed", ["q_scale", "kv_scale", "causal", "return_lse", "num_kv_splits"])
 def test_probes_of_the_engines(probed: str) -> None:
-    """vLLM asks inspect.signature(mla_decode_fwd) for these names (CALLERS.md 1.7)."""
+    """vLLM asks inspect.signature(mla_decode_fwd) for these names."""
     assert probed in inspect.signature(aiter_c.mla.mla_decode_fwd).parameters
 
 
