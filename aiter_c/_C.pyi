@@ -226,6 +226,19 @@ def mla_plan(
     deterministic: bool = False,
     device: _Device = "cpu",
 ) -> MlaPlan: ...
+def mla_reduce_v1(
+    partial_output: _Tensor,
+    partial_lse: _Tensor,
+    reduce_indptr: _Tensor,
+    reduce_final_map: _Tensor | None,
+    reduce_partial_map: _Tensor,
+    max_seqlen_q: int,
+    num_kv_splits: int | None,
+    final_output: _Tensor,
+    final_lse: _Tensor | None = None,
+    *,
+    stream: int | None = None,
+) -> None: ...
 def choose_kv_splits(
     num_kv_splits: int | None,
     batch: int,

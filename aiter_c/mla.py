@@ -1,13 +1,14 @@
-"""MLA decode under AITER's name: the stage 1 / stage 2 shim.
+"""MLA decode under AITER's names: mla_decode_fwd, the stage 1 / stage 2 shim; mla_reduce_v1, the merge of partials by
+lists, comes from the C core as it is.
 
 The C extension plans, takes scratch from the caller's framework, checks and launches; this file keeps the early return:
 with one split stage 1 wrote `o` and the LSE, and stage 2 never runs.
 """
 
-from aiter_c._C import mla_decode_stage1, mla_decode_stage2
+from aiter_c._C import mla_decode_stage1, mla_decode_stage2, mla_reduce_v1
 from aiter_c.metadata import get_meta_param
 
-__all__ = ["get_meta_param", "mla_decode_fwd"]
+__all__ = ["get_meta_param", "mla_decode_fwd", "mla_reduce_v1"]
 
 
 def mla_decode_fwd(

@@ -1,13 +1,14 @@
 from typing import Any
 
 from aiter_c._C import MlaPlan
+from aiter_c._C import mla_reduce_v1 as mla_reduce_v1
 from aiter_c.metadata import get_meta_param as get_meta_param
 
 # A tensor is anything that speaks DLPack, or a NumPy array (ml_dtypes included).
 _Tensor = Any
 _Scale = float | _Tensor | None
 
-__all__ = ["get_meta_param", "mla_decode_fwd"]
+__all__ = ["get_meta_param", "mla_decode_fwd", "mla_reduce_v1"]
 
 def mla_decode_fwd(
     q: _Tensor,

@@ -52,23 +52,24 @@ int64_t ac_size(const ac_sizes_t *sizes, const char *symbol) {
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-/* Reads one dimension; returns what follows it. */
+/* Reads one dimension; returns what follows it, without the spaces. */
 static const char *read_dim(const char *text, dim_t *out_dim) {
-    while (*text == ' ') text++;
     out_dim->symbol = text;
     if (!is_digit(*text))
-        while (*text && *text != ' ' && *text != '+' && *text != '.') text++;
+        while (*text && !strchr(" +.|", *text)) text++;
     out_dim->length = (int)(text - out_dim->symbol);
     out_dim->constant = 0;
     if (*text == '+') text++;
     while (is_digit(*text)) out_dim->constant = out_dim->constant * 10 + (*text++ - '0');
     out_dim->or_more = text[0] == '.';
-    return out_dim->or_more ? text + 2 : text;
+    if (out_dim->or_more) text += 2;
+    while (*text == ' ') text++;
+    return text;
 }
 
 static int read_dims(const char *text, dim_t *out_dims) {
     int count = 0;
-    while (*text && count < AC_MAX_NDIM) text = read_dim(text, &out_dims[count++]);
+    while (*text && *text != '|' && count < AC_MAX_NDIM) text = read_dim(text, &out_dims[count++]);
     return count;
 }
 
@@ -97,21 +98,32 @@ static bool fits(const ac_sizes_t *sizes, const dim_t *dim, int64_t size) {
 }
 
 /* All dimensions are compared before one is bound, so that a refusal shows what was known beforehand. */
-static int check_shape(ac_arg_t arg, const char *shape, ac_sizes_t *sizes, ac_error_t *error) {
-    const ac_view_t *view = arg.view;
-    dim_t dims[AC_MAX_NDIM];
-    const int ndim = read_dims(shape, dims);
-    bool matches = view->ndim == ndim;
-    for (int i = 0; matches && i < ndim; i++) matches = fits(sizes, &dims[i], view->shape[i]);
-    for (int i = 0; matches && i < ndim; i++)
+static bool matches(const ac_view_t *view, const dim_t *dims, int ndim, const char *name, ac_sizes_t *sizes) {
+    bool all = view->ndim == ndim;
+    for (int i = 0; all && i < ndim; i++) all = fits(sizes, &dims[i], view->shape[i]);
+    for (int i = 0; all && i < ndim; i++)
         if (dims[i].length && find(sizes, dims[i].symbol, dims[i].length) == sizes->count)
-            bind(sizes, dims[i].symbol, dims[i].length, view->shape[i] - dims[i].constant, arg.name);
-        else if (dims[i].length) matches &= fits(sizes, &dims[i], view->shape[i]); /* "N N": seen twice in one shape */
-    if (matches) return 0;
+            bind(sizes, dims[i].symbol, dims[i].length, view->shape[i] - dims[i].constant, name);
+        else if (dims[i].length) all &= fits(sizes, &dims[i], view->shape[i]); /* "N N": seen twice in one shape */
+    return all;
+}
+
+static int check_shape(ac_arg_t arg, const char *shape, ac_sizes_t *sizes, ac_error_t *error) {
+    dim_t shown[AC_MAX_NDIM];
+    int shown_ndim = -1;
+    for (const char *next = shape; next; next = strchr(next, '|')) {
+        dim_t dims[AC_MAX_NDIM];
+        next += *next == '|';
+        const int ndim = read_dims(next, dims);
+        if (matches(arg.view, dims, ndim, arg.name, sizes)) return 0;
+        if (shown_ndim >= 0 && (shown_ndim == arg.view->ndim || ndim != arg.view->ndim)) continue;
+        memcpy(shown, dims, sizeof dims);
+        shown_ndim = ndim;
+    }
     char expected[TEXT], got[TEXT];
-    expected_text(sizes, dims, ndim, expected, sizeof expected);
+    expected_text(sizes, shown, shown_ndim, expected, sizeof expected);
     return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected shape %s, got %s", arg.op, arg.name, expected,
-                   ac_shape_text(view, got, sizeof got));
+                   ac_shape_text(arg.view, got, sizeof got));
 }
 
 static int check_device(ac_arg_t arg, unsigned flags, ac_sizes_t *sizes, ac_error_t *error) {
