@@ -32,8 +32,8 @@ def test_one_function_under_every_name() -> None:
 def test_aiters_signature() -> None:
     """AITER's parameters in its order, then ours, keyword-only."""
     text = (
-        "(partial_output, partial_lse, reduce_indptr, reduce_final_map, reduce_partial_map, max_seqlen_q, num_kv_splits, "
-        "final_output, final_lse=None, *, stream=None)"
+        "(partial_output, partial_lse, reduce_indptr, reduce_final_map, reduce_partial_map, max_seqlen_q, "
+        "num_kv_splits, final_output, final_lse=None, *, stream=None)"
     )
     assert str(inspect.signature(aiter_c.mla_reduce_v1)) == text
 

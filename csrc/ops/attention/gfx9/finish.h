@@ -5,9 +5,9 @@
 #include "../store.h"
 #include "output.h"
 
-#define WORDS_OF_BLOCK 8 /* of 4 accumulators of a lane: as waves exchange them */
-#define MERGE_SOFTMAX_AT (4 * WORDS_OF_BLOCK * 1024)
-#define MERGE_BYTES (MERGE_SOFTMAX_AT + 4 * 16 * 8)
+constexpr int WORDS_OF_BLOCK = 8; /* of 4 accumulators of a lane: as waves exchange them */
+constexpr uint32_t MERGE_SOFTMAX_AT = 4 * WORDS_OF_BLOCK * 1024;
+constexpr int MERGE_BYTES = MERGE_SOFTMAX_AT + 4 * 16 * 8;
 
 /* Word k: accumulators of consecutive columns. OUTPUT_RUN / 4 words make a run. */
 GPU_INLINE f32x4_t word_of_block(const f32x4_t (&out)[TILES], int k) {

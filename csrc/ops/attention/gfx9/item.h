@@ -4,7 +4,7 @@
 
 #include "finish.h"
 
-#define WAVES 4
+constexpr int WAVES = 4;
 
 typedef struct item_t {
     ac_mla_work_t work;

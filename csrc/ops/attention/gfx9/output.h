@@ -10,7 +10,7 @@
  * output_column(). */
 #if defined(__gfx950__)
 
-#define LEAST_TILES 1
+constexpr int LEAST_TILES = 1;
 template <class matrix_t, int GROUPS, int N, int WORDS>
 GPU_INLINE void read_values(uint32_t lane, uint32_t latent, int group, int block, int first,
                             uint32_t (&out)[N][WORDS]) {
@@ -41,7 +41,7 @@ GPU_INLINE void read_values(uint32_t lane, uint32_t latent, int group, int block
 }
 
 /* The column of element i of a lane's tile e. A run of RUN elements is consecutive. */
-#define OUTPUT_RUN 4
+constexpr int OUTPUT_RUN = 4;
 GPU_INLINE int output_column(int block, int run) { return 128 * block + 16 * run + gpu_lane() / 16 * 4; }
 
 #else
@@ -56,7 +56,7 @@ GPU_INLINE void transpose_bytes(const uint32_t (&from)[4], uint32_t (&out)[4]) {
     }
 }
 
-#define LEAST_TILES TILES
+constexpr int LEAST_TILES = TILES;
 template <class matrix_t, int GROUPS, int N, int WORDS>
 GPU_INLINE void read_values(uint32_t lane, uint32_t latent, int group, int block, int, uint32_t (&out)[N][WORDS]) {
     static_assert(N == TILES, "a lane reads a block");
@@ -85,7 +85,7 @@ GPU_INLINE void read_values(uint32_t lane, uint32_t latent, int group, int block
     }
 }
 
-#define OUTPUT_RUN 8
+constexpr int OUTPUT_RUN = 8;
 GPU_INLINE int output_column(int block, int run) { return 128 * block + gpu_lane() / 16 * 32 + 8 * run; }
 
 #endif

@@ -15,8 +15,8 @@
 #include "../../../gpu/gfx9/lanes.h"
 #include "../walk.h"
 
-#define BLOCKS 4 /* of 128 columns of the output: what one scale of a record is for */
-#define TILES 8  /* of 16 columns in a block */
+constexpr int BLOCKS = 4; /* of 128 columns of the output: what one scale of a record is for */
+constexpr int TILES = 8;  /* of 16 columns in a block */
 
 template <class matrix_t> struct tile_t {
     static constexpr int ROW = AC_MLA_DV * matrix_t::BYTES, ROPE_ROW = AC_MLA_ROPE * matrix_t::BYTES;
