@@ -36,24 +36,34 @@ template <int COLUMNS, bool LISTS> struct merge_t {
     int64_t row, head; /* row of the group; past the last head a team has nothing to do */
     float top, acc[4], weights;
 
+    static GPU_MEMBER int team() { return TEAMS > 1 ? gpu_thread() / TEAM : 0; }
     static GPU_MEMBER int thread() { return gpu_thread() % TEAM; }
     static GPU_MEMBER int half() { return thread() / LANES; }
     static GPU_MEMBER int column() { return thread() % LANES * 4; }
-    static GPU_MEMBER float *lses() { return LSES + gpu_thread() / TEAM * TEAM; }
-    static GPU_MEMBER int32_t *locations() { return LOCATIONS + gpu_thread() / TEAM * TEAM; }
-    static GPU_MEMBER float *odd_sums() { return ODD_SUMS + gpu_thread() / TEAM * LANES + thread() % LANES; }
+    static GPU_MEMBER float *lses() { return LSES + team() * TEAM; }
+    static GPU_MEMBER int32_t *locations() { return LOCATIONS + team() * TEAM; }
+    static GPU_MEMBER float *odd_sums() { return ODD_SUMS + team() * LANES + thread() % LANES; }
     GPU_MEMBER int num_parts() const { return LISTS ? (int)group.num_parts : p.num_splits; }
+    GPU_MEMBER int width() const { return LISTS ? p.value_dim : COLUMNS; }
+    GPU_MEMBER bool has_head() const { return TEAMS == 1 || head < p.num_heads; }
+
+    /* Partial rows are counted from here: lists name that of the group's first row, the parts of a request's row are
+     * beside one another. */
+    GPU_MEMBER int64_t first_partial() const { return LISTS ? row : (group.first_row + row) * p.num_splits; }
 
     /* Loads the LSEs of the parts [first, first + TEAM) to LDS; returns how many there are. */
     GPU_MEMBER int stage(int first) const {
-        int count = num_parts() - first < TEAM ? num_parts() - first : TEAM;
+        const float *lse = p.partial_lse + first_partial() * p.num_heads + head;
+        int count = num_parts() - first < TEAM ? num_parts() - first : TEAM, part = first + thread();
         gpu_barrier();
         if (thread() < count) {
-            float lse = GPU_MINUS_INFINITY;
-            int64_t from = ac_merge_part(&p, &group, row, first + thread());
-            if (from >= 0 && head < p.num_heads) lse = p.partial_lse[from * p.num_heads + head];
-            lses()[thread()] = lse;
-            if (LISTS) locations()[thread()] = group.locations[first + thread()];
+            int32_t at = part;
+            bool exists = has_head();
+            if (LISTS) {
+                at = locations()[thread()] = group.locations[part];
+                exists &= ac_merge_part(&p, &group, row, part) >= 0;
+            }
+            lses()[thread()] = exists ? lse[(int64_t)at * p.num_heads] : GPU_MINUS_INFINITY;
         }
         gpu_barrier();
         return count;
@@ -67,25 +77,26 @@ template <int COLUMNS, bool LISTS> struct merge_t {
         }
     }
 
-    /* Columns [from, from + 4) of part number `part`, the chunk's `i`; none past the row's end. */
-    GPU_MEMBER void load(int part, int i, int from, float (&value)[4]) const {
+    /* The pair's columns [from, from + 4) of a partial; none past the row's end. */
+    GPU_MEMBER void load(const char *partial, int from, float (&value)[4]) const {
         struct quad_t {
             float value[4];
         };
-        int64_t at = LISTS ? locations()[i] + row : (group.first_row + row) * p.num_splits + part;
-        const float *partial = p.partial_o + (at * p.num_heads + head) * width() + from;
         if (!LISTS || from + 4 <= width()) {
             quad_t quad = *(const quad_t *)partial;
             for (int c = 0; c < 4; c++) value[c] = quad.value[c];
         } else {
             for (int c = 0; c < 4; c++)
-                if (from + c < width()) value[c] = partial[c];
+                if (from + c < width()) value[c] = ((const float *)partial)[c];
         }
     }
-    GPU_MEMBER int width() const { return LISTS ? p.value_dim : COLUMNS; }
 
     /* Adds one chunk of parts: all weights, and the columns of those that belong to the thread's half. */
     GPU_MEMBER void add_chunk(int first, int count, int from) {
+        int64_t stride = (int64_t)p.num_heads * width() * 4;
+        const char *partials =
+            (const char *)(p.partial_o + (first_partial() * p.num_heads + head) * width() + from) +
+            (LISTS ? 0 : first * stride);
         for (int i = 0; i < count; i++) {
             float lse = lses()[i];
             if (lse != GPU_MINUS_INFINITY) weights += gpu_exp2((lse - top) * (float)AC_LOG2_E);
@@ -97,7 +108,7 @@ template <int COLUMNS, bool LISTS> struct merge_t {
                 float lse = at < count ? lses()[at] : GPU_MINUS_INFINITY;
                 factors[k] = gpu_exp2((lse - top) * (float)AC_LOG2_E);
                 for (float &x : quads[k]) x = -0.0f;
-                if (lse != GPU_MINUS_INFINITY) load(first + at, at, from, quads[k]);
+                if (lse != GPU_MINUS_INFINITY) load(partials + (LISTS ? locations()[at] : at) * stride, from, quads[k]);
                 else factors[k] = 0; /* nothing was written there */
             }
             for (int k = 0; k < LOADS; k++)
@@ -126,7 +137,7 @@ template <int COLUMNS, bool LISTS> struct merge_t {
         for (int block = 0; block < (LISTS ? width() : 1); block += COLUMNS) {
             if (block > 0) gpu_barrier(); /* the odd sums have been read */
             sum(block + column());
-            if (half() == 1 || head >= p.num_heads) continue;
+            if (half() == 1 || !has_head()) continue;
             mla_output_t out = merged_output(p, group.first_row + row, (int)head, top, weights);
             merge_store<LISTS>(out, block + column(), width(), acc);
             if (block + column() == 0) mla_store_lse(out);
@@ -139,7 +150,7 @@ template <int COLUMNS, bool LISTS> GPU_INLINE void merge_partials(const ac_mla_m
     int64_t index = gpu_block(), tile = index % p.head_tiles, slot = index / p.head_tiles % p.row_slots;
     int64_t number = index / p.head_tiles / p.row_slots;
     ac_merge_group_t group = LISTS ? ac_merge_listed(&p, number) : ac_merge_request(&p, number);
-    team_t team = {p, group, slot, tile * team_t::TEAMS + gpu_thread() / team_t::TEAM};
+    team_t team = {p, group, slot, tile * team_t::TEAMS + team_t::team()};
     for (; team.row < group.num_rows; team.row += p.row_slots) {
         team.merge();
         if (!LISTS) return; /* every row of a request has a slot */

@@ -11,7 +11,9 @@
     }
 
 MERGE(mla_merge, 512, false) /* stage 2 of MLA decode */
+MERGE(mla_merge_lists, 512, true) /* any width, 512 columns at a time */
+#if !defined(__CUDACC__)
 MERGE(mla_merge_lists_d64, 64, true)
 MERGE(mla_merge_lists_d128, 128, true)
 MERGE(mla_merge_lists_d256, 256, true)
-MERGE(mla_merge_lists, 512, true) /* any width, 512 columns at a time */
+#endif

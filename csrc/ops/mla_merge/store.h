@@ -17,20 +17,22 @@ GPU_INLINE mla_output_t merged_output(const ac_mla_merge_params_t &p, int64_t ro
     return out;
 }
 
+/* Columns [column, width), fewer than 4. */
+GPU_INLINE void merge_store_tail(const mla_output_t &out, int column, int width, const float (&acc)[4]) {
+    for (int i = 0; i < 4; i++) {
+        float value = out.empty ? 0 : acc[i] * out.scale;
+        int64_t at = column + i;
+        if (at >= width) break;
+        if (out.dtype == AC_FLOAT32) gpu_store(out.row + at * 4, __builtin_bit_cast(uint32_t, value));
+        else gpu_store(out.row + at * 2, (uint16_t)(out.dtype == AC_BFLOAT16 ? gpu_bf16(value) : gpu_f16(value)));
+    }
+}
+
 /* Columns [column, column + 4) of a row of `width`; with TAIL it may end among them, or before them. */
 template <bool TAIL>
 GPU_INLINE void merge_store(const mla_output_t &out, int column, int width, const float (&acc)[4]) {
-    if (!TAIL || column + 4 <= width) {
-        mla_store_columns(out, column, acc);
-        return;
-    }
-    for (int i = 0; i < 4; i++) {
-        float value = out.empty ? 0 : acc[i] * out.scale;
-        int at = column + i;
-        if (at >= width) break;
-        if (out.dtype == AC_FLOAT32) gpu_store(out.row + (int64_t)at * 4, __builtin_bit_cast(uint32_t, value));
-        else gpu_store(out.row + (int64_t)at * 2, (uint16_t)(out.dtype == AC_BFLOAT16 ? gpu_bf16(value) : gpu_f16(value)));
-    }
+    if (!TAIL || column + 4 <= width) mla_store_columns(out, column, acc);
+    else merge_store_tail(out, column, width, acc);
 }
 
 #endif
