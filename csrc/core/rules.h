@@ -35,8 +35,7 @@ typedef struct ac_tensor_rule_t {
 typedef struct ac_sizes_t {
     const char *op;
     struct {
-        const char *symbol; /* so many characters of a shape's text */
-        int length;
+        uint64_t symbol; /* its characters, at most 8 */
         int64_t size;
         const char *origin; /* an argument's name */
     } sizes[AC_MAX_SIZES];

@@ -55,10 +55,10 @@ for _name in ("qo_indptr", "kv_indptr", "kv_indices", "kv_last_page_lens"):
 _bad("num_kv_splits_indptr", np.array([0, 2, 4]), TypeError, "expected dtype int32, got int64")
 
 # --- rank and shape ---------------------------------------------------------------------------------------------
-_bad("q", lambda a: a[0], ValueError, "expected shape [T, H, D=576], got [4, 576]")
-_bad("q", lambda a: a[None], ValueError, "expected shape [T, H, D=576], got [1, 3, 4, 576]")
-_bad("q", lambda a: a[..., :575], ValueError, "expected shape [T, H, D=576], got [3, 4, 575]")
-_bad("q", lambda a: a[..., :512], ValueError, "expected shape [T, H, D=576], got [3, 4, 512]")
+_bad("q", lambda a: a[0], ValueError, "expected shape [T, H, D=576 (of kv_buffer)], got [4, 576]")
+_bad("q", lambda a: a[None], ValueError, "expected shape [T, H, D=576 (of kv_buffer)], got [1, 3, 4, 576]")
+_bad("q", lambda a: a[..., :575], ValueError, "expected shape [T, H, D=576 (of kv_buffer)], got [3, 4, 575]")
+_bad("q", lambda a: a[..., :512], ValueError, "expected shape [T, H, D=576 (of kv_buffer)], got [3, 4, 512]")
 TENSORS.append(("q", lambda a: a[:, :0], ValueError, "q.shape[1]: expected 1 to 2147483647, got 0"))
 _bad("kv_buffer", lambda a: a[0], ValueError, "expected shape [num_page, page_size, 1, 512 or 576], got [4, 1, 576]")
 _bad(
@@ -76,26 +76,41 @@ _bad(
     UnsupportedError,
     "expected rows of 576 (512 + rope 64) or 512 (rope 0) elements, got 544",
 )
-_bad("o", lambda a: a[0], ValueError, "expected shape [T=3, H=4, 512], got [4, 512]")
-_bad("o", lambda a: a[:2], ValueError, "expected shape [T=3, H=4, 512], got [2, 4, 512]")
-_bad("o", lambda a: np.zeros((4, 4, 512), BF16), ValueError, "expected shape [T=3, H=4, 512], got [4, 4, 512]")
-_bad("o", lambda a: a[:, :3], ValueError, "expected shape [T=3, H=4, 512], got [3, 3, 512]")
-_bad("o", lambda a: a[..., :511], ValueError, "expected shape [T=3, H=4, 512], got [3, 4, 511]")
-_bad("o", lambda a: np.zeros((3, 4, 576), BF16), ValueError, "expected shape [T=3, H=4, 512], got [3, 4, 576]")
+_bad("o", lambda a: a[0], ValueError, "expected shape [T=3 (of q), H=4 (of q), 512], got [4, 512]")
+_bad("o", lambda a: a[:2], ValueError, "expected shape [T=3 (of q), H=4 (of q), 512], got [2, 4, 512]")
+_bad(
+    "o",
+    lambda a: np.zeros((4, 4, 512), BF16),
+    ValueError,
+    "expected shape [T=3 (of q), H=4 (of q), 512], got [4, 4, 512]",
+)
+_bad("o", lambda a: a[:, :3], ValueError, "expected shape [T=3 (of q), H=4 (of q), 512], got [3, 3, 512]")
+_bad("o", lambda a: a[..., :511], ValueError, "expected shape [T=3 (of q), H=4 (of q), 512], got [3, 4, 511]")
+_bad(
+    "o",
+    lambda a: np.zeros((3, 4, 576), BF16),
+    ValueError,
+    "expected shape [T=3 (of q), H=4 (of q), 512], got [3, 4, 576]",
+)
 for _name in ("qo_indptr", "kv_indptr", "kv_indices", "kv_last_page_lens"):
     _bad(_name, lambda a: a[None].copy(), ValueError, {
-        "qo_indptr": "expected shape [n], got [1, 3]", "kv_indptr": "expected shape [n], got [1, 3]",
-        "kv_indices": "expected shape [n], got [1, 5]", "kv_last_page_lens": "expected shape [n], got [1, 2]",
+        "qo_indptr": "expected shape [B+1], got [1, 3]",
+        "kv_indptr": "expected shape [at least B+1=3 (of qo_indptr)], got [1, 3]",
+        "kv_indices": "expected shape [n], got [1, 5]", "kv_last_page_lens": "expected shape [at least B=2 (of qo_indptr)], got [1, 2]",
     }[_name])  # fmt: skip
-    _bad(_name, np.array(3, np.int32), ValueError, "expected shape [n], got []")
-_bad("qo_indptr", np.zeros(0, np.int32), ValueError, "expected at least 1 element (batch + 1), got 0")
-_bad("kv_indptr", lambda a: a[:2], ValueError, "expected at least 3 elements (batch + 1, from qo_indptr), got 2")
-_bad("kv_last_page_lens", lambda a: a[:1], ValueError, "expected at least 2 elements (batch, from qo_indptr), got 1")
+    _bad(_name, np.array(3, np.int32), ValueError, {
+        "qo_indptr": "expected shape [B+1], got []", "kv_indices": "expected shape [n], got []",
+        "kv_indptr": "expected shape [at least B+1=3 (of qo_indptr)], got []",
+        "kv_last_page_lens": "expected shape [at least B=2 (of qo_indptr)], got []",
+    }[_name])  # fmt: skip
+_bad("qo_indptr", np.zeros(0, np.int32), ValueError, "expected shape [B+1], got [0]")
+_bad("kv_indptr", lambda a: a[:2], ValueError, "expected shape [at least B+1=3 (of qo_indptr)], got [2]")
+_bad("kv_last_page_lens", lambda a: a[:1], ValueError, "expected shape [at least B=2 (of qo_indptr)], got [1]")
 _bad(
     "num_kv_splits_indptr",
     np.zeros(2, np.int32),
     ValueError,
-    "expected at least 3 elements (batch + 1, from qo_indptr), got 2",
+    "expected shape [at least B+1=3 (of qo_indptr)], got [2]",
 )
 
 # --- strides ----------------------------------------------------------------------------------------------------

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from aiter_c.testing.perf import decode_shape, page_shape
 
 from aiter_c.cli import bench, bench_ops, ceilings
 from aiter_c.cli.backend import Cpu, Gpu, random_values
 from aiter_c.cli.bench_ops.mla_decode import Problem
 from aiter_c.cli.report import Table
+from aiter_c.testing.ops.mla_decode_perf import decode_shape, page_shape
 
 
 class Stream(io.StringIO):

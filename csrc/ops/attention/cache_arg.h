@@ -1,6 +1,6 @@
 /* kv_buffer as the caller means it -> one ac_kv_cache_t, the form that every kernel reads. */
-#ifndef AC_ATTENTION_CACHE_ARG_H
-#define AC_ATTENTION_CACHE_ARG_H
+#ifndef AC_OPS_ATTENTION_CACHE_ARG_H
+#define AC_OPS_ATTENTION_CACHE_ARG_H
 
 #include "../../core/check.h"
 #include "cache.h"

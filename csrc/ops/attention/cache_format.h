@@ -1,7 +1,7 @@
 /* The formats of a KV cache: the rows of cache_format.inc. A kernel is chosen by the format and made for its parts; a
  * format that arranges known parts in another way needs a row and no kernel. */
-#ifndef AC_ATTENTION_CACHE_FORMAT_H
-#define AC_ATTENTION_CACHE_FORMAT_H
+#ifndef AC_OPS_ATTENTION_CACHE_FORMAT_H
+#define AC_OPS_ATTENTION_CACHE_FORMAT_H
 
 #include "../../core/dtype.h"
 

@@ -1,7 +1,7 @@
 /* The arguments of the MLA decode functions by their Python names; the rows of params*.inc fill them. NULL views are
  * None. */
-#ifndef AC_MLA_DECODE_ARGS_H
-#define AC_MLA_DECODE_ARGS_H
+#ifndef AC_OPS_MLA_DECODE_ARGS_H
+#define AC_OPS_MLA_DECODE_ARGS_H
 
 #include "../../core/op.h"
 #include "../../core/rules.h"

@@ -24,7 +24,7 @@ static const ac_tensor_rule_t rules[] = {
     RULE(kv_buffer, 0, NULL, 0),
     RULE(qo_indptr, INDICES, "B+1", AC_DENSE_ROWS),
     RULE(kv_indptr, INDICES, "B+1..", AC_DENSE_ROWS),
-    RULE(kv_indices, INDICES, "num_indices", AC_DENSE_ROWS),
+    RULE(kv_indices, INDICES, "n", AC_DENSE_ROWS),
     RULE(kv_last_page_lens, INDICES, "B..", AC_DENSE_ROWS | AC_MAY_BE_NONE),
     RULE(num_kv_splits_indptr, INDICES, "B+1..", AC_DENSE_ROWS | AC_MAY_BE_NONE),
     SCALE_RULE(q_scale),
@@ -55,8 +55,8 @@ static int check_splits(const ac_mla_decode_args_t *args, bool planned, ac_error
     const bool automatic = splits == AC_NO_INT || splits == AC_MLA_AUTO_SPLITS;
     if (args->num_kv_splits_indptr && automatic && !planned)
         return ac_fail(error, AC_ERROR_VALUE,
-                       "%s: num_kv_splits_indptr: expected num_kv_splits with it (it sizes the scratch), got %s", op_name,
-                       splits == AC_NO_INT ? "None" : "-1");
+                       "%s: num_kv_splits_indptr: expected num_kv_splits with it (it sizes the scratch), got %s",
+                       op_name, splits == AC_NO_INT ? "None" : "-1");
     if (planned || automatic || (splits >= 1 && splits <= INT32_MAX)) return 0;
     return ac_fail(error, AC_ERROR_VALUE,
                    "%s: num_kv_splits: expected None or -1 (automatic) or 1 to 2147483647, got %" PRId64, op_name,
@@ -117,8 +117,9 @@ static int check(void *arguments, const void *plan, ac_error_t *error) {
     else if (ac_check_given(ARG(kv_last_page_lens), error) < 0) return -1;
     ac_sizes_init(&args->sizes, op_name);
     ac_size_bind(&args->sizes, "D", args->kv.row_width, "kv_buffer");
-    if (ac_check_tensors(args, rules, INPUTS, &args->sizes, error) < 0) return -1;
+    if (ac_check_tensors(args, rules, 1, &args->sizes, error) < 0) return -1;
     if (ac_check_int(op_name, "q.shape[1]", ac_size(&args->sizes, "H"), 1, INT32_MAX, error) < 0) return -1;
+    if (ac_check_tensors(args, rules + 1, INPUTS - 1, &args->sizes, error) < 0) return -1;
     if (ac_check_int(op_name, "qo_indptr", ac_size(&args->sizes, "B"), 0, INT32_MAX, error) < 0) return -1;
     if (ac_kv_cache_describe(ARG(kv_buffer), &args->kv, args->page_size, &args->cache, error) < 0) return -1;
     return plan ? check_plan(args, plan, error) : 0;
@@ -266,6 +267,9 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
         return -1;
     return ac_launch(target, &launch, error);
 }
+
+static const char *const unserved_lists[] = {"work_meta_data",   "work_indptr",        "work_info_set", "reduce_indptr",
+                                             "reduce_final_map", "reduce_partial_map", NULL};
 
 #define AC_OP mla_decode_stage1
 #define AC_OP_ARGS ac_mla_decode_args_t

@@ -29,8 +29,8 @@ static const ac_kernel_t *choose_decode(const char *op, const ac_mla_request_t *
     const ac_kernel_request_t request = {
         .op = op,
         .family = &ac_kernels_mla_decode,
-        .keys = {r->q_dtype, latent_dtype(r), r->o_dtype == AC_DTYPE_NONE ? AC_ANY_KEY : (int64_t)r->o_dtype,
-                 r->kv_format, AC_ANY_KEY},
+        .keys = {r->kv_format, latent_dtype(r), r->q_dtype,
+                 r->o_dtype == AC_DTYPE_NONE ? AC_ANY_KEY : (int64_t)r->o_dtype, AC_ANY_KEY},
         .features = AC_WRITES_FINAL | AC_WRITES_PARTIALS | AC_WRITES_LSE,
         /* Kernels of other tiles add in another order: a deterministic row must not depend on the longest query. */
         .rows = (int64_t)(r->deterministic ? 1 : r->max_seqlen_q) * r->num_heads,

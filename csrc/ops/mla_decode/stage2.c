@@ -41,12 +41,12 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
     ac_sizes_t sizes;
     if (plan->writes_output)
         return ac_fail(error, AC_ERROR_VALUE,
-                       "%s: plan.writes_output: expected a plan with partials to merge, got one whose stage 1 writes the "
-                       "output", op_name);
+                       "%s: plan.writes_output: expected a plan with partials to merge, got one whose stage 1 writes "
+                       "the output", op_name);
     if (ac_find_target(op_name, "o", args->o->device, &target, error) < 0) return -1;
     if ((int32_t)target.facts.arch != r->arch)
-        return ac_fail(error, AC_ERROR_VALUE, "%s: plan.arch: expected a plan made for %s, got one made for %s", op_name,
-                       ac_arch_name(target.facts.arch), ac_arch_name((ac_arch_t)r->arch));
+        return ac_fail(error, AC_ERROR_VALUE, "%s: plan.arch: expected a plan made for %s, got one made for %s",
+                       op_name, ac_arch_name(target.facts.arch), ac_arch_name((ac_arch_t)r->arch));
     ac_sizes_init(&sizes, op_name);
     ac_size_bind(&sizes, "H", r->num_heads, "plan");
     ac_size_bind(&sizes, "S", plan->num_kv_splits, "plan");
@@ -92,7 +92,8 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
 #define AC_OP_ARGS args_t
 #define AC_OP_PARAMS "mla_decode/params_stage2.inc"
 #define AC_OP_SUMMARY "Merge the partials of stage 1 by log-sum-exp. Refused when plan.writes_output."
-#define AC_OP_NOTES "Raises TypeError, ValueError, BufferError, UnsupportedError, DeviceError; a refused call writes nothing."
+#define AC_OP_NOTES \
+    "Raises TypeError, ValueError, BufferError, UnsupportedError, DeviceError; a refused call writes nothing."
 #include "../define_op.inc"
 
 const ac_op_t ac_op_mla_decode_stage2 = {

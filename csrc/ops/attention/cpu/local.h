@@ -1,7 +1,7 @@
 /* Scratch of one running work item, in closed form: sums of named pieces, which the rows of kernels list and the
  * plan reports. The kernels assert that their layout has exactly these sizes. Includes nothing. */
-#ifndef AC_ATTENTION_CPU_LOCAL_H
-#define AC_ATTENTION_CPU_LOCAL_H
+#ifndef AC_OPS_ATTENTION_CPU_LOCAL_H
+#define AC_OPS_ATTENTION_CPU_LOCAL_H
 
 #define AC_LOCAL_ROWS 64   /* rows of a tile: (query token, head) pairs that share one pass over the KV */
 #define AC_MERGE_HEADS 128 /* of a work item of stage 2 */
