@@ -1,5 +1,5 @@
-"""MLA decode under AITER's names: mla_decode_fwd, the stage 1 / stage 2 shim, and mla_reduce_v1, which merges partials by
-lists and comes from the C core as it is.
+"""MLA decode under AITER's names: mla_decode_fwd, the stage 1 / stage 2 shim, and mla_reduce_v1, which merges partials
+by lists and comes from the C core as it is.
 
 The C extension plans, takes scratch from the caller's framework, checks and launches; this file keeps the early return:
 with one split stage 1 wrote `o` and the LSE, and stage 2 never runs.
