@@ -22,7 +22,13 @@ def _gpu(name: str, old: str, new: str, why: str, within: str = GPU) -> Bug:
 
 BUGS = [
     # The host.
-    _host("dtype", OP, "args->final_output->dtype, ac_size", "AC_BFLOAT16, ac_size", "an output is taken for another"),
+    _host(
+        "dtype",
+        OP,
+        "p->o_dtype = (int32_t)args->final_output->dtype;",
+        "p->o_dtype = AC_BFLOAT16;",
+        "an output is taken for another",
+    ),
     _host("stride", OP, "ac_stride_bytes(args->final_output, 1)", '2 * ac_size(&args->sizes, "Dv")', "dense heads"),
     _host("lse-off", OP, "p->lse = ac_floats(args->final_lse);", "p->lse = NULL;", "the LSE is not written"),
     _host(

@@ -103,6 +103,24 @@ def test_the_same_bits_whatever_runs_beside(dv: int, device: Device, threads: No
             check_bits(f"{name}, group {i}", got[: end - begin], expected[name][begin:end], whole.repro)
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_torch_tensors(dtype: str) -> None:
+    """Written in place, and torch knows."""
+    import torch
+
+    case = MlaReduceCase(heads=3, dv=100, groups=((2, 3), (1, 1)), o_dtype="float32")
+    a = case.inputs().arguments()
+    tensors = {n: torch.from_numpy(v.copy()) if isinstance(v, np.ndarray) else v for n, v in a.items()}
+    tensors["final_output"] = tensors["final_output"].to(getattr(torch, dtype))
+    versions = [tensors[name]._version for name in ("final_output", "final_lse")]
+    aiter_c.mla_reduce_v1(**a)
+    assert aiter_c.mla_reduce_v1(**tensors) is None
+    assert [tensors[name]._version for name in ("final_output", "final_lse")] > versions
+    assert torch.equal(tensors["final_output"], torch.from_numpy(a["final_output"]).to(getattr(torch, dtype)))
+    assert torch.equal(tensors["final_lse"], torch.from_numpy(a["final_lse"]))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_partial_without_a_number_shows(value: float, device: Device) -> None:
     """An LSE that is no number is nothing to hide: its row, and no other, is NaN."""
