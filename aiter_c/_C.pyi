@@ -226,3 +226,17 @@ def mla_decode_stage2(
     plan: MlaPlan,
     stream: int | None = None,
 ) -> None: ...
+
+def mla_reduce_v1(
+    partial_output: SupportsDLPack,
+    partial_lse: SupportsDLPack,
+    reduce_indptr: SupportsDLPack,
+    reduce_final_map: SupportsDLPack | None,
+    reduce_partial_map: SupportsDLPack,
+    max_seqlen_q: int,
+    num_kv_splits: int | None,
+    final_output: SupportsDLPack,
+    final_lse: SupportsDLPack | None = None,
+    *,
+    stream: int | None = None,
+) -> None: ...

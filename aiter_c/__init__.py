@@ -26,7 +26,7 @@ from aiter_c._C import (
     set_num_threads,
 )
 from aiter_c.metadata import get_meta_param
-from aiter_c.mla import mla_decode_fwd
+from aiter_c.mla import mla_decode_fwd, mla_reduce_v1
 
 __version__ = _C.build_info()["version"]
 
@@ -41,5 +41,6 @@ __all__ = [
     "get_num_threads",
     "mla_decode_fwd",
     "mla_plan",
+    "mla_reduce_v1",
     "set_num_threads",
 ]

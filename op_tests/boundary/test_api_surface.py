@@ -34,7 +34,7 @@ OUR_PARAMETERS = {
 MODULES = [aiter_c, aiter_c.mla, aiter_c.metadata, aiter_c._C]
 PUBLIC = [
     "Array", "DeviceError", "MlaPlan", "UnsupportedError", "empty", "from_host", "get_meta_param", "get_num_threads",
-    "mla_decode_fwd", "mla_plan", "set_num_threads",
+    "mla_decode_fwd", "mla_plan", "mla_reduce_v1", "set_num_threads",
 ]  # fmt: skip
 
 
