@@ -1,24 +1,25 @@
 """Sparse attention (DSA) under AITER's names: which keys a query row attends to."""
 
 from aiter_c import _C
+from aiter_c._types import SupportsDLPack
 
 __all__ = ["top_k_per_row_decode", "top_k_per_row_prefill"]
 
 
 def top_k_per_row_prefill(
-    logits,
-    rowStarts,
-    rowEnds,
-    indices,
-    values,
-    numRows,
-    stride0,
-    stride1,
-    k=2048,
-    stable=False,
+    logits: SupportsDLPack,
+    rowStarts: SupportsDLPack,
+    rowEnds: SupportsDLPack,
+    indices: SupportsDLPack,
+    values: SupportsDLPack | None,
+    numRows: int,
+    stride0: int,
+    stride1: int,
+    k: int = 2048,
+    stable: bool = False,
     *,
-    stream=None,
-):
+    stream: int | None = None,
+) -> None:
     """Select the k best logits in a window of every row; writes `indices` (and `values`) in place.
 
     Row r is served within the columns [rowStarts[r], rowEnds[r]), clamped to [0, columns); a window that is empty or
@@ -46,18 +47,18 @@ def top_k_per_row_prefill(
 
 
 def top_k_per_row_decode(
-    logits,
-    next_n,
-    seqLens,
-    indices,
-    numRows,
-    stride0,
-    stride1,
-    k=2048,
-    stable=False,
+    logits: SupportsDLPack,
+    next_n: int,
+    seqLens: SupportsDLPack,
+    indices: SupportsDLPack,
+    numRows: int,
+    stride0: int,
+    stride1: int,
+    k: int = 2048,
+    stable: bool = False,
     *,
-    stream=None,
-):
+    stream: int | None = None,
+) -> None:
     """Select the k best logits that each decoded token sees; writes `indices` in place.
 
     Every request decodes next_n tokens, which are rows of `logits` one after the other: row r is token r % next_n of

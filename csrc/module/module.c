@@ -30,6 +30,7 @@ static PyMethodDef methods[] = {
     WITHOUT_ARGUMENTS(kernel_table),
     WITHOUT_ARGUMENTS(code_objects),
     WITHOUT_ARGUMENTS(op_table),
+    WITHOUT_ARGUMENTS(plan_table),
     WITHOUT_ARGUMENTS(cpu_ceilings),
     WITH_ARGUMENTS(dlpack_path),
     WITH_ARGUMENTS(tensor_shape),

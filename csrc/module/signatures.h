@@ -18,6 +18,7 @@
 #define AC_ARGS_kernel_table(ARG, STAR)
 #define AC_ARGS_code_objects(ARG, STAR)
 #define AC_ARGS_op_table(ARG, STAR)
+#define AC_ARGS_plan_table(ARG, STAR)
 #define AC_ARGS_cpu_ceilings(ARG, STAR)
 #define AC_ARGS_dlpack_path(ARG, STAR) ARG(type_or_obj, )
 #define AC_ARGS_tensor_shape(ARG, STAR) ARG(op, ) ARG(name, ) ARG(tensor, )

@@ -6,6 +6,9 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import pkgutil
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -17,7 +20,7 @@ import aiter_c.metadata
 import aiter_c.mla
 import aiter_c.testing
 
-#: AITER's parameters, in its order, with its defaults (CALLERS.md 1.4, SPEC 2.2), then ours, keyword-only.
+#: AITER's parameters, in its order, with its defaults, then ours, keyword-only.
 AITER_PARAMETERS = {
     "q": ..., "kv_buffer": ..., "o": ..., "qo_indptr": ..., "kv_indptr": ..., "kv_indices": ...,
     "kv_last_page_lens": ..., "max_seqlen_q": ..., "page_size": 1, "nhead_kv": 1, "sm_scale": None, "logit_cap": 0.0,
@@ -30,9 +33,14 @@ OUR_PARAMETERS = {
     "deterministic": False, "kv_format": None, "stream": None, "plan": None, "q_dtype": None, "kv_dtype": None,
 }  # fmt: skip
 HOME = Path(aiter_c.mla.__file__).resolve().parent
-STUBS = sorted(path.stem for path in HOME.glob("*.pyi") if path.stem != "__init__")
-MODULES = [aiter_c, *(importlib.import_module(f"aiter_c.{name}") for name in STUBS)]
-#: What belongs to no family of ops; the tests of an op pin its own names.
+#: The modules of ops, found by themselves: what stands beside them is a package, or private.
+OPS = [
+    importlib.import_module(f"aiter_c.{module.name}")
+    for module in pkgutil.iter_modules(aiter_c.__path__)
+    if not module.ispkg and not module.name.startswith("_")
+]
+MODULES = [aiter_c, *OPS, aiter_c._C]
+#: What belongs to no module of ops; an op's own tests pin its names.
 COMMON = [
     "Array", "DeviceError", "MlaPlan", "UnsupportedError", "empty", "from_host", "get_num_threads", "mla_plan",
     "set_num_threads",
@@ -40,7 +48,7 @@ COMMON = [
 
 
 def test_all_is_what_the_modules_of_ops_offer_and_what_is_common() -> None:
-    of_ops = [name for module in MODULES[1:] for name in getattr(module, "__all__", ())]
+    of_ops = [name for module in OPS for name in getattr(module, "__all__", ())]
     assert sorted(aiter_c.__all__) == sorted({*COMMON, *of_ops})
     assert all(hasattr(aiter_c, name) for name in aiter_c.__all__)
 
@@ -58,7 +66,7 @@ def test_mla_decode_fwd_has_aiters_parameters_in_aiters_order() -> None:
 
 @pytest.mark.parametrize("probed", ["q_scale", "kv_scale", "causal", "return_lse", "num_kv_splits"])
 def test_probes_of_the_engines(probed: str) -> None:
-    """vLLM asks inspect.signature(mla_decode_fwd) for these names (CALLERS.md 1.7)."""
+    """vLLM asks inspect.signature(mla_decode_fwd) for these names."""
     assert probed in inspect.signature(aiter_c.mla.mla_decode_fwd).parameters
 
 
@@ -95,12 +103,6 @@ def test_every_callable_has_a_signature_and_a_docstring(module: ModuleType, name
     assert inspect.getdoc(function) and len(inspect.getdoc(function)) > 20
 
 
-def _stub_of(module: ModuleType) -> ast.Module:
-    """The .pyi beside the Python sources."""
-    name = "__init__" if module is aiter_c else module.__name__.rsplit(".", 1)[1]
-    return ast.parse((HOME / f"{name}.pyi").read_text())
-
-
 def _stub_parameters(function: ast.FunctionDef) -> list[tuple[str, str, str | None]]:
     """(name, kind, default as text) of a def in a stub."""
     a = function.args
@@ -126,26 +128,33 @@ def _live_parameters(function: object) -> list[tuple[str, str, str | None]]:
     ]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_stubs_agree_with_the_running_code(module: ModuleType) -> None:
-    """Every function, method, property and re-export, both ways: names, order, kinds, defaults."""
-    stub, seen = _stub_of(module), set()
-    for node in stub.body:
+def test_the_stub_agrees_with_the_running_code() -> None:
+    """Every function, method and property of the C core, both ways: names, order, kinds, defaults."""
+    module, seen = importlib.import_module("aiter_c._C"), set()
+    for node in ast.parse((HOME / "_C.pyi").read_text()).body:
         if isinstance(node, ast.FunctionDef):
             assert _stub_parameters(node) == _live_parameters(getattr(module, node.name)), node.name
             seen.add(node.name)
         elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             _check_class(node, getattr(module, node.name))
             seen.add(node.name)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("aiter_c"):
-            for alias in node.names:
-                if alias.asname is None:  # the stub's own use, no re-export (PEP 484)
-                    continue
-                source = importlib.import_module(node.module)
-                assert getattr(module, alias.asname) is getattr(source, alias.name)
-                seen.add(alias.asname)
-    missing = {n for n in getattr(module, "__all__", _functions(module)) if not n.startswith("_")} - seen
+    missing = set(_functions(module)) - seen
     assert not missing, f"not in the stub: {sorted(missing)}"
+
+
+@pytest.mark.skipif(not (HOME.parent / "scripts").is_dir(), reason="scripts/ is not beside the tests")
+def test_the_stub_is_what_the_rows_give() -> None:
+    command = [sys.executable, str(HOME.parent / "scripts/gen_stubs"), "--check"]
+    assert subprocess.run(command, check=False).returncode == 0, "run scripts/gen_stubs"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.__name__ != "aiter_c._C"])
+def test_python_functions_are_annotated(module: ModuleType) -> None:
+    for name in _functions(module):
+        function = getattr(module, name)
+        if inspect.isfunction(function):
+            parameters = inspect.signature(function).parameters.values()
+            assert "return" in function.__annotations__ and all(p.annotation is not p.empty for p in parameters), name
 
 
 def _check_class(node: ast.ClassDef, live: type) -> None:
