@@ -240,3 +240,36 @@ def mla_reduce_v1(
     *,
     stream: int | None = None,
 ) -> None: ...
+
+def top_k_per_row_prefill(
+    logits: SupportsDLPack,
+    rowStarts: SupportsDLPack,
+    rowEnds: SupportsDLPack,
+    indices: SupportsDLPack,
+    values: SupportsDLPack | None,
+    numRows: int,
+    stride0: int,
+    stride1: int,
+    k: int = 2048,
+    stable: bool = False,
+    *,
+    stream: int | None = None,
+    candidate_indices: SupportsDLPack | None = None,
+    candidate_values: SupportsDLPack | None = None,
+) -> None: ...
+
+def top_k_per_row_decode(
+    logits: SupportsDLPack,
+    next_n: int,
+    seqLens: SupportsDLPack,
+    indices: SupportsDLPack,
+    numRows: int,
+    stride0: int,
+    stride1: int,
+    k: int = 2048,
+    stable: bool = False,
+    *,
+    stream: int | None = None,
+    candidate_indices: SupportsDLPack | None = None,
+    candidate_values: SupportsDLPack | None = None,
+) -> None: ...

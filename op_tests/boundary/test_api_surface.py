@@ -31,16 +31,20 @@ AITER_PARAMETERS = {
 OUR_PARAMETERS = {
     "deterministic": False, "kv_format": None, "stream": None, "plan": None, "q_dtype": None, "kv_dtype": None,
 }  # fmt: skip
-MODULES = [aiter_c, aiter_c.mla, aiter_c.metadata, aiter_c._C]
-PUBLIC = [
-    "Array", "DeviceError", "MlaPlan", "UnsupportedError", "empty", "from_host", "get_meta_param", "get_num_threads",
-    "mla_decode_fwd", "mla_plan", "mla_reduce_v1", "set_num_threads",
+HOME = Path(aiter_c.mla.__file__).resolve().parent
+NAMES = sorted(path.stem for path in HOME.glob("*.py") if not path.stem.startswith("_"))
+MODULES = [aiter_c, *(importlib.import_module(f"aiter_c.{name}") for name in (*NAMES, "_C"))]
+#: What belongs to no family of ops; the tests of an op pin its own names.
+COMMON = [
+    "Array", "DeviceError", "MlaPlan", "UnsupportedError", "empty", "from_host", "get_num_threads", "mla_plan",
+    "set_num_threads",
 ]  # fmt: skip
 
 
-def test_all_is_pinned() -> None:
-    assert sorted(aiter_c.__all__) == PUBLIC
-    assert all(hasattr(aiter_c, name) for name in PUBLIC)
+def test_all_is_what_the_modules_of_ops_offer_and_what_is_common() -> None:
+    of_ops = [name for module in MODULES[1:] for name in getattr(module, "__all__", ())]
+    assert sorted(aiter_c.__all__) == sorted({*COMMON, *of_ops})
+    assert all(hasattr(aiter_c, name) for name in aiter_c.__all__)
 
 
 def test_mla_decode_fwd_has_aiters_parameters_in_aiters_order() -> None:
@@ -76,7 +80,7 @@ def test_get_meta_param_is_pinned() -> None:
     assert str(inspect.signature(aiter_c.get_meta_param)) == text
 
 
-@pytest.mark.parametrize("name", ["aiter_c", "aiter_c.mla", "aiter_c.metadata", "aiter_c._C", "aiter_c.testing"])
+@pytest.mark.parametrize("name", [*(module.__name__ for module in MODULES), "aiter_c.testing"])
 def test_modules_have_a_spec(name: str) -> None:
     assert importlib.util.find_spec(name) is not None and importlib.import_module(name).__spec__.name == name
 
@@ -93,7 +97,6 @@ def test_every_callable_has_a_signature_and_a_docstring(module: ModuleType, name
     assert inspect.getdoc(function) and len(inspect.getdoc(function)) > 20
 
 
-HOME = Path(aiter_c.mla.__file__).resolve().parent
 
 
 def _stub_parameters(function: ast.FunctionDef) -> list[tuple[str, str, str | None]]:
@@ -165,7 +168,7 @@ def _check_class(node: ast.ClassDef, live: type) -> None:
 
 
 def test_the_package_is_typed() -> None:
-    assert (Path(aiter_c.mla.__file__).resolve().parent / "py.typed").exists()
+    assert (HOME / "py.typed").exists()
 
 
 def test_exception_classes() -> None:
