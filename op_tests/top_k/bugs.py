@@ -1,5 +1,5 @@
-"""Wrong programs that the tests of top-k must tell from the right one; see op_tests/mutants. Kernels are tried on the best
-CPU path of the machine."""
+"""Wrong programs that the tests of top-k must tell from the right one; see op_tests/mutants. Kernels are tried on the
+best CPU path of the machine."""
 
 from __future__ import annotations
 
