@@ -1,5 +1,5 @@
-"""Every case on the CPU in one process, some of their partials, until one fails: what op_tests/mutants asks first, because it
-starts at once. Exit status 1 and the failure."""
+"""Every case on the CPU in one process, some of their partials, until one fails: what op_tests/mutants asks first,
+because it starts at once. Exit status 1 and the failure."""
 
 import sys
 
