@@ -227,7 +227,7 @@ def test_numbers_and_words(argument: str, value: object, error: type, text: str)
     ],
 )
 def test_what_this_version_does_not_serve_is_refused_by_name(argument: str) -> None:
-    """Never dropped in silence (SPEC 12.1)."""
+    """Served or refused by name, never dropped in silence."""
     text = f"mla_decode_fwd: {argument}: expected None (not served in this version), got a value"
     _refused({argument: np.zeros(3, np.int32)}, UnsupportedError, text)
 
@@ -281,7 +281,7 @@ def test_formats_and_dtype_hints(changes: dict, error: type, text: str) -> None:
 
 
 def test_a_ragged_split_indptr_needs_a_count() -> None:
-    """SPEC 2.2.2: AITER throws the indptr away; here it is refused. -1 is None."""
+    """AITER throws the indptr away; here it is refused. -1 is None."""
     for count in (None, -1):
         changes = {"num_kv_splits": count, "num_kv_splits_indptr": np.array([0, 2, 4], np.int32)}
         _refused(
@@ -349,7 +349,7 @@ def test_neighbours_in_one_allocation_are_not_aliases() -> None:
 
 
 def test_o_interleaved_with_q_is_refused_by_extent() -> None:
-    """Rows of o inside the gaps of q: no shared byte, but the extents meet; the rule is by extent (issue, section 2)."""
+    """Rows of o inside the gaps of q: no shared byte, but the extents meet; the rule is by extent."""
     arguments = build_inputs(CASE).arguments()
     memory = np.zeros((3, 4, 576 + 512), BF16)
     with pytest.raises(ValueError, match=r"o: expected memory of its own, got memory shared with q$"):
@@ -409,7 +409,7 @@ def test_bad_values_of_the_small_functions(call: Callable, error: type, text: st
 
 
 def test_any_split_count_is_safe() -> None:
-    """SPEC 12.5: any positive int32. What no list could fill and no memory could hold is lowered to 4096."""
+    """Any positive int32. What no list could fill and no memory could hold is lowered to 4096."""
     result = run_case(MlaCase(heads=2, q_lens=(2, 1), kv_lens=(9, 50), splits=4096))
     arguments = result.inputs.arguments() | {"num_kv_splits": 2**31 - 1, "o": np.empty_like(result.outputs["o"])}
     logits, lse = mla_decode_fwd(**arguments)

@@ -117,7 +117,7 @@ def test_fifty_repeats(fields: dict, device: Device) -> None:
 
 
 def test_calls_from_several_threads_at_once() -> None:
-    """The pool is shared: calls queue and do not mix (HAZARDS 12)."""
+    """The pool is shared: calls queue and do not mix."""
     from concurrent.futures import ThreadPoolExecutor
 
     cases = [

@@ -1,6 +1,7 @@
-"""python op_tests/mutants [WORD ...]: plants the bugs of bugs.py, one at a time, in a copy of the checkout,
-builds what they change and runs the tests that should see it. Prints who was caught and by what; exit status 1 when one
-survived that is not known to be harmless. WORDs choose bugs by name. A GPU kernel's bug needs clang and lld 22.
+"""python op_tests/mutants [WORD ...] [--list]: plants the bugs of bugs.py, here and in op_tests/<op>, one at a time, in
+a copy of the checkout, builds what they change and runs the tests that should see it. Prints who was caught and by
+what; exit status 1 when one survived that is not known to be harmless. WORDs choose bugs by name. A GPU kernel's bug
+needs clang and lld 22.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -20,6 +22,13 @@ from pathlib import Path
 from bugs import BUGS, FIRST, TESTS, Bug
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+for _file in sorted(ROOT.glob("op_tests/*/bugs.py")):
+    if _file.parent != Path(__file__).parent:
+        _of_op = runpy.run_path(str(_file))
+        BUGS += _of_op["BUGS"]
+        TESTS |= _of_op["TESTS"]
 
 
 @dataclass(frozen=True)
