@@ -226,3 +226,50 @@ def mla_decode_stage2(
     plan: MlaPlan,
     stream: int | None = None,
 ) -> None: ...
+
+def mla_reduce_v1(
+    partial_output: SupportsDLPack,
+    partial_lse: SupportsDLPack,
+    reduce_indptr: SupportsDLPack,
+    reduce_final_map: SupportsDLPack | None,
+    reduce_partial_map: SupportsDLPack,
+    max_seqlen_q: int,
+    num_kv_splits: int | None,
+    final_output: SupportsDLPack,
+    final_lse: SupportsDLPack | None = None,
+    *,
+    stream: int | None = None,
+) -> None: ...
+
+def top_k_per_row_prefill(
+    logits: SupportsDLPack,
+    rowStarts: SupportsDLPack,
+    rowEnds: SupportsDLPack,
+    indices: SupportsDLPack,
+    values: SupportsDLPack | None,
+    numRows: int,
+    stride0: int,
+    stride1: int,
+    k: int = 2048,
+    stable: bool = False,
+    *,
+    stream: int | None = None,
+    candidate_indices: SupportsDLPack | None = None,
+    candidate_values: SupportsDLPack | None = None,
+) -> None: ...
+
+def top_k_per_row_decode(
+    logits: SupportsDLPack,
+    next_n: int,
+    seqLens: SupportsDLPack,
+    indices: SupportsDLPack,
+    numRows: int,
+    stride0: int,
+    stride1: int,
+    k: int = 2048,
+    stable: bool = False,
+    *,
+    stream: int | None = None,
+    candidate_indices: SupportsDLPack | None = None,
+    candidate_values: SupportsDLPack | None = None,
+) -> None: ...

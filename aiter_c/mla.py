@@ -1,4 +1,5 @@
-"""MLA decode under AITER's name: the stage 1 / stage 2 shim.
+"""MLA decode under AITER's names: mla_decode_fwd, the stage 1 / stage 2 shim, and mla_reduce_v1, which merges partials
+by lists and comes from the C core as it is.
 
 The C extension plans, takes scratch from the caller's framework, checks and launches; this file keeps the early return:
 with one split stage 1 wrote `o` and the LSE, and stage 2 never runs.
@@ -6,11 +7,11 @@ with one split stage 1 wrote `o` and the LSE, and stage 2 never runs.
 
 from typing import Any
 
-from aiter_c._C import MlaPlan, mla_decode_stage1, mla_decode_stage2
+from aiter_c._C import MlaPlan, mla_decode_stage1, mla_decode_stage2, mla_reduce_v1
 from aiter_c._types import DTypeLike, KvFormat, Scale, SupportsDLPack, Tensor
 from aiter_c.metadata import get_meta_param
 
-__all__ = ["get_meta_param", "mla_decode_fwd"]
+__all__ = ["get_meta_param", "mla_decode_fwd", "mla_reduce_v1"]
 
 
 def mla_decode_fwd(

@@ -67,7 +67,7 @@ static const char *read_dim(const char *text, dim_t *out_dim) {
     while (*text == ' ') text++;
     out_dim->symbol = 0;
     if (!is_digit(*text))
-        while (*text && *text != ' ' && *text != '+' && *text != '.')
+        while (*text && !strchr(" +.|", *text))
             out_dim->symbol = out_dim->symbol << 8 | (unsigned char)*text++;
     out_dim->constant = 0;
     if (*text == '+') text++;
@@ -76,10 +76,11 @@ static const char *read_dim(const char *text, dim_t *out_dim) {
     return out_dim->or_more ? text + 2 : text;
 }
 
-static int read_dims(const char *text, dim_t *out_dims) {
-    int count = 0;
-    while (*text && count < AC_MAX_NDIM) text = read_dim(text, &out_dims[count++]);
-    return count;
+/* Reads the dimensions of one shape; returns what ends it. */
+static const char *read_dims(const char *text, dim_t *out_dims, int *out_count) {
+    *out_count = 0;
+    while (*text && *text != '|' && *out_count < AC_MAX_NDIM) text = read_dim(text, &out_dims[(*out_count)++]);
+    return text;
 }
 
 /* "[T=3 (of q), H, 576]" */
@@ -108,24 +109,34 @@ static bool fits(const ac_sizes_t *sizes, const dim_t *dim, int64_t size) {
 }
 
 /* All dimensions are compared before one is bound, so that a refusal shows what was known beforehand. */
-static int check_shape(ac_arg_t arg, const char *shape, ac_sizes_t *sizes, ac_error_t *error) {
-    const ac_view_t *view = arg.view;
-    dim_t dims[AC_MAX_NDIM];
-    const int ndim = read_dims(shape, dims);
-    bool matches = view->ndim == ndim;
-    if (sizes->count + ndim > AC_MAX_SIZES) /* a mistake in the op's rows, which its first call shows */
-        return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: %s: expected at most %d symbols in an op's shapes, got more",
-                       arg.op, arg.name, AC_MAX_SIZES);
-    for (int i = 0; matches && i < ndim; i++) matches = fits(sizes, &dims[i], view->shape[i]);
-    for (int i = 0; matches && i < ndim; i++)
+static bool matches(const ac_view_t *view, const dim_t *dims, int ndim, const char *name, ac_sizes_t *sizes) {
+    bool all = view->ndim == ndim;
+    for (int i = 0; all && i < ndim; i++) all = fits(sizes, &dims[i], view->shape[i]);
+    for (int i = 0; all && i < ndim; i++)
         if (dims[i].symbol && find(sizes, dims[i].symbol) == sizes->count)
-            bind(sizes, dims[i].symbol, view->shape[i] - dims[i].constant, arg.name);
-        else if (dims[i].symbol) matches &= fits(sizes, &dims[i], view->shape[i]); /* "N N": seen twice in one shape */
-    if (matches) return 0;
+            bind(sizes, dims[i].symbol, view->shape[i] - dims[i].constant, name);
+        else if (dims[i].symbol) all &= fits(sizes, &dims[i], view->shape[i]); /* "N N": seen twice in one shape */
+    return all;
+}
+
+/* Any of the shapes that `shape` has. */
+static int check_shape(ac_arg_t arg, const char *shape, ac_sizes_t *sizes, ac_error_t *error) {
+    dim_t dims[AC_MAX_NDIM], shown[AC_MAX_NDIM];
+    int ndim, shown_ndim = -1;
+    for (const char *next = shape; next; next = *next ? next + 1 : NULL) {
+        next = read_dims(next, dims, &ndim);
+        if (sizes->count + ndim > AC_MAX_SIZES) /* a mistake in the op's rows, which its first call shows */
+            return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: %s: expected at most %d symbols in an op's shapes, got more",
+                           arg.op, arg.name, AC_MAX_SIZES);
+        if (matches(arg.view, dims, ndim, arg.name, sizes)) return 0;
+        if (shown_ndim >= 0 && (shown_ndim == arg.view->ndim || ndim != arg.view->ndim)) continue;
+        memcpy(shown, dims, sizeof dims);
+        shown_ndim = ndim;
+    }
     char expected[TEXT], got[TEXT];
-    expected_text(sizes, dims, ndim, expected, sizeof expected);
+    expected_text(sizes, shown, shown_ndim, expected, sizeof expected);
     return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected shape %s, got %s", arg.op, arg.name, expected,
-                   ac_shape_text(view, got, sizeof got));
+                   ac_shape_text(arg.view, got, sizeof got));
 }
 
 static int check_device(ac_arg_t arg, unsigned flags, ac_sizes_t *sizes, ac_error_t *error) {
@@ -190,8 +201,8 @@ int ac_check_own_memory(const char *op, const void *args, const ac_tensor_rule_t
         for (int j = 0; j < count && j < AC_MAX_TENSORS; j++) {
             if (j == i || (j > i && (rules[j].flags & AC_WRITTEN))) continue; /* a pair is met once */
             if (overlap(&extents[i], &extents[j]))
-                return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected memory of its own, got memory shared with %s", op,
-                               rules[i].name, rules[j].name);
+                return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected memory of its own, got memory shared with %s",
+                               op, rules[i].name, rules[j].name);
         }
     }
     return 0;

@@ -15,6 +15,7 @@ from aiter_c.testing.ops.mla_decode_perf import OTHERS, TARGETS
 
 # Splits that leave partials behind, over everything that shapes them.
 PARTIAL_CASES = [case for case in SMOKE + CORNER if case.splits != 1 and sum(case.kv_lens) < 1200][::7]
+PARTIAL_CASES += [MlaCase(heads=4, q_lens=(2, 1), kv_lens=(1300, 600), deterministic=True, splits=None)]
 
 
 @pytest.mark.cases(ALL, on_device=on_device, smoke=SMOKE_ON_CPU)

@@ -1,6 +1,7 @@
-"""python op_tests/mutants [WORD ...] [--list]: plants the bugs of bugs.py, one at a time, in a copy of the checkout,
-builds what they change and runs the tests that should see it. Prints who was caught and by what; exit status 1 when one
-survived that is not known to be harmless. WORDs choose bugs by name. A GPU kernel's bug needs clang and lld 22.
+"""python op_tests/mutants [WORD ...] [--list]: plants the bugs of bugs.py, here and in op_tests/<op>, one at a time, in
+a copy of the checkout, builds what they change and runs the tests that should see it. Prints who was caught and by
+what; exit status 1 when one survived that is not known to be harmless. WORDs choose bugs by name. A GPU kernel's bug
+needs clang and lld 22.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -20,6 +22,13 @@ from pathlib import Path
 from bugs import BUGS, TESTS, Bug
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+for _file in sorted(ROOT.glob("op_tests/*/bugs.py")):
+    if _file.parent != Path(__file__).parent:
+        _of_op = runpy.run_path(str(_file))
+        BUGS += _of_op["BUGS"]
+        TESTS |= _of_op["TESTS"]
 
 
 @dataclass(frozen=True)
@@ -156,6 +165,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("words", nargs="*")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--green", action="store_true", help="every test passes without a bug: do not find out first")
     arguments = parser.parse_args()
     chosen = [bug for bug in BUGS if not arguments.words or any(word in bug.name for word in arguments.words)]
     if arguments.list:
@@ -163,6 +173,8 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="mutants") as home:
         copy, verdicts = Copy(Path(home)), {}
+        if arguments.green:
+            copy.failing = {group: [] for group in TESTS}
         for bug in chosen:
             begin = time.monotonic()
             verdicts[bug] = verdict = judge(copy, bug)

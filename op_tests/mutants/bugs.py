@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: What is run for a bug; -x ends it at the first failure.
+_VALUES = ("test_mla_decode", "test_masking", "test_large", "test_guard_pages", "test_fp8")
+
+#: What is run for a bug; -x ends it at the first failure. op_tests/<op>/bugs.py adds those of an op.
 TESTS = {
-    "decode": "op_tests/mla_decode/test_mla_decode.py op_tests/mla_decode --device cpu",
+    "decode": " ".join(f"op_tests/mla_decode/{name}.py" for name in _VALUES) + " --device cpu",
     "plan": "op_tests/mla_decode/test_plan.py op_tests/mla_decode/test_metadata.py --device cpu",
     "refuse": "op_tests/mla_decode/test_bad_arguments.py op_tests/mla_decode/test_plan.py --device cpu",
     "boundary": "op_tests/boundary op_tests/mla_decode/test_bad_arguments.py --device cpu",
@@ -373,11 +375,11 @@ CPU_KERNELS = [
         harmless="their results are never stored",
     ),
     Bug("merge-sum", CPU, "sum += weight;", "sum += 1;", "the merge adds sums without their scale"),
-    Bug("merge-weight", CPU, "expf(lse[s * stride] - top)", "expf(top - top)", "the merge weighs all partials alike"),
+    Bug("merge-weight", CPU, "expf(lse - top)", "expf(top - top)", "the merge weighs all partials alike"),
     Bug(
         "merge-empty",
         CPU,
-        "if (lse[s * stride] == -INFINITY) continue;",
+        "if (lse == -INFINITY) continue;",
         "",
         "the merge reads partials that nobody wrote",
     ),
@@ -385,11 +387,17 @@ CPU_KERNELS = [
     Bug(
         "merge-first",
         CPU,
-        "for (int64_t s = 0; s < p->num_splits; s++)\n        if (lse",
-        "for (int64_t s = 1; s < p->num_splits; s++)\n        if (lse",
+        "for (int64_t part = 0, place;",
+        "for (int64_t part = 1, place;",
         "the first partial is not in the maximum",
     ),
-    Bug("merge-none", CPU, "if (sum == 0) memset(acc, 0, sizeof acc);", "", "a row of empty partials keeps -0.0"),
+    Bug(
+        "merge-none",
+        CPU,
+        "if (sum == 0) memset(acc, 0, (size_t)width * sizeof *acc);",
+        "",
+        "a row of empty partials keeps -0.0",
+    ),
     Bug("merge-zero", CPU, "acc[i] = -0.0f;", "acc[i] = 0.0f;", "a lone -0.0 loses its sign"),
     Bug(
         "store-dtype",
@@ -544,8 +552,8 @@ GPU_KERNELS = [
     Bug(
         "gpu-merge-sum",
         GPU,
-        "sums->weights += gpu_exp2((lse - top) * (float)AC_LOG2_E);",
-        "sums->weights += 1;",
+        "weights += gpu_exp2((lse - top) * (float)AC_LOG2_E);",
+        "weights += 1;",
         "the merge adds sums without their scale",
         "gpu",
         "mla_merge",
@@ -553,8 +561,8 @@ GPU_KERNELS = [
     Bug(
         "gpu-merge-chunk",
         GPU,
-        "if (p.num_splits > MERGE_THREADS) in_chunk",
-        "if (p.num_splits > 4096) in_chunk",
+        "num_parts() > TEAM ? stage(first)",
+        "num_parts() > 4096 ? stage(first)",
         "more splits than threads are merged by the last chunk's LSEs",
         "gpu",
         "mla_merge",

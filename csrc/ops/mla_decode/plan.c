@@ -42,7 +42,7 @@ static const ac_kernel_t *choose_merge(const char *op, const ac_mla_request_t *r
     const ac_kernel_request_t request = {
         .op = op,
         .family = &ac_kernels_mla_merge,
-        .keys = {r->o_dtype == AC_DTYPE_NONE ? AC_ANY_KEY : (int64_t)r->o_dtype},
+        .keys = {r->o_dtype == AC_DTYPE_NONE ? AC_ANY_KEY : (int64_t)r->o_dtype, AC_MLA_DV},
         .features = AC_WRITES_FINAL | AC_WRITES_LSE,
         .rows = r->num_heads,
     };

@@ -55,6 +55,7 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
     if (ac_check_own_memory(op_name, args, rules, AC_COUNT(rules), error) < 0) return -1;
 
     const int64_t T = ac_size(&sizes, "T");
+    const int64_t served = ac_min64(r->max_seqlen_q, T);
     const ac_mla_merge_params_t params = {
         .partial_o = ac_floats(args->logits),
         .partial_lse = ac_floats(args->attn_lse),
@@ -64,11 +65,14 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
         .o_head_stride = ac_stride_bytes(args->o, 1),
         .lse = ac_floats(args->lse),
         .num_rows = T,
-        .batch = r->batch,
+        .num_partials = T * plan->num_kv_splits,
+        .num_groups = r->batch,
         .num_heads = r->num_heads,
-        .max_seqlen_q = (int32_t)ac_min64(r->max_seqlen_q, T),
-        .num_splits = plan->num_kv_splits,
+        .value_dim = AC_MLA_DV,
+        .max_seqlen_q = (int32_t)served,
+        .row_slots = (int32_t)served,
         .head_tiles = (int32_t)ac_kernel_tiles(plan->stage2, r->num_heads),
+        .num_splits = plan->num_kv_splits,
         .o_dtype = (int32_t)args->o->dtype,
     };
     const ac_launch_t launch = {

@@ -1,23 +1,30 @@
-/* What the merge kernels get: plain data, shared by the host and by the kernels of every device. Symbols: B requests,
- * T query rows, H query heads, S splits of a KV list, Dv values. Strides are in bytes. */
+/* What the merge kernels get: plain data, shared by the host and by the kernels of every device. Symbols: G groups,
+ * N final rows, P rows of partials, H heads, Dv values. Strides are in bytes. Every value that a pointer leads to is
+ * untrusted; the kernels clamp and mask. */
 #ifndef AC_OPS_MLA_MERGE_KERNEL_PARAMS_H
 #define AC_OPS_MLA_MERGE_KERNEL_PARAMS_H
 
 #include <stdint.h>
 
-/* Stage 2: o and lse of every row that a request owns, out of its S partials. Work item number
- * (b * max_seqlen_q + t) * head_tiles + i: query token t of request b, heads [i * tile, (i + 1) * tile) with the kernel
- * table's tile_rows as tile. */
+/* A group is a run of final rows with the partials that they are made of; see group.h. The groups are the requests of a
+ * batch, each row with num_splits partials beside one another, or they come from lists.
+ * Work item number (g * row_slots + i) * head_tiles + j: rows i, i + row_slots, ... of group g, and heads
+ * [j * tile, (j + 1) * tile) with the kernel table's tile_rows as tile. */
 typedef struct ac_mla_merge_params_t {
-    const float *partial_o;   /* [T, S, H, Dv] */
-    const float *partial_lse; /* [T, S, H] */
-    const int32_t *qo_indptr; /* [B+1] */
-    char *o;                  /* [T, H, Dv] */
+    const float *partial_o;       /* [P, H, Dv], normalised */
+    const float *partial_lse;     /* [P, H], natural log; -inf: the partial holds nothing, and its row is not read */
+    const int32_t *qo_indptr;     /* [G+1]: the groups are requests; or NULL, and: */
+    const int32_t *reduce_indptr; /* [G+1]: a group's entries of partial_map */
+    const int32_t *final_map;     /* [G, 2]: first final row, and the one past the last; or NULL */
+    const int32_t *partial_map;   /* [num_entries] */
+    char *o;                      /* [N, H, Dv] */
     int64_t o_row_stride, o_head_stride;
-    float *lse; /* [T, H] or NULL */
-    int64_t num_rows;
-    int32_t batch, num_heads, max_seqlen_q, num_splits;
-    int32_t head_tiles;
+    float *lse; /* [N, H] or NULL */
+    int64_t num_rows, num_partials, num_entries, num_groups; /* N, P, of partial_map, G */
+    int32_t num_heads, value_dim;
+    int32_t max_seqlen_q; /* of requests: later rows are not served; without a final_map: rows of a group */
+    int32_t row_slots, head_tiles;
+    int32_t num_splits;
     int32_t o_dtype;
 } ac_mla_merge_params_t;
 

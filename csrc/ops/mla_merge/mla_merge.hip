@@ -1,8 +1,19 @@
-/* Entry point of MLA decode, stage 2: o and LSE of a row out of its partials; see kernel_params.h. */
+/* Entry points of the merge: o and LSE of final rows out of their partials; see kernel_params.h. */
 #if defined(__CUDACC__)
 #include "sm90.h"
 #else
 #include "gfx9.h"
 #endif
 
-GPU_KERNEL(MERGE_THREADS) mla_merge(GPU_PARAMS(ac_mla_merge_params_t) p) { merge_partials(p); }
+#define MERGE(name, columns, lists)                                             \
+    GPU_KERNEL(MERGE_THREADS) name(GPU_PARAMS(ac_mla_merge_params_t) p) {       \
+        merge_partials<columns, lists>(p);                                      \
+    }
+
+MERGE(mla_merge, 512, false) /* stage 2 of MLA decode */
+MERGE(mla_merge_lists, 512, true) /* any width, 512 columns at a time */
+#if !defined(__CUDACC__)
+MERGE(mla_merge_lists_d64, 64, true)
+MERGE(mla_merge_lists_d128, 128, true)
+MERGE(mla_merge_lists_d256, 256, true)
+#endif

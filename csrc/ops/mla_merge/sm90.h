@@ -1,133 +1,181 @@
-/* Stage 2 of MLA decode on sm_90a: merges the partials of (query row, head) pairs by their LSE, in a fixed order. With
- * few splits and many pairs each warp merges a pair, eight pairs per workgroup, and the other workgroups exit; else the
- * eight warps share one pair. A lane has 16 of the 512 columns, so that the loads of a warp are
- * whole lines and four splits are in flight. */
+/* sm_90a: merges the partials of (final row, head) pairs by their LSE, in a fixed order. With few parts and many pairs
+ * each warp merges a pair, eight pairs per workgroup, and the other workgroups exit; else the eight warps share one pair.
+ * A lane has 16 of 512 columns, so that the loads of a warp are whole lines. */
 #ifndef AC_OPS_MLA_MERGE_SM90_H
 #define AC_OPS_MLA_MERGE_SM90_H
 
-#include "../attention/store.h"
-#include "kernel_params.h"
+#include "../../gpu/gpu.h"
 
-constexpr int SM90_MERGE_LOADS = 4; /* splits in flight */
+#include "group.h"
+#include "store.h"
 
-/* One warp's part of a pair: columns lane * 4 + 128 j, j < 4. */
-typedef struct sm90_merge_t {
-    float acc[4][4], weights;
-} sm90_merge_t;
+constexpr int SM90_MERGE_WARPS = 8, MERGE_THREADS = 32 * SM90_MERGE_WARPS, SM90_MERGE_COLUMNS = 512;
+constexpr int SM90_MERGE_ONE_WARP_PARTS = SM90_MERGE_WARPS; /* at most for one warp: the same order of sums */
+constexpr int SM90_MERGE_ONE_WARP_PAIRS = 1024;             /* at least */
 
-GPU_INLINE float sm90_top_lse(const float *lse, int num_splits, int64_t stride) {
-    float top = -GPU_FLT_MAX;
-    for (int s = gpu_lane(); s < num_splits; s += 32) top = gpu_max(top, lse[s * stride]);
-    GPU_UNROLL for (int distance = 16; distance; distance /= 2)
-        top = gpu_max(top, __shfl_xor_sync(0xffffffffu, top, distance));
-    return top;
-}
+typedef struct sm90_merge_side_t {
+    float acc[SM90_MERGE_WARPS][SM90_MERGE_COLUMNS];
+    float weights[SM90_MERGE_WARPS];
+} sm90_merge_side_t;
+
+#define AC_FAMILY_ROWS "mla_merge/kernels.inc"
+#include "../local_bytes.inc"
+CHECK_LOCAL_BYTES("mla_merge", sizeof(sm90_merge_side_t));
+CHECK_LOCAL_BYTES("mla_merge_lists", sizeof(sm90_merge_side_t));
 
 GPU_INLINE float4 sm90_load_quad(const float *from) {
     if (((uintptr_t)from & 15) == 0) return *(const float4 *)from;
     return make_float4(from[0], from[1], from[2], from[3]);
 }
 
-/* Adds `count` splits, at most 32, `stride` floats apart; lane l holds the LSE of split l. -inf: nothing was written.
- */
-GPU_INLINE void sm90_merge_splits(const float *partial, int64_t stride, int count, float lse, float top,
-                                  sm90_merge_t *sum) {
-    float weight = lse == GPU_MINUS_INFINITY ? 0 : gpu_exp2((lse - top) * (float)AC_LOG2_E);
-    uint32_t written = __ballot_sync(0xffffffffu, lse != GPU_MINUS_INFINITY);
-    GPU_NO_UNROLL for (int s = 0; s < count; s += SM90_MERGE_LOADS) {
-        float4 value[SM90_MERGE_LOADS][4];
-        GPU_UNROLL for (int k = 0; k < SM90_MERGE_LOADS; k++)
-            GPU_UNROLL for (int j = 0; j < 4; j++) {
-                value[k][j] = make_float4(0, 0, 0, 0);
-                if (s + k < count && written >> (s + k) & 1)
-                    value[k][j] = sm90_load_quad(partial + (s + k) * stride + 128 * j);
+/* One warp's part of a pair: columns lane * 4 + 128 j, j < 4, of every `warps`-th part from `self` on. Groups from lists,
+ * or requests, whose rows have 512 values. */
+template <bool LISTS> struct sm90_merge_t {
+    static constexpr int LOADS = LISTS ? 2 : 4; /* parts in flight; two leave registers for a second workgroup */
+
+    const ac_mla_merge_params_t &p;
+    ac_merge_group_t group;
+    int64_t row; /* of the group */
+    int head, warps, self;
+    float top, acc[4][4], weights;
+
+    GPU_MEMBER int num_parts() const { return LISTS ? (int)group.num_parts : p.num_splits; }
+    GPU_MEMBER int width() const { return LISTS ? p.value_dim : SM90_MERGE_COLUMNS; }
+    static GPU_MEMBER int column(int j) { return gpu_lane() * 4 + 128 * j; }
+
+    /* Partial rows are counted from here: lists name that of the group's first row, the parts of a request's row are
+     * beside one another. */
+    GPU_MEMBER int64_t first_partial() const { return LISTS ? row : (group.first_row + row) * p.num_splits; }
+
+    /* The LSE of a part, and where its partial is; -inf: nothing was written, or there is no such part. */
+    GPU_MEMBER float find(int part, int *out_at) const {
+        *out_at = part;
+        if (part >= num_parts()) return GPU_MINUS_INFINITY;
+        if (LISTS) {
+            *out_at = group.locations[part];
+            if (ac_merge_part(&p, &group, row, part) < 0) return GPU_MINUS_INFINITY;
+        }
+        return p.partial_lse[(first_partial() + *out_at) * p.num_heads + head];
+    }
+
+    GPU_MEMBER void find_top() {
+        int at;
+        top = -GPU_FLT_MAX;
+        for (int part = gpu_lane(); part < num_parts(); part += 32) top = gpu_max(top, find(part, &at));
+        GPU_UNROLL for (int distance = 16; distance; distance /= 2)
+            top = gpu_max(top, __shfl_xor_sync(0xffffffffu, top, distance));
+    }
+
+    /* Columns [from, from + 4) of a row that begins at `partial`; 0 past its end. */
+    GPU_MEMBER float4 load(const float *partial, int from) const {
+        if (!LISTS || from + 4 <= width()) return sm90_load_quad(partial + from);
+        float4 value = make_float4(0, 0, 0, 0);
+        if (from < width()) value.x = partial[from];
+        if (from + 1 < width()) value.y = partial[from + 1];
+        if (from + 2 < width()) value.z = partial[from + 2];
+        return value;
+    }
+
+    /* Adds `count` parts, at most 32, part `first + i * warps` in lane i: columns from `block` on. */
+    GPU_MEMBER void add_chunk(int first, int count, int block) {
+        int at;
+        const int64_t stride = (int64_t)p.num_heads * width();
+        float lse = find(first + gpu_lane() * warps, &at);
+        float weight = lse == GPU_MINUS_INFINITY ? 0 : gpu_exp2((lse - top) * (float)AC_LOG2_E);
+        uint32_t written = __ballot_sync(0xffffffffu, lse != GPU_MINUS_INFINITY);
+        const float *partials = p.partial_o + (first_partial() * p.num_heads + head) * (int64_t)width();
+        GPU_NO_UNROLL for (int s = 0; s < count; s += LOADS) {
+            float4 value[LOADS][4];
+            GPU_UNROLL for (int k = 0; k < LOADS; k++) {
+                int from = LISTS ? __shfl_sync(0xffffffffu, at, s + k & 31) : first + (s + k) * warps;
+                GPU_UNROLL for (int j = 0; j < 4; j++) {
+                    value[k][j] = make_float4(0, 0, 0, 0);
+                    if (s + k < count && written >> (s + k) & 1)
+                        value[k][j] = load(partials + from * stride, block + column(j));
+                }
             }
-        GPU_UNROLL for (int k = 0; k < SM90_MERGE_LOADS; k++) {
-            float w = __shfl_sync(0xffffffffu, weight, s + k & 31);
-            if (s + k >= count || !(written >> (s + k) & 1)) continue;
-            sum->weights += w;
-            /* Rounded products: the same bits whether one warp adds all splits or one each. */
-            GPU_UNROLL for (int j = 0; j < 4; j++) {
-                sum->acc[j][0] += __fmul_rn(w, value[k][j].x);
-                sum->acc[j][1] += __fmul_rn(w, value[k][j].y);
-                sum->acc[j][2] += __fmul_rn(w, value[k][j].z);
-                sum->acc[j][3] += __fmul_rn(w, value[k][j].w);
+            GPU_UNROLL for (int k = 0; k < LOADS; k++) {
+                float w = __shfl_sync(0xffffffffu, weight, s + k & 31);
+                if (s + k >= count || !(written >> (s + k) & 1)) continue;
+                weights += w;
+                /* Rounded products: the same bits whether one warp adds all parts or one each. */
+                GPU_UNROLL for (int j = 0; j < 4; j++) {
+                    acc[j][0] += __fmul_rn(w, value[k][j].x);
+                    acc[j][1] += __fmul_rn(w, value[k][j].y);
+                    acc[j][2] += __fmul_rn(w, value[k][j].z);
+                    acc[j][3] += __fmul_rn(w, value[k][j].w);
+                }
             }
         }
     }
-}
 
-constexpr int SM90_MERGE_WARPS = 8, MERGE_THREADS = 32 * SM90_MERGE_WARPS;
-constexpr int SM90_MERGE_ONE_WARP_SPLITS = SM90_MERGE_WARPS; /* splits at most for one warp: the same order of sums */
-constexpr int SM90_MERGE_ONE_WARP_PAIRS = 1024; /* pairs */
+    /* The warp's parts of 512 columns from `block` on. */
+    GPU_MEMBER void sum(int block) {
+        weights = 0;
+        /* -0.0 is neutral in addition: 0 would lose a -0.0. */
+        GPU_UNROLL for (int i = 0; i < 16; i++) acc[i / 4][i % 4] = -0.0f;
+        for (int part = self; part < num_parts(); part += 32 * warps) {
+            int left = (num_parts() - part + warps - 1) / warps;
+            add_chunk(part, left < 32 ? left : 32, block);
+        }
+    }
 
-typedef struct sm90_merge_side_t {
-    float acc[SM90_MERGE_WARPS][AC_MLA_DV];
-    float weights[SM90_MERGE_WARPS];
-} sm90_merge_side_t;
+    GPU_MEMBER void store(int first_column, const float (&four)[4], float all_weights) const {
+        mla_output_t out = merged_output(p, group.first_row + row, head, top, all_weights);
+        merge_store<LISTS>(out, first_column, width(), four);
+        if (first_column == 0) mla_store_lse(out);
+    }
 
-GPU_INLINE mla_output_t sm90_merged_output(const ac_mla_merge_params_t &p, int64_t row, int head, float top,
-                                         float weights) {
-    mla_output_t out;
-    out.empty = weights == 0;
-    out.scale = 1 / weights;
-    out.row = p.o + row * p.o_row_stride + head * p.o_head_stride;
-    out.dtype = p.o_dtype;
-    out.lse = p.lse ? p.lse + row * p.num_heads + head : nullptr;
-    out.lse_value = out.empty ? GPU_MINUS_INFINITY : top + gpu_log2(weights) * (float)AC_LN_2;
-    return out;
-}
+    /* Adds up what the warps have summed, and stores it. */
+    GPU_MEMBER void store_together(sm90_merge_side_t &side, int block) const {
+        GPU_UNROLL for (int j = 0; j < 4; j++)
+            *(float4 *)&side.acc[self][column(j)] = make_float4(acc[j][0], acc[j][1], acc[j][2], acc[j][3]);
+        if (gpu_lane() == 0) side.weights[self] = weights;
+        gpu_barrier();
+        if (gpu_thread() < SM90_MERGE_COLUMNS / 4) {
+            float four[4] = {-0.0f, -0.0f, -0.0f, -0.0f}, all_weights = 0;
+            GPU_UNROLL for (int w = 0; w < SM90_MERGE_WARPS; w++) {
+                all_weights += side.weights[w];
+                GPU_UNROLL for (int i = 0; i < 4; i++) four[i] += side.acc[w][gpu_thread() * 4 + i];
+            }
+            store(block + gpu_thread() * 4, four, all_weights);
+        }
+        if (LISTS) gpu_barrier(); /* before the next sums */
+    }
 
-#define AC_FAMILY_ROWS "mla_merge/kernels.inc"
-#include "../local_bytes.inc"
-CHECK_LOCAL_BYTES("mla_merge", sizeof(sm90_merge_side_t));
+    GPU_MEMBER void merge(sm90_merge_side_t &side) {
+        find_top();
+        for (int block = 0; block < (LISTS ? width() : 1); block += SM90_MERGE_COLUMNS) {
+            sum(block);
+            if (warps == 1)
+                GPU_UNROLL for (int j = 0; j < 4; j++) store(block + column(j), acc[j], weights);
+            else store_together(side, block);
+        }
+    }
+};
 
-GPU_INLINE void merge_partials(const ac_mla_merge_params_t &p) {
-    sm90_merge_side_t &side = *(sm90_merge_side_t *)gpu_shared;
-    int64_t pairs = (int64_t)p.batch * p.max_seqlen_q * p.num_heads;
-    bool one_warp = p.num_splits <= SM90_MERGE_ONE_WARP_SPLITS && pairs >= SM90_MERGE_ONE_WARP_PAIRS;
-    int warps = one_warp ? 1 : SM90_MERGE_WARPS, lane = gpu_lane();
-    int self = gpu_thread() / 32 % warps;
-    int64_t item = gpu_block() * (SM90_MERGE_WARPS / warps) + gpu_thread() / 32 / warps, begin, count;
+template <int COLUMNS, bool LISTS> GPU_INLINE void merge_partials(const ac_mla_merge_params_t &p) {
+    static_assert(COLUMNS == SM90_MERGE_COLUMNS, "a lane has 16 of 512 columns");
+    int64_t slots = p.num_groups * p.row_slots, pairs = slots * p.num_heads, item = gpu_block();
+    int warp = gpu_thread() / 32;
+    bool many = pairs >= SM90_MERGE_ONE_WARP_PAIRS, one_warp = many && p.num_splits <= SM90_MERGE_ONE_WARP_PARTS;
+    if (!LISTS && one_warp) item = item * SM90_MERGE_WARPS + warp;
     if (item >= pairs) return;
     int head = (int)(item % p.num_heads);
-    int64_t token = item / p.num_heads % p.max_seqlen_q;
-    ac_mla_queries(p.qo_indptr, item / p.num_heads / p.max_seqlen_q, p.num_rows, &begin, &count);
-    if (token >= count) return;
-
-    int64_t row = begin + token, first = row * p.num_splits * p.num_heads + head;
-    const float *lse = p.partial_lse + first, *partial = p.partial_o + first * AC_MLA_DV + lane * 4;
-    float top = sm90_top_lse(lse, p.num_splits, p.num_heads);
-    sm90_merge_t sum;
-    sum.weights = 0;
-    /* -0.0 is neutral in addition: 0 would lose a -0.0. */
-    GPU_UNROLL for (int i = 0; i < 16; i++) sum.acc[i / 4][i % 4] = -0.0f;
-    for (int s = self; s < p.num_splits; s += 32 * warps) {
-        int of_lane = s + lane * warps, left = (p.num_splits - s + warps - 1) / warps;
-        float of_split = of_lane < p.num_splits ? lse[(int64_t)of_lane * p.num_heads] : GPU_MINUS_INFINITY;
-        sm90_merge_splits(partial + (int64_t)s * p.num_heads * AC_MLA_DV, (int64_t)warps * p.num_heads * AC_MLA_DV,
-                          left < 32 ? left : 32, of_split, top, &sum);
+    int64_t slot = item / p.num_heads % p.row_slots, number = item / p.num_heads / p.row_slots;
+    ac_merge_group_t group = LISTS ? ac_merge_listed(&p, number) : ac_merge_request(&p, number);
+    if (LISTS) {
+        /* The workgroup of every eighth head takes those after it as well. */
+        one_warp = many && group.num_parts <= SM90_MERGE_ONE_WARP_PARTS;
+        if (one_warp && head % SM90_MERGE_WARPS != 0) return;
+        if (one_warp) head += warp;
+        if (head >= p.num_heads) return;
     }
-    if (warps == 1) {
-        mla_output_t out = sm90_merged_output(p, row, head, top, sum.weights);
-        GPU_UNROLL for (int j = 0; j < 4; j++) mla_store_columns(out, lane * 4 + 128 * j, sum.acc[j]);
-        if (lane == 0) mla_store_lse(out);
-        return;
+    sm90_merge_t<LISTS> pair = {p, group, slot, head, one_warp ? 1 : SM90_MERGE_WARPS, one_warp ? 0 : warp};
+    for (; pair.row < group.num_rows; pair.row += p.row_slots) {
+        pair.merge(*(sm90_merge_side_t *)gpu_shared);
+        if (!LISTS) return; /* every row of a request has a slot */
     }
-    GPU_UNROLL for (int j = 0; j < 4; j++)
-        *(float4 *)&side.acc[self][lane * 4 + 128 * j] =
-            make_float4(sum.acc[j][0], sum.acc[j][1], sum.acc[j][2], sum.acc[j][3]);
-    if (lane == 0) side.weights[self] = sum.weights;
-    gpu_barrier();
-    if (gpu_thread() >= AC_MLA_DV / 4) return;
-    float four[4] = {-0.0f, -0.0f, -0.0f, -0.0f}, weights = 0;
-    GPU_UNROLL for (int w = 0; w < SM90_MERGE_WARPS; w++) {
-        weights += side.weights[w];
-        GPU_UNROLL for (int i = 0; i < 4; i++) four[i] += side.acc[w][gpu_thread() * 4 + i];
-    }
-    mla_output_t out = sm90_merged_output(p, row, head, top, weights);
-    mla_store_columns(out, gpu_thread() * 4, four);
-    if (gpu_thread() == 0) mla_store_lse(out);
 }
 
 #endif
