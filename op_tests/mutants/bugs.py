@@ -16,6 +16,9 @@ TESTS = {
     "gpu": "op_tests/mla_decode op_tests/runtime/test_simulated.py --device gfx950 -m device",
 }
 
+#: A script that is asked before, where one sees most of a group's bugs.
+FIRST = {"decode": "op_tests/mla_decode/isolated/run_cases.py"}
+
 
 @dataclass(frozen=True)
 class Bug:
