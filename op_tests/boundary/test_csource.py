@@ -94,7 +94,7 @@ def test_no_room_includes_upwards() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT / "csrc").as_posix())
+@pytest.mark.parametrize("path", FILES, ids=lambda path: "-".join(path.relative_to(ROOT / "csrc").parts))
 def test_files_are_short_and_say_what_they_are(path: Path) -> None:
     text = path.read_text()
     longest = LONGEST_KERNEL_HEADER if _is_for_gpus(path) else LONGEST[path.suffix]

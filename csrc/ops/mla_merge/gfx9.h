@@ -9,9 +9,9 @@
 #include "group.h"
 #include "store.h"
 
-#define MERGE_THREADS 256
-#define MERGE_HALF (MERGE_THREADS / 2)
-#define LOADS 4 /* of a thread that are in flight together */
+constexpr int MERGE_THREADS = 256, MERGE_HALF = MERGE_THREADS / 2;
+constexpr int MERGE_PER_UNIT = 7; /* workgroups, of 72 registers */
+constexpr int LOADS = 4;          /* of a thread that are in flight together */
 
 /* LDS: a chunk of each team's LSEs, what the odd halves have summed, and for lists where the chunk's partials are. */
 #define LSES ((float *)gpu_shared)                           /* [MERGE_THREADS] */

@@ -5,9 +5,9 @@
 #include "gfx9.h"
 #endif
 
-#define MERGE(name, columns, lists)                                             \
-    GPU_KERNEL(MERGE_THREADS) name(GPU_PARAMS(ac_mla_merge_params_t) p) {       \
-        merge_partials<columns, lists>(p);                                      \
+#define MERGE(name, columns, lists)                                                          \
+    GPU_KERNEL_OF(MERGE_THREADS, MERGE_PER_UNIT) name(GPU_PARAMS(ac_mla_merge_params_t) p) { \
+        merge_partials<columns, lists>(p);                                                   \
     }
 
 MERGE(mla_merge, 512, false) /* stage 2 of MLA decode */

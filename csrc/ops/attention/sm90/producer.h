@@ -32,7 +32,7 @@ template <class KIND> struct sm90_producer {
     static constexpr int BATCHES = 2 * THREAD_KEYS;           /* of a tile: see widen() */
     typedef sm90_key_rows_t<THREAD_KEYS> key_rows_t;
 
-    const ac_mla_decode_params_t &p;
+    const ac_attention_params_t &p;
     sm90_side_t &side;
     int warp, lane;
     bool aligned, fnuz;
@@ -66,7 +66,7 @@ template <class KIND> struct sm90_producer {
         uint4 panel[KIND::SOURCE == SM90_FP8 ? 5 : 4];
     };
 
-    GPU_MEMBER int panels(int unit) const { return KIND::SOURCE == SM90_FP8 && unit && p.kv.rope_dim ? 5 : 4; }
+    GPU_MEMBER int panels(int unit) const { return KIND::SOURCE == SM90_FP8 && unit && p.kv[0].cache.rope_dim ? 5 : 4; }
     GPU_MEMBER void load(const key_rows_t &rows, int index, batch_t *batch) const;
     template <bool FNUZ> GPU_MEMBER void store(int stage, int index, const batch_t &batch) const;
     GPU_MEMBER void copy_sides(int stage, const key_rows_t &rows) const;
@@ -82,7 +82,7 @@ template <class KIND> struct sm90_producer {
 template <class KIND>
 GPU_MEMBER void sm90_producer<KIND>::locate_keys(const mla_cursor_t &cursor,
                                                   mla_location_t (&locations)[THREAD_KEYS]) const {
-    GPU_UNROLL for (int i = 0; i < THREAD_KEYS; i++) locations[i] = mla_locate(p.kv, cursor, key(i));
+    GPU_UNROLL for (int i = 0; i < THREAD_KEYS; i++) locations[i] = mla_locate(p.kv[0].cache, cursor, key(i));
 }
 
 template <class KIND>
@@ -91,10 +91,10 @@ GPU_MEMBER sm90_key_rows_t<sm90_producer<KIND>::THREAD_KEYS> sm90_producer<KIND>
     key_rows_t rows;
     bool all = true, exists = false;
     GPU_UNROLL for (int i = 0; i < THREAD_KEYS; i++) {
-        bool exists_here = mla_in_pool(p.kv, locations[i]);
+        bool exists_here = mla_in_pool(p.kv[0].cache, locations[i]);
         rows.latent[i] = nullptr;
         rows.row[i] = locations[i].row;
-        if (exists_here) rows.latent[i] = mla_key_address(p.kv, locations[i], p.kv.latent_offset, p.kv.latent_stride);
+        if (exists_here) rows.latent[i] = mla_key_address(p.kv[0].cache, locations[i], p.kv[0].cache.latent_offset, p.kv[0].cache.latent_stride);
         all = all && exists_here;
     }
     rows.exist = 0xffff;
@@ -112,7 +112,7 @@ template <class KIND>
 GPU_MEMBER sm90_key_rows_t<sm90_producer<KIND>::THREAD_KEYS> sm90_producer<KIND>::next_rows(
     mla_cursor_t *cursor, mla_location_t (&locations)[THREAD_KEYS]) const {
     key_rows_t rows = resolve_rows(locations);
-    mla_advance(p.kv, SM90_KEYS, cursor);
+    mla_advance(p.kv[0].cache, SM90_KEYS, cursor);
     locate_keys(*cursor, locations);
     return rows;
 }
@@ -121,12 +121,12 @@ GPU_MEMBER sm90_key_rows_t<sm90_producer<KIND>::THREAD_KEYS> sm90_producer<KIND>
 template <class KIND>
 GPU_MEMBER const char *sm90_producer<KIND>::rope(const char *latent, int32_t row) const {
     if (KIND::SOURCE != SM90_RECORDS) return latent + AC_MLA_DV * KIND::ELEMENT_BYTES;
-    return latent + (p.kv.rope_offset - p.kv.latent_offset) + row * (p.kv.rope_stride - p.kv.latent_stride);
+    return latent + (p.kv[0].cache.rope_offset - p.kv[0].cache.latent_offset) + row * (p.kv[0].cache.rope_stride - p.kv[0].cache.latent_stride);
 }
 
 template <class KIND>
 GPU_MEMBER const char *sm90_producer<KIND>::scales(const char *latent, int32_t row) const {
-    return latent + (p.kv.scale_offset - p.kv.latent_offset) + row * (p.kv.scale_stride - p.kv.latent_stride);
+    return latent + (p.kv[0].cache.scale_offset - p.kv[0].cache.latent_offset) + row * (p.kv[0].cache.scale_stride - p.kv[0].cache.latent_stride);
 }
 
 /* --- 16-bit keys: asynchronous copies, straight to shared memory --- */
@@ -139,12 +139,12 @@ GPU_MEMBER void sm90_producer<KIND>::copy(int stage, uint32_t parity, const key_
         if (unit) wait_empty(stage, unit, parity);
         GPU_UNROLL for (int i = 0; i < THREAD_KEYS; i++) {
             const char *row = rows.latent[i];
-            const char *from = (row ? row + unit * 512 : p.kv.base) + part() * 16;
+            const char *from = (row ? row + unit * 512 : p.kv[0].cache.base) + part() * 16;
             uint32_t at = sm90_chunk(to + unit * 4 * SM90_PANEL_BYTES, key(i), part());
             GPU_UNROLL for (int panel = 0; panel < 4; panel++)
-                sm90_copy16(at + panel * SM90_PANEL_BYTES, row ? from + panel * 128 : p.kv.base, row ? 16 : 0);
-            if (unit && p.kv.rope_dim)
-                sm90_copy16(at + 4 * SM90_PANEL_BYTES, row ? from + 4 * 128 : p.kv.base, row ? 16 : 0);
+                sm90_copy16(at + panel * SM90_PANEL_BYTES, row ? from + panel * 128 : p.kv[0].cache.base, row ? 16 : 0);
+            if (unit && p.kv[0].cache.rope_dim)
+                sm90_copy16(at + 4 * SM90_PANEL_BYTES, row ? from + 4 * 128 : p.kv[0].cache.base, row ? 16 : 0);
         }
         sm90_copies_arrive(full(stage, unit));
     }
@@ -185,11 +185,11 @@ GPU_MEMBER void sm90_producer<KIND>::copy_sides(int stage, const key_rows_t &row
     uint32_t panel = matrix(stage) + SM90_ROPE_PANEL * SM90_PANEL_BYTES;
     GPU_UNROLL for (int i = 0; i < THREAD_KEYS; i++) {
         bool exists = rows.latent[i] != nullptr;
-        const char *from = exists ? rope(rows.latent[i], rows.row[i]) + part() * 16 : p.kv.base;
+        const char *from = exists ? rope(rows.latent[i], rows.row[i]) + part() * 16 : p.kv[0].cache.base;
         sm90_copy16(sm90_chunk(panel, key(i), part()), from, exists ? 16 : 0);
         sm90_copy16(sm90_chunk(panel, key(i), part() + 4), exists ? from + 64 : from, exists ? 16 : 0);
         sm90_copy4(sm90_shared_address(&side.scales[stage][key(i)][part()]),
-                   exists ? scales(rows.latent[i], rows.row[i]) + part() * 4 : p.kv.base, exists ? 4 : 0);
+                   exists ? scales(rows.latent[i], rows.row[i]) + part() * 4 : p.kv[0].cache.base, exists ? 4 : 0);
     }
     sm90_copies_arrive(full(stage, 1));
 }
@@ -251,7 +251,7 @@ GPU_MEMBER void sm90_producer<KIND>::gather(int stage, uint32_t parity, const ke
         int32_t row = rows.row[0];
         GPU_UNROLL for (int k = 1; k < THREAD_KEYS; k++)
             if (i == k) latent = rows.latent[k], row = rows.row[k];
-        GPU_NO_UNROLL for (int is_rope = 0; is_rope <= (p.kv.rope_dim > 0); is_rope++) {
+        GPU_NO_UNROLL for (int is_rope = 0; is_rope <= (p.kv[0].cache.rope_dim > 0); is_rope++) {
             const char *from = latent && is_rope ? rope(latent, row) : latent;
             int first = is_rope ? SM90_ROPE_PANEL * 8 : 0, chunks = is_rope ? 8 : 64;
             if (KIND::SOURCE == SM90_SAME || (KIND::SOURCE == SM90_RECORDS && is_rope))
@@ -316,13 +316,13 @@ template <class KIND> GPU_MEMBER void sm90_producer<KIND>::run(const sm90_item_t
     walk<true>(item);
 }
 
-template <class KIND> GPU_INLINE void sm90_produce(const ac_mla_decode_params_t &p, const sm90_item_t &item, int warp) {
+template <class KIND> GPU_INLINE void sm90_produce(const ac_attention_params_t &p, const sm90_item_t &item, int warp) {
     int lane;
     asm volatile("mov.u32 %0, %1;"
                  : "=r"(lane)
                  : "r"(gpu_lane())); /* kept in a register instead of being recomputed */
-    sm90_producer<KIND> producer = {p, sm90_shared().side, warp, lane, sm90_is_aligned(p.kv),
-                                    p.kv.latent_dtype == AC_FLOAT8_E4M3FNUZ};
+    sm90_producer<KIND> producer = {p, sm90_shared().side, warp, lane, sm90_is_aligned(p.kv[0].cache),
+                                    p.kv[0].cache.latent_dtype == AC_FLOAT8_E4M3FNUZ};
     producer.run(item);
 }
 

@@ -61,7 +61,7 @@ template <int TYPE_, int SOURCE_, int TERMS_ = 1> struct sm90_kind {
 
 /* What all warps know of the work item. */
 typedef struct sm90_item_t {
-    ac_mla_work_t work;
+    ac_work_t work;
     mla_range_t range;
     int tiles;
 } sm90_item_t;
