@@ -25,6 +25,7 @@ from aiter_c._C import (
     mla_plan,
     set_num_threads,
 )
+from aiter_c.dsa import top_k_per_row_decode, top_k_per_row_prefill
 from aiter_c.metadata import get_meta_param
 from aiter_c.mla import mla_decode_fwd, mla_reduce_v1
 
@@ -43,4 +44,6 @@ __all__ = [
     "mla_plan",
     "mla_reduce_v1",
     "set_num_threads",
+    "top_k_per_row_decode",
+    "top_k_per_row_prefill",
 ]

@@ -1,7 +1,7 @@
 """Tensors from the caller's own framework, so that a graph pool or a caching allocator sees them: what the C core calls
 back into Python for where it cannot ask the framework itself (csrc/module/allocate.c)."""
 
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from aiter_c._C import empty, set_allocator
 from aiter_c._modules import home_of

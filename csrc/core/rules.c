@@ -202,8 +202,8 @@ int ac_check_own_memory(const char *op, const void *args, const ac_tensor_rule_t
         for (int j = 0; j < count && j < AC_MAX_TENSORS; j++) {
             if (j == i || (j > i && (rules[j].flags & AC_WRITTEN))) continue; /* a pair is met once */
             if (overlap(&extents[i], &extents[j]))
-                return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected memory of its own, got memory shared with %s", op,
-                               rules[i].name, rules[j].name);
+                return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected memory of its own, got memory shared with %s",
+                               op, rules[i].name, rules[j].name);
         }
     }
     return 0;

@@ -54,7 +54,8 @@ static PyObject *allocate_by_exchange(const ac_tensor_t *like, const ac_workspac
         if (!PyErr_Occurred()) PyErr_NoMemory();
         return NULL;
     }
-    if (api->managed_tensor_to_py_object_no_sync(managed, &object) == 0) return object; /* it has taken `managed` over */
+    /* Takes `managed` over, unless it fails. */
+    if (api->managed_tensor_to_py_object_no_sync(managed, &object) == 0) return object;
     if (managed->deleter) managed->deleter(managed);
     return NULL;
 }

@@ -16,8 +16,8 @@
     "Raises TypeError, ValueError (another version, an unknown architecture), UnsupportedError (no kernel).")
 
 #define AC_DOC_set_allocator AC_DOC(set_allocator, \
-    "Take the buffers of every op from allocator(name, like, shape, dtype, stream) instead of the caller's framework;\n" \
-    "None: as before. Returns the allocator before. For tests that poison and inspect what an op takes.")
+    "Take the buffers of every op from allocator(name, like, shape, dtype, stream), not from the caller's framework;\n" \
+    "None: as usual. Returns the allocator before. For tests that poison and inspect what an op takes.")
 
 #define AC_DOC_set_num_threads AC_DOC(set_num_threads, \
     "Set the number of CPU threads, the calling one included; 0: at each call the CPUs that it may use then.")

@@ -126,8 +126,8 @@ static int import_exchange(ac_state_t *state, const char *op, const char *name, 
     *out_next = AC_PATH_NONE;
     out_tensor->api = api;
     if (first && ac_expected_shape(state, op, name, object, &expected) < 0) return -1;
-    const bool borrows =
-        !(flags & AC_TENSOR_OUTPUT) || (flags & AC_TENSOR_FRESH) || entry->torch == AC_TORCH_PLAIN; /* never read-only */
+    /* Only the managed form tells whether a tensor is read-only. What is fresh is not, and no tensor of torch is. */
+    const bool borrows = !(flags & AC_TENSOR_OUTPUT) || (flags & AC_TENSOR_FRESH) || entry->torch == AC_TORCH_PLAIN;
     if (api->dltensor_from_py_object_no_sync && borrows) {
         if (api->dltensor_from_py_object_no_sync(object, &borrowed) != 0)
             return ac_raise_from_live(PyExc_BufferError, op, name, refused);

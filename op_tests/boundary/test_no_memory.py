@@ -23,8 +23,7 @@ def test_pythons_allocators() -> None:
     pytest.importorskip("_testcapi", reason="this Python has no _testcapi")
     out = run_python(SCRIPT, "python", timeout=250).stdout.strip().split("\n")
     assert len(out) >= 5 and all("failures" in line for line in out[:-1]) and out[-1] == "ok", out[-3:]
-    failures = [int(line.rpartition(": ")[2].split()[0]) for line in out[:-1]]
-    assert min(failures) >= 2 and max(failures) >= 5, out
+    assert all(int(line.rpartition(": ")[2].split()[0]) >= 1 for line in out[:-1]), out
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")

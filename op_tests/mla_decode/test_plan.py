@@ -392,6 +392,26 @@ def test_plans_of_a_device(device: Device) -> None:
     assert alone.compute_units / 2 <= alone.grid <= 4 * alone.compute_units, alone
 
 
+def _cheapest(work_items: int, length: int, units: int) -> int:
+    """csrc/ops/mla_decode/splits.c, written again: rounds of workgroups, 96 KV rows for what one spends around its rows,
+    96 for a merge; runs of 64 rows at least."""
+    most = max(1, min(length // 64, 256))
+
+    def cost(splits: int) -> int:
+        rounds = -(-work_items * splits // units)
+        return rounds * (-(-length // splits) + 96) + (96 if splits > 1 else 0)
+
+    return min(range(1, most + 1), key=cost)
+
+
+@pytest.mark.accelerators
+def test_splits_of_a_device_cost_the_least(device: Device) -> None:
+    for batch, heads, length in product((1, 2, 7, 64, 300), (8, 16, 128), (40, 130, 200, 700, 1100, 8192, 65536)):
+        plan = mla_plan(batch, heads, 1, 64, "bfloat16", "bfloat16", max_kv_len=length, device=device.place)
+        want = _cheapest(batch * plan.row_tiles, length, plan.compute_units)
+        assert plan.num_kv_splits == want, (batch, heads, length)
+
+
 @pytest.mark.accelerators
 def test_a_plan_of_another_device_is_refused(device: Device) -> None:
     """By field, before anything is written."""

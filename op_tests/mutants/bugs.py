@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_VALUES = ("test_mla_decode", "test_masking", "test_large", "test_guard_pages", "test_fp8")
+
 #: What is run for a bug; -x ends it at the first failure. op_tests/<op>/bugs.py adds those of an op.
 TESTS = {
-    "decode": "op_tests/mla_decode/test_mla_decode.py op_tests/mla_decode --device cpu",
+    "decode": " ".join(f"op_tests/mla_decode/{name}.py" for name in _VALUES) + " --device cpu",
     "plan": "op_tests/mla_decode/test_plan.py op_tests/mla_decode/test_metadata.py --device cpu",
     "refuse": "op_tests/mla_decode/test_bad_arguments.py op_tests/mla_decode/test_plan.py --device cpu",
     "boundary": "op_tests/boundary op_tests/mla_decode/test_bad_arguments.py --device cpu",
     "threads": "op_tests/runtime/test_float_environment.py op_tests/mla_decode/test_deterministic.py --device cpu",
     "gpu": "op_tests/mla_decode op_tests/runtime/test_simulated.py --device gfx950 -m device",
 }
+
+#: A script that is asked before, where one sees most of a group's bugs.
+FIRST = {"decode": "op_tests/mla_decode/isolated/run_cases.py"}
 
 
 @dataclass(frozen=True)

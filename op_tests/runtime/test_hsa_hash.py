@@ -42,6 +42,16 @@ def _changed_by(root: Path, path: str, old: str, new: str) -> set[str]:
     return {name for name, digest in _hashes(root).items() if digest != before[name]}
 
 
+def test_a_compiler_that_finds_system_headers_anyway(tmp_path: Path) -> None:
+    """Some are wrapped in a script with folders of its own; there `bool` is a macro, in others a word."""
+    (tmp_path / "headers").mkdir()
+    (tmp_path / "headers/stdbool.h").write_text("#define bool _Bool\n")
+    wrapper = tmp_path / "wrapped"
+    wrapper.write_text(f'#!/bin/sh\nexec cc -I{tmp_path}/headers "$@"\n')
+    wrapper.chmod(0o755)
+    assert _hashes(ROOT, str(wrapper)) == _hashes(ROOT)
+
+
 @pytest.mark.parametrize(
     ("path", "old", "new", "changes"),
     [

@@ -113,7 +113,7 @@ class MlaCase(Case):
 
     @property
     def softmax_scale(self) -> float:
-        """sm_scale, resolved: SPEC 2.2, 1/sqrt(D)."""
+        """sm_scale, resolved: None is 1/sqrt(D)."""
         return self.sm_scale if self.sm_scale is not None else self.head_dim**-0.5
 
     @property

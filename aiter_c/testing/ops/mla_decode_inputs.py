@@ -62,7 +62,7 @@ class MlaInputs(Inputs):
 
         scales: q_scale and kv_scale where they are no longer those of the case.
 
-        An entry of a ragged split indptr that gives a request no split makes its rows empty (SPEC 14.7).
+        An entry of a ragged split indptr that gives a request no split makes its rows empty.
         """
         case = self.case
         q_scale = float(np.float32(case.q_scale)) if case.q_is_fp8 and case.q_scale is not None else 1.0
@@ -136,7 +136,7 @@ def _direction(case: MlaCase) -> np.ndarray:
 
 
 def _saturated(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Rounded to nearest even, clipped to the largest finite value of an fp8 type (SPEC 14.4)."""
+    """Rounded to nearest even, clipped to the largest finite value of an fp8 type."""
     if dtype in DTYPES_FP8:
         largest = float(ml_dtypes.finfo(dtype_of(dtype)).max)
         values = np.clip(values, -largest, largest)
