@@ -10,7 +10,7 @@
 #include "store.h"
 
 constexpr int SM90_MERGE_WARPS = 8, MERGE_THREADS = 32 * SM90_MERGE_WARPS, SM90_MERGE_COLUMNS = 512;
-constexpr int MERGE_PER_UNIT = 2; /* workgroups */
+constexpr int MERGE_PER_UNIT = 2;                           /* workgroups */
 constexpr int SM90_MERGE_ONE_WARP_PARTS = SM90_MERGE_WARPS; /* at most for one warp: the same order of sums */
 constexpr int SM90_MERGE_ONE_WARP_PAIRS = 1024;             /* at least */
 
