@@ -126,8 +126,9 @@ static int check_shape(ac_arg_t arg, const char *shape, ac_sizes_t *sizes, ac_er
     for (const char *next = shape; next; next = *next ? next + 1 : NULL) {
         next = read_dims(next, dims, &ndim);
         if (sizes->count + ndim > AC_MAX_SIZES) /* a mistake in the op's rows, which its first call shows */
-            return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: %s: expected at most %d symbols in an op's shapes, got more",
-                           arg.op, arg.name, AC_MAX_SIZES);
+            return ac_fail(error, AC_ERROR_UNSUPPORTED,
+                           "%s: %s: expected at most %d symbols in an op's shapes, got more", arg.op, arg.name,
+                           AC_MAX_SIZES);
         if (matches(arg.view, dims, ndim, arg.name, sizes)) return 0;
         if (shown_ndim >= 0 && (shown_ndim == arg.view->ndim || ndim != arg.view->ndim)) continue;
         memcpy(shown, dims, sizeof dims);

@@ -94,8 +94,8 @@ BUGS = [
     _host(
         "final-clamp",
         GROUP,
-        "group->first_row = ac_clamp64(from, 0, num_rows);",
-        "group->first_row = from < 0 ? 0 : from;",
+        "ac_clamp64(to, group->first_row, num_rows) - group->first_row;",
+        "ac_max64(to, group->first_row) - group->first_row;",
         "rows past the output are written",
     ),
     _host(
@@ -127,7 +127,7 @@ BUGS = [
     ),
     # The arithmetic on the CPU.
     _host("sum", CPU, "sum += weight;", "sum += 1;", "the sum is not rescaled"),
-    _host("weight", CPU, "expf(lse - top)", "expf(lse)", "weights leave fp32"),
+    _host("weight", CPU, "expf(lse - top)", "expf(lse - 0 * top)", "weights leave fp32"),
     _host("top", CPU, "if (lse > top) top = lse;", "if (part == 0) top = lse;", "the first LSE for the largest"),
     _host("nothing", CPU, "if (lse == -INFINITY) continue;", "", "a partial that holds nothing is read"),
     _host("lse", CPU, "(float)(top + log(sum))", "(float)top", "the LSE is the largest of the parts"),
