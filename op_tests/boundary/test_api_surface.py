@@ -98,8 +98,6 @@ def test_every_callable_has_a_signature_and_a_docstring(module: ModuleType, name
     assert inspect.getdoc(function) and len(inspect.getdoc(function)) > 20
 
 
-
-
 def _stub_parameters(function: ast.FunctionDef) -> list[tuple[str, str, str | None]]:
     """(name, kind, default as text) of a def in a stub."""
     a = function.args
