@@ -9,13 +9,10 @@
 constexpr int MERGE_THREADS = 256, MERGE_PER_UNIT = 8;
 constexpr int LOADS = 4; /* of a thread that are in flight together */
 
-/* LDS: the LSE of a chunk of the row's partials, and where they are; then the sums of the teams but the first. */
-typedef struct entry_t {
-    float lse;
-    int32_t offset;
-} entry_t;
-#define ENTRIES ((entry_t *)gpu_shared)                        /* [MERGE_THREADS] */
-#define TEAM_SUMS ((float *)(gpu_shared + MERGE_THREADS * 8)) /* [team - 1][4][column_threads] */
+/* LDS: the LSEs of a chunk of the row's partials, and where they are; then the sums of the teams but the first. */
+#define LSES ((float *)gpu_shared)                            /* [MERGE_THREADS] */
+#define OFFSETS ((int32_t *)gpu_shared + MERGE_THREADS)       /* [MERGE_THREADS] */
+#define TEAM_SUMS ((float *)gpu_shared + 2 * MERGE_THREADS)   /* [team - 1][4][column_threads] */
 constexpr int LEAST_COLUMN_THREADS = 16;
 GPU_INLINE int column_threads_of(int width) { return width > 256 ? 128 : width > 128 ? 64 : width > 64 ? 32 : 16; }
 constexpr int MERGE_LOCAL_BYTES = MERGE_THREADS * 8 + (MERGE_THREADS - LEAST_COLUMN_THREADS) * 16;
@@ -27,15 +24,17 @@ typedef struct merge_row_t {
     int head;
 } merge_row_t;
 
-/* Loads the entries of the partials [first, first + MERGE_THREADS); returns how many there are. */
-GPU_INLINE int load_entries(const ac_mla_merge_params_t &p, const merge_row_t &row, int first) {
+/* Loads LSEs and offsets of the partials [first, first + MERGE_THREADS); returns how many there are. */
+GPU_INLINE int load_lses(const ac_mla_merge_params_t &p, const merge_row_t &row, int first) {
     int left = row.group.num_partials - first, count = left < MERGE_THREADS ? left : MERGE_THREADS;
     gpu_barrier();
     if (gpu_thread() < count) {
-        entry_t entry = {GPU_MINUS_INFINITY, ac_partial_offset(&row.group, first + gpu_thread())};
-        int64_t partial = row.first + entry.offset;
-        if (ac_is_partial(&p, partial)) entry.lse = p.partial_lse[partial * p.num_heads + row.head];
-        ENTRIES[gpu_thread()] = entry;
+        const int32_t offset = ac_partial_offset(&row.group, first + gpu_thread());
+        const int64_t partial = row.first + offset;
+        float lse = GPU_MINUS_INFINITY;
+        if (ac_is_partial(&p, partial)) lse = p.partial_lse[partial * p.num_heads + row.head];
+        LSES[gpu_thread()] = lse;
+        OFFSETS[gpu_thread()] = offset;
     }
     gpu_barrier();
     return count;
@@ -46,12 +45,13 @@ typedef struct sums_t {
 } sums_t;
 
 /* Adds one chunk of partials: all weights, and the columns of those that belong to the thread's team. */
-GPU_INLINE void add_chunk(const char *partial, int64_t stride, int team, int teams, int count, float top, sums_t *sums) {
+GPU_INLINE void add_chunk(const char *partial, int64_t stride, int team, int teams, int count, float top,
+                          sums_t *sums) {
     struct quad_t {
         float value[4];
     };
-    for (int i = 0; i < count; i++) {
-        float lse = ENTRIES[i].lse;
+    GPU_UNROLL_BY(8) for (int i = 0; i < count; i++) {
+        float lse = LSES[i];
         if (lse != GPU_MINUS_INFINITY) sums->weights += gpu_exp2((lse - top) * (float)AC_LOG2_E);
     }
     for (int i = team; i < count; i += teams * LOADS) {
@@ -59,11 +59,10 @@ GPU_INLINE void add_chunk(const char *partial, int64_t stride, int team, int tea
         float weights[LOADS];
         for (int k = 0; k < LOADS; k++) {
             int s = i + teams * k;
-            entry_t entry = {GPU_MINUS_INFINITY, 0};
-            if (s < count) entry = ENTRIES[s];
-            weights[k] = gpu_exp2((entry.lse - top) * (float)AC_LOG2_E);
-            for (float &x : quads[k].value) x = 0;
-            if (entry.lse != GPU_MINUS_INFINITY) quads[k] = *(const quad_t *)(partial + entry.offset * stride);
+            float lse = s < count ? LSES[s] : GPU_MINUS_INFINITY;
+            weights[k] = gpu_exp2((lse - top) * (float)AC_LOG2_E);
+            for (float &x : quads[k].value) x = -0.0f; /* neutral, as the start of the sums is */
+            if (lse != GPU_MINUS_INFINITY) quads[k] = *(const quad_t *)(partial + OFFSETS[s] * stride);
             else weights[k] = 0; /* nothing was written there */
         }
         for (int k = 0; k < LOADS; k++)
@@ -83,12 +82,12 @@ GPU_INLINE void merge_row(const ac_mla_merge_params_t &p, const merge_row_t &row
     float top = -GPU_FLT_MAX;
     int in_chunk = 0;
     for (int first = 0; first < count; first += MERGE_THREADS) {
-        in_chunk = load_entries(p, row, first);
-        for (int i = 0; i < in_chunk; i++) top = ENTRIES[i].lse > top ? ENTRIES[i].lse : top;
+        in_chunk = load_lses(p, row, first);
+        GPU_UNROLL_BY(8) for (int i = 0; i < in_chunk; i++) top = LSES[i] > top ? LSES[i] : top;
     }
     sums_t sums = {{-0.0f, -0.0f, -0.0f, -0.0f}, 0}; /* -0.0 is neutral in addition: 0 would lose a -0.0 */
     for (int first = 0; first < count; first += MERGE_THREADS) {
-        if (count > MERGE_THREADS) in_chunk = load_entries(p, row, first);
+        if (count > MERGE_THREADS) in_chunk = load_lses(p, row, first);
         add_chunk(partial, stride, team, teams, in_chunk, top, &sums);
     }
     if (team > 0)
@@ -115,7 +114,8 @@ GPU_INLINE void merge_partials(const ac_mla_merge_params_t &p) {
     }
 }
 
-#undef ENTRIES
+#undef LSES
+#undef OFFSETS
 #undef TEAM_SUMS
 
 #endif

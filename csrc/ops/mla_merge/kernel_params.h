@@ -1,5 +1,5 @@
-/* What the merge kernels get: plain data, shared by the host and by the kernels of every device. A group is a run of rows
- * of o that have the same number of partials; each row and head is the sum of its partials, weighted by their LSE.
+/* What the merge kernels get: plain data, shared by the host and by the kernels of every device. A group is a run of
+ * rows of o that have the same number of partials; each row and head is the sum of its partials, weighted by their LSE.
  * Symbols: N rows, H heads, Dv values, P partial rows. Strides are in bytes. What the lists hold is untrusted. */
 #ifndef AC_OPS_MLA_MERGE_KERNEL_PARAMS_H
 #define AC_OPS_MLA_MERGE_KERNEL_PARAMS_H

@@ -1,7 +1,7 @@
-/* sm_90a: merges the partials of (row, head) pairs by their LSE, in a fixed order. With many pairs and few partials each
- * warp merges a pair, eight pairs per workgroup, and the other workgroups exit; else the eight warps share one pair. A
- * lane has 4 columns of every 128, QUADS times, so that the loads of a warp are whole lines and four partials are in
- * flight. */
+/* sm_90a: merges the partials of (row, head) pairs by their LSE, in a fixed order. With many pairs and few partials
+ * each warp merges a pair, eight pairs per workgroup, and the other workgroups exit; else the eight warps share one
+ * pair. A lane has 4 columns of every 128, QUADS times, so that the loads of a warp are whole lines and four partials
+ * are in flight. */
 #ifndef AC_OPS_MLA_MERGE_SM90_H
 #define AC_OPS_MLA_MERGE_SM90_H
 
