@@ -6,8 +6,8 @@
 
 #include <stdint.h>
 
-/* A kernel whose workgroups have `threads` threads, a multiple of 256 on AMD, and registers for `per_unit` workgroups on
- * one unit. GPU_KERNEL: all registers of the unit are the workgroup's. */
+/* A kernel whose workgroups have `threads` threads, a multiple of 256 on AMD, and registers for `per_unit` workgroups
+ * on one unit. GPU_KERNEL: all registers of the unit are the workgroup's. */
 #if defined(__CUDACC__)
 #define GPU_KERNEL_OF(threads, per_unit) extern "C" __global__ void __launch_bounds__(threads, per_unit)
 #define GPU_PARAMS(type) const __grid_constant__ type
@@ -27,9 +27,11 @@
 #define GPU_MEMBER inline __device__ __attribute__((always_inline))
 #define GPU_INLINE static GPU_MEMBER
 
-/* A loop over an array that has to stay in registers, and one that is to stay a loop. */
+/* A loop over an array that has to stay in registers, one that is to stay a loop, and one in steps of `count`. */
 #define GPU_UNROLL _Pragma("unroll")
 #define GPU_NO_UNROLL _Pragma("unroll 1")
+#define GPU_PRAGMA(text) _Pragma(#text)
+#define GPU_UNROLL_BY(count) GPU_PRAGMA(unroll count)
 
 #define GPU_MINUS_INFINITY (-__builtin_inff())
 #define GPU_FLT_MAX 3.402823466e+38f

@@ -265,8 +265,8 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
     /* ROCm/aiter#2983, as a kernel that nobody stops: nothing writes the rows. */
     if (AC_FAULT("skip_direct_output") && plan->writes_output) return 0;
     if (params.attention.lse && /* rows that no request owns keep this */
-        target->runtime->fill32(target->runtime, target->device.index, params.attention.lse, minus_infinity, T * H, stream,
-                                error) < 0)
+        target->runtime->fill32(target->runtime, target->device.index, params.attention.lse, minus_infinity, T * H,
+                                stream, error) < 0)
         return -1;
     return ac_launch(target, &launch, error);
 }

@@ -17,8 +17,8 @@ typedef struct item_t {
 
 GPU_INLINE float scale_of(const ac_scale_t &scale) { return scale.pointer ? *scale.pointer : scale.value; }
 
-/* find_work(&work): the workgroup's item, from whatever source; false where there is none. (It is asked here, and not by
- * the kernel, because of the registers: 100 are spilled otherwise at 128 rows of fp8.) */
+/* find_work(&work): the workgroup's item, from whatever source; false where there is none. (It is asked here, and not
+ * by the kernel, because of the registers: 100 are spilled otherwise at 128 rows of fp8.) */
 template <class source_t, class find_work_f>
 GPU_INLINE bool make_item(const ac_attention_params_t &p, find_work_f find_work, item_t *out) {
     if (!find_work(&out->work)) return false;
