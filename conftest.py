@@ -48,8 +48,10 @@ def pytest_configure(config: pytest.Config) -> None:
     memory_limit.watch()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test with an argument `device` runs on every selected one, and with one of its own name where there is none."""
+    """A test with an argument `device` runs on every selected one."""
+    metafunc.parametrize = ids.readable(metafunc.parametrize)
     if "device" not in metafunc.fixturenames:
         return
     selected = metafunc.config.stash[DEVICES]

@@ -1,18 +1,13 @@
 """The C core. What each argument means, with shapes and dtypes, stands in the docstrings."""
 
-from collections.abc import Sequence
-from typing import Any, Literal, TypedDict, final
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Self, TypedDict, final
 
 import numpy as np
 from typing_extensions import CapsuleType
 
-# A tensor is anything that speaks DLPack, a NumPy array (ml_dtypes included) or an Array.
-_Tensor = Any
-# A name such as "bfloat16", or a dtype of NumPy, ml_dtypes or torch.
-_DType = Any
-# "cpu", "cuda:0", "hip:1", or an object whose str() is such a name.
-_Device = Any
-_Scale = float | _Tensor | None
+from aiter_c._types import DeviceLike, DTypeLike, Scale, SupportsDLPack
+
 _Path = Literal["own", "exchange", "numpy", "__dlpack__", "none"]
 
 class UnsupportedError(NotImplementedError): ...
@@ -51,7 +46,61 @@ class Array:
     def __bool__(self) -> bool: ...
     def __int__(self) -> int: ...
     def __float__(self) -> float: ...
+    def __copy__(self) -> Array: ...
+    def __deepcopy__(self, memo: Any, /) -> Array: ...
     def __hash__(self) -> int: ...
+
+class _BuildInfo(TypedDict):
+    version: str
+    source_hash: str
+    code_objects: dict[str, str]
+    variant: str
+    compiler: str
+    target: str
+    limited_api: str | None
+    python_headers: str
+    dlpack: str
+
+class _Runtime(TypedDict):
+    available: bool
+    devices: int
+    device_names: list[str]
+    library: str | None
+    version: str | None
+    attempts: str | None
+    reason: str | None
+
+class _RuntimeInfo(TypedDict):
+    cpu_arch: str
+    cpu_reason: str
+    num_threads: int
+    runtimes: dict[str, _Runtime]
+
+class _Ceilings(TypedDict):
+    read_bytes_per_s: float
+    f32_flop_per_s: float
+    bf16_flop_per_s: float
+    amx_flop_per_s: float
+
+def empty(shape: int | Sequence[int], dtype: DTypeLike, device: DeviceLike = "cpu") -> Array: ...
+def from_host(array: SupportsDLPack, device: DeviceLike = "cpu") -> Array: ...
+def load_plan(kind: str, version: str, inputs: tuple[Any, ...]) -> Any: ...
+def set_allocator(allocator: Callable[..., Any] | None) -> Callable[..., Any] | None: ...
+def set_num_threads(n: int) -> None: ...
+def get_num_threads() -> int: ...
+def cpu_arch() -> str: ...
+def build_info() -> _BuildInfo: ...
+def runtime_info() -> _RuntimeInfo: ...
+def environment() -> dict[str, tuple[str | None, str, str | None]]: ...
+def kernel_table() -> list[dict[str, Any]]: ...
+def op_table() -> list[dict[str, Any]]: ...
+def plan_table() -> list[dict[str, Any]]: ...
+def code_objects() -> dict[str, str | None]: ...
+def cpu_ceilings() -> _Ceilings: ...
+def dlpack_path(type_or_obj: Any) -> _Path: ...
+def tensor_shape(op: str, name: str, tensor: SupportsDLPack) -> tuple[int, ...]: ...
+
+# What follows is written by scripts/gen_stubs from the rows in csrc/ops.
 
 @final
 class MlaPlan:
@@ -102,121 +151,48 @@ class MlaPlan:
     @property
     def scratch_bytes(self) -> int: ...
     def workspace_bytes(self, num_rows: int | None = None) -> int: ...
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, memo: Any, /) -> Self: ...
     def __hash__(self) -> int: ...
 
-class _BuildInfo(TypedDict):
-    version: str
-    source_hash: str
-    code_objects: dict[str, str]
-    variant: str
-    compiler: str
-    target: str
-    limited_api: str | None
-    python_headers: str
-    dlpack: str
-
-class _Runtime(TypedDict):
-    available: bool
-    devices: int
-    device_names: list[str]
-    library: str | None
-    version: str | None
-    attempts: str | None
-    reason: str | None
-
-class _RuntimeInfo(TypedDict):
-    cpu_arch: str
-    cpu_reason: str
-    num_threads: int
-    runtimes: dict[str, _Runtime]
-
-class _Kernel(TypedDict):
-    name: str
-    op: str
-    arch: str
-    q_dtypes: tuple[str, ...]
-    kv_dtypes: tuple[str, ...]
-    o_dtypes: tuple[str, ...]
-    kv_formats: tuple[str, ...]
-    max_heads: int
-    max_seqlen_q: int
-    page_rule: str
-    tile_rows: int
-    writes_output: bool
-    writes_partials: bool
-    writes_lse: bool
-    p_dtype: str
-    local_bytes: int
-    threads: int
-    object: str | None
-    available: bool
-
-class _Ceilings(TypedDict):
-    read_bytes_per_s: float
-    f32_flop_per_s: float
-    bf16_flop_per_s: float
-    amx_flop_per_s: float
-
-def mla_decode_plan(
-    q: _Tensor,
-    kv_buffer: _Tensor,
-    qo_indptr: _Tensor,
-    kv_indices: _Tensor,
+def mla_decode_stage1(
+    q: SupportsDLPack,
+    kv_buffer: SupportsDLPack,
+    o: SupportsDLPack,
+    qo_indptr: SupportsDLPack,
+    kv_indptr: SupportsDLPack,
+    kv_indices: SupportsDLPack,
+    kv_last_page_lens: SupportsDLPack | None,
     max_seqlen_q: int,
     page_size: int = 1,
     nhead_kv: int = 1,
+    sm_scale: float | None = None,
+    logit_cap: float = 0.0,
     num_kv_splits: int | None = None,
-    *,
+    num_kv_splits_indptr: SupportsDLPack | None = None,
+    work_lists: object = None,
+    q_scale: Scale = None,
+    kv_scale: Scale = None,
     return_lse: bool = False,
+    g_kv_indptr: object = None,
+    causal: bool = True,
     deterministic: bool = False,
-    kv_format: str | None = None,
-    q_dtype: _DType = None,
-    kv_dtype: _DType = None,
-) -> MlaPlan: ...
-def mla_decode_stage1(
-    q: _Tensor,
-    kv_buffer: _Tensor,
-    o: _Tensor,
-    qo_indptr: _Tensor,
-    kv_indptr: _Tensor,
-    kv_indices: _Tensor,
-    kv_last_page_lens: _Tensor | None,
-    max_seqlen_q: int,
-    page_size: int,
-    nhead_kv: int,
-    sm_scale: float | None,
-    logit_cap: float,
-    num_kv_splits_indptr: _Tensor | None,
-    logits: _Tensor | None,
-    attn_lse: _Tensor | None,
-    lse: _Tensor | None,
-    q_scale: _Scale,
-    kv_scale: _Scale,
-    causal: bool,
-    *,
-    plan: MlaPlan,
-    kv_format: str | None = None,
-    q_dtype: _DType = None,
-    kv_dtype: _DType = None,
+    kv_format: Literal["plain", "fp8_ds_mla", "3buffer"] | None = None,
     stream: int | None = None,
-) -> int: ...
-def mla_decode_stage2(
-    logits: _Tensor | None,
-    attn_lse: _Tensor | None,
-    o: _Tensor,
-    lse: _Tensor | None,
-    qo_indptr: _Tensor,
-    *,
-    plan: MlaPlan,
-    stream: int | None = None,
-) -> None: ...
+    plan: MlaPlan | None = None,
+    q_dtype: DTypeLike | None = None,
+    kv_dtype: DTypeLike | None = None,
+    logits: SupportsDLPack | None = None,
+    attn_lse: SupportsDLPack | None = None,
+    lse: SupportsDLPack | None = None,
+) -> tuple[MlaPlan, int, Any, Any, Any]: ...
 def mla_plan(
     batch: int,
     num_heads: int,
     max_seqlen_q: int,
     page_size: int,
-    q_dtype: _DType,
-    kv_dtype: _DType,
+    q_dtype: DTypeLike,
+    kv_dtype: DTypeLike,
     *,
     num_kv_splits: int | None = None,
     max_kv_len: int | None = None,
@@ -224,7 +200,7 @@ def mla_plan(
     qk_rope_head_dim: int = 64,
     return_lse: bool = False,
     deterministic: bool = False,
-    device: _Device = "cpu",
+    device: DeviceLike = "cpu",
 ) -> MlaPlan: ...
 def choose_kv_splits(
     num_kv_splits: int | None,
@@ -237,16 +213,57 @@ def choose_kv_splits(
     ignore_total_kv: bool,
     compute_units: int,
 ) -> int: ...
-def empty(shape: int | Sequence[int], dtype: _DType, device: _Device = "cpu") -> Array: ...
-def from_host(array: _Tensor, device: _Device = "cpu") -> Array: ...
-def set_num_threads(n: int) -> None: ...
-def get_num_threads() -> int: ...
-def cpu_arch() -> str: ...
-def build_info() -> _BuildInfo: ...
-def runtime_info() -> _RuntimeInfo: ...
-def environment() -> dict[str, tuple[str | None, str, str | None]]: ...
-def kernel_table() -> list[_Kernel]: ...
-def code_objects() -> dict[str, str | None]: ...
-def cpu_ceilings() -> _Ceilings: ...
-def dlpack_path(type_or_obj: Any) -> _Path: ...
-def tensor_shape(op: str, name: str, tensor: _Tensor) -> tuple[int, ...]: ...
+def mla_decode_stage2(
+    logits: SupportsDLPack | None,
+    attn_lse: SupportsDLPack | None,
+    o: SupportsDLPack,
+    lse: SupportsDLPack | None,
+    qo_indptr: SupportsDLPack,
+    *,
+    plan: MlaPlan,
+    stream: int | None = None,
+) -> None: ...
+def mla_reduce_v1(
+    partial_output: SupportsDLPack,
+    partial_lse: SupportsDLPack,
+    reduce_indptr: SupportsDLPack,
+    reduce_final_map: SupportsDLPack | None,
+    reduce_partial_map: SupportsDLPack,
+    max_seqlen_q: int,
+    num_kv_splits: int | None,
+    final_output: SupportsDLPack,
+    final_lse: SupportsDLPack | None = None,
+    *,
+    stream: int | None = None,
+) -> None: ...
+def top_k_per_row_prefill(
+    logits: SupportsDLPack,
+    rowStarts: SupportsDLPack,
+    rowEnds: SupportsDLPack,
+    indices: SupportsDLPack,
+    values: SupportsDLPack | None,
+    numRows: int,
+    stride0: int,
+    stride1: int,
+    k: int = 2048,
+    stable: bool = False,
+    *,
+    stream: int | None = None,
+    candidate_indices: SupportsDLPack | None = None,
+    candidate_values: SupportsDLPack | None = None,
+) -> None: ...
+def top_k_per_row_decode(
+    logits: SupportsDLPack,
+    next_n: int,
+    seqLens: SupportsDLPack,
+    indices: SupportsDLPack,
+    numRows: int,
+    stride0: int,
+    stride1: int,
+    k: int = 2048,
+    stable: bool = False,
+    *,
+    stream: int | None = None,
+    candidate_indices: SupportsDLPack | None = None,
+    candidate_values: SupportsDLPack | None = None,
+) -> None: ...

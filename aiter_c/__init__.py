@@ -25,8 +25,9 @@ from aiter_c._C import (
     mla_plan,
     set_num_threads,
 )
+from aiter_c.dsa import top_k_per_row_decode, top_k_per_row_prefill
 from aiter_c.metadata import get_meta_param
-from aiter_c.mla import mla_decode_fwd
+from aiter_c.mla import mla_decode_fwd, mla_reduce_v1
 
 __version__ = _C.build_info()["version"]
 
@@ -41,5 +42,8 @@ __all__ = [
     "get_num_threads",
     "mla_decode_fwd",
     "mla_plan",
+    "mla_reduce_v1",
     "set_num_threads",
+    "top_k_per_row_decode",
+    "top_k_per_row_prefill",
 ]

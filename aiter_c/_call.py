@@ -1,25 +1,31 @@
-"""What the C core calls back into Python for: tensors from the caller's own framework, so that a graph pool or a
-caching allocator sees them."""
+"""Tensors from the caller's own framework, so that a graph pool or a caching allocator sees them: what the C core calls
+back into Python for where it cannot ask the framework itself (csrc/module/allocate.c)."""
 
 from functools import lru_cache
 
-from aiter_c._C import Array, empty
+from aiter_c._C import empty, set_allocator
 from aiter_c._modules import home_of
 
-
-def _numpy_empty(like, shape, dtype, stream):
-    return home_of(type(like), "numpy.ndarray").empty(shape, dtype)
+__all__ = ["allocate", "set_allocator"]
 
 
-def _torch_empty(like, shape, dtype, stream):
+def _numpy_allocator(numpy, dtype):
+    empty, dtype = numpy.empty, numpy.dtype(dtype)
+    return lambda like, shape, stream: empty(shape, dtype)
+
+
+def _torch_allocator(torch, dtype):
     """Of the pool of the stream that the op runs on. Another stream's next allocation may take the memory as soon as
     the tensor is dropped, and would not wait for the op."""
-    torch = home_of(type(like), "torch.Tensor")
-    torch_dtype = getattr(torch, dtype)
-    if stream is not None and like.is_cuda and (chosen := _other_stream(torch, like.device, stream)):
-        with torch.cuda.stream(chosen):
-            return like.new_empty(shape, dtype=torch_dtype)
-    return like.new_empty(shape, dtype=torch_dtype)
+    dtype = getattr(torch, dtype)
+
+    def allocate(like, shape, stream):
+        if stream is not None and like.is_cuda and (chosen := _other_stream(torch, like.device, stream)):
+            with torch.cuda.stream(chosen):
+                return like.new_empty(shape, dtype=dtype)
+        return like.new_empty(shape, dtype=dtype)
+
+    return allocate
 
 
 def _other_stream(torch, device, stream):
@@ -34,37 +40,26 @@ def _other_stream(torch, device, stream):
 _DEVICES = {2: "cuda", 10: "hip"}  # DLPack's numbers; pinned memory is host memory
 
 
-def _own_empty(like, shape, dtype, stream):
+def _own_allocator(dtype):
     """For our own arrays, and for frameworks that only speak DLPack. Freeing one waits for its device."""
-    kind, index = like.__dlpack_device__()
-    return empty(shape, dtype, f"{_DEVICES[kind]}:{index}" if kind in _DEVICES else "cpu")
+
+    def allocate(like, shape, stream):
+        kind, index = like.__dlpack_device__()
+        return empty(shape, dtype, f"{_DEVICES[kind]}:{index}" if kind in _DEVICES else "cpu")
+
+    return allocate
 
 
-@lru_cache(maxsize=16)
-def _allocator_for(kind):
-    if kind is Array:
-        return _own_empty
-    if home_of(kind, "numpy.ndarray"):
-        return _numpy_empty
-    if home_of(kind, "torch.Tensor"):
-        return _torch_empty
-    return _own_empty
-
-
-_hook = None
-
-
-def set_allocator(hook):
-    """Replace `allocate` by `hook(name, like, shape, dtype, stream)`, None: by nothing; returns the hook before. Tests
-    see, poison and keep what the ops allocate by it."""
-    global _hook
-    before, _hook = _hook, hook
-    return before
+@lru_cache(maxsize=64)
+def _allocator_for(kind, dtype):
+    if numpy := home_of(kind, "numpy.ndarray"):
+        return _numpy_allocator(numpy, dtype)
+    if torch := home_of(kind, "torch.Tensor"):
+        return _torch_allocator(torch, dtype)
+    return _own_allocator(dtype)
 
 
 def allocate(name, like, shape, dtype, stream):
     """An uninitialised tensor for the buffer `name` of an op: of `shape` and `dtype` (a name), from the framework of
     the tensor `like` and on its device, for an op on `stream` (a handle; None: the current one)."""
-    if _hook is not None:
-        return _hook(name, like, shape, dtype, stream)
-    return _allocator_for(type(like))(like, shape, dtype, stream)
+    return _allocator_for(type(like), dtype)(like, shape, stream)

@@ -1,15 +1,17 @@
 """Split counts and (with the persistent mode) work lists, under AITER's names."""
 
 import operator
+from typing import Any
 
 from aiter_c import _C, _modules
+from aiter_c._types import DTypeLike
 
 _FP8_NAMES = frozenset(("float8_e4m3fn", "float8_e4m3fnuz", "fp8"))
 _INT32_MAX = 2**31 - 1
 _INT64_MAX = 2**63 - 1
 
 
-def _integer(name, value, low, high=_INT32_MAX):
+def _integer(name: str, value: Any, low: int, high: int = _INT32_MAX) -> int:
     try:
         number = operator.index(value)
     except TypeError:
@@ -21,25 +23,25 @@ def _integer(name, value, low, high=_INT32_MAX):
     return number
 
 
-def _units_of(torch, device):
+def _units_of(torch: Any, device: Any) -> int:
     if torch.device(device).type == "cpu":
         return _C.get_num_threads()
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def get_meta_param(
-    num_kv_splits,
-    bs,
-    total_kv,
-    nhead,
-    max_seqlen_q,
-    dtype,
-    tg_factor=1,
-    ignore_total_kv=0,
+    num_kv_splits: int | None,
+    bs: int,
+    total_kv: int,
+    nhead: int,
+    max_seqlen_q: int,
+    dtype: DTypeLike,
+    tg_factor: int = 1,
+    ignore_total_kv: int | bool = 0,
     *,
-    cu_num=None,
-    device=None,
-):
+    cu_num: int | None = None,
+    device: Any = None,
+) -> tuple[int, Any]:
     """How many splits AITER's heuristic gives, and the split indptr of `bs` requests.
 
     num_kv_splits: int; None or -1: the heuristic chooses (1 to 16). An fp8 `dtype` caps it, an explicit count too.

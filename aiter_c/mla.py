@@ -1,53 +1,57 @@
-"""MLA decode under AITER's name: the stage 1 / stage 2 shim.
+"""MLA decode under AITER's names: mla_decode_fwd, the stage 1 / stage 2 shim, and mla_reduce_v1, which merges partials
+by lists and comes from the C core as it is.
 
 The C extension plans, takes scratch from the caller's framework, checks and launches; this file keeps the early return:
 with one split stage 1 wrote `o` and the LSE, and stage 2 never runs.
 """
 
-from aiter_c._C import mla_decode_stage1, mla_decode_stage2
+from typing import Any
+
+from aiter_c._C import MlaPlan, mla_decode_stage1, mla_decode_stage2, mla_reduce_v1
+from aiter_c._types import DTypeLike, KvFormat, Scale, SupportsDLPack, Tensor
 from aiter_c.metadata import get_meta_param
 
-__all__ = ["get_meta_param", "mla_decode_fwd"]
+__all__ = ["get_meta_param", "mla_decode_fwd", "mla_reduce_v1"]
 
 
 def mla_decode_fwd(
-    q,
-    kv_buffer,
-    o,
-    qo_indptr,
-    kv_indptr,
-    kv_indices,
-    kv_last_page_lens,
-    max_seqlen_q,
-    page_size=1,
-    nhead_kv=1,
-    sm_scale=None,
-    logit_cap=0.0,
-    num_kv_splits=None,
-    num_kv_splits_indptr=None,
-    work_meta_data=None,
-    work_indptr=None,
-    work_info_set=None,
-    reduce_indptr=None,
-    reduce_final_map=None,
-    reduce_partial_map=None,
-    q_scale=None,
-    kv_scale=None,
-    intra_batch_mode=False,
-    return_logits=False,
-    return_lse=False,
-    g_kv_indptr=None,
-    cp_world_size=1,
-    cp_rank=0,
-    causal=True,
+    q: Tensor,
+    kv_buffer: SupportsDLPack,
+    o: SupportsDLPack,
+    qo_indptr: SupportsDLPack,
+    kv_indptr: SupportsDLPack,
+    kv_indices: SupportsDLPack,
+    kv_last_page_lens: SupportsDLPack | None,
+    max_seqlen_q: int,
+    page_size: int = 1,
+    nhead_kv: int = 1,
+    sm_scale: float | None = None,
+    logit_cap: float = 0.0,
+    num_kv_splits: int | None = None,
+    num_kv_splits_indptr: SupportsDLPack | None = None,
+    work_meta_data: None = None,
+    work_indptr: None = None,
+    work_info_set: None = None,
+    reduce_indptr: None = None,
+    reduce_final_map: None = None,
+    reduce_partial_map: None = None,
+    q_scale: Scale = None,
+    kv_scale: Scale = None,
+    intra_batch_mode: object = False,
+    return_logits: object = False,
+    return_lse: bool = False,
+    g_kv_indptr: None = None,
+    cp_world_size: object = 1,
+    cp_rank: object = 0,
+    causal: bool = True,
     *,
-    deterministic=False,
-    kv_format=None,
-    stream=None,
-    plan=None,
-    q_dtype=None,
-    kv_dtype=None,
-):
+    deterministic: bool = False,
+    kv_format: KvFormat | None = None,
+    stream: int | None = None,
+    plan: MlaPlan | None = None,
+    q_dtype: DTypeLike = None,
+    kv_dtype: DTypeLike = None,
+) -> tuple[Any, Tensor | None]:
     """Decode with multi-head latent attention over a paged latent cache; writes `o` in place.
 
     B requests, T query rows, H heads (1 to 128), D = 576 (latent 512 + rope 64) or 512 (no rope). For query row r of
@@ -96,13 +100,16 @@ def mla_decode_fwd(
 
     Raises TypeError (not a tensor, wrong dtype), ValueError (shape, stride, range, device, shared memory), BufferError
     (read-only output, a producer that refuses) and UnsupportedError (no kernel); then no argument was written.
+
+    No gradient is computed: a torch tensor that requires grad is read as data, and refused as an output (BufferError),
+    as are tensors whose memory does not hold their values (negative bit, FakeTensor, vmap, sparse, ...). What was
+    written counts in torch's version counter.
     """
+    lists = (work_meta_data, work_indptr, work_info_set, reduce_indptr, reduce_final_map, reduce_partial_map)
     used_plan, used_stream, logits, attn_lse, lse = mla_decode_stage1(
         q, kv_buffer, o, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, max_seqlen_q, page_size, nhead_kv,
-        sm_scale, logit_cap, num_kv_splits, num_kv_splits_indptr, work_meta_data, work_indptr, work_info_set,
-        reduce_indptr, reduce_final_map, reduce_partial_map, q_scale, kv_scale, intra_batch_mode, return_logits,
-        return_lse, g_kv_indptr, cp_world_size, cp_rank, causal, deterministic, kv_format, stream, plan, q_dtype,
-        kv_dtype,
+        sm_scale, logit_cap, num_kv_splits, num_kv_splits_indptr, lists, q_scale, kv_scale, return_lse, g_kv_indptr,
+        causal, deterministic, kv_format, stream, plan, q_dtype, kv_dtype,
     )  # fmt: skip
     if used_plan.writes_output:
         return o, lse

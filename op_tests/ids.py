@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +16,7 @@ def part(value: object) -> str | None:
     if isinstance(value, str):
         return re.sub(r"[^A-Za-z0-9_.-]+", "_", value)[:PART].strip("_") or "empty"
     if value is None or isinstance(value, bool | int | float):
-        return str(value)
+        return str(value) if len(str(value)) <= PART else f"{float(value):.3g}".replace("+", "")
     if isinstance(value, type | ModuleType):
         return value.__name__
     if callable(value):
@@ -26,6 +28,21 @@ def part(value: object) -> str | None:
     if isinstance(value, tuple | list):
         return part("-".join(str(part(one)) for one in value))
     return getattr(value, "id", None)
+
+
+def readable(parametrize: Callable) -> Callable:
+    """Metafunc.parametrize, with whatever ids it is given made readable."""
+
+    @functools.wraps(parametrize)
+    def made(names: object, values: object, *, ids: object = None, **more: object) -> None:
+        if callable(ids):
+            given = ids
+            ids = lambda value: None if (text := given(value)) is None else part(text)  # noqa: E731
+        elif ids is not None:
+            ids = [one if one is None else part(one) for one in ids]
+        parametrize(names, values, ids=ids, **more)
+
+    return made
 
 
 def wrong(nodeid: str) -> bool:

@@ -21,9 +21,18 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-ARCHS = ("gfx942", "gfx950", "sm_90a")
+#: The architectures with code objects, in the order of csrc/core/arch.inc.
+ARCHS = tuple(
+    re.findall(
+        r'^ARCH\(\w+, "(\w+)", .*, "\w+"\)$',
+        (Path(__file__).resolve().parents[1] / "csrc/core/arch.inc").read_text(encoding="utf-8"),
+        re.M,
+    )
+)
 
 #: Included before every kernel source, by the GPU compilers as well: the text that the code object carries.
 MARKER = "csrc/gpu/source_hash.h"
@@ -52,27 +61,42 @@ def kernel_sources(root: Path) -> dict[str, str]:
     return out
 
 
-def object_hash(root: Path, arch: str, source: str, compiler: str | None = None) -> str:
-    """64 hex digits for one source on one architecture. `compiler`: the command of any C compiler; default $CC."""
+@contextmanager
+def _own_sources(root: Path) -> Iterator[Path]:
+    """A copy of the sources without their includes of system headers: those differ from compiler to compiler, and a
+    compiler may be wrapped in a script that finds them whatever it is told."""
+    with tempfile.TemporaryDirectory() as folder:
+        for path in (path for kind in ("h", "inc", "hip") for path in root.glob(f"csrc/**/*.{kind}")):
+            copy = Path(folder, path.relative_to(root))
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(re.sub(r"^\s*#\s*include\s*<.*$", "", path.read_text(encoding="utf-8"), flags=re.M))
+        yield Path(folder)
+
+
+def _hash(own: Path, arch: str, source: str, compiler: str | None) -> str:
     command = shlex.split(compiler or os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     command = list(itertools.takewhile(lambda word: not word.startswith("-"), command))
-    with tempfile.TemporaryDirectory() as stubs:  # system headers, which differ from compiler to compiler, are left out
-        for path in root.glob("csrc/**/*.h"):
-            for name in re.findall(r"^\s*#\s*include\s*<([^>]+)>", path.read_text(encoding="utf-8"), re.M):
-                Path(stubs, name).parent.mkdir(parents=True, exist_ok=True)
-                Path(stubs, name).touch()
-        command += ["-E", "-P", "-undef", "-nostdinc", "-isystem", stubs, *_macros(arch), "-include", MARKER]
-        made = subprocess.run([*command, "-x", "c", source], cwd=root, capture_output=True, text=True, check=False)
+    command += ["-E", "-P", "-undef", "-nostdinc", *_macros(arch), "-include", MARKER, "-x", "c", source]
+    made = subprocess.run(command, cwd=own, capture_output=True, text=True, check=False)
     if made.returncode != 0:
         raise SystemExit(f"{source} cannot be preprocessed for {arch}:\n{made.stderr}")
     tokens = [arch, Path(source).stem, *_TOKEN.findall(made.stdout)]
     return hashlib.sha256("\n".join(tokens).encode()).hexdigest()
 
 
+def object_hash(root: Path, arch: str, source: str, compiler: str | None = None) -> str:
+    """64 hex digits for one source on one architecture. `compiler`: the command of any C compiler; default $CC."""
+    with _own_sources(root) as own:
+        return _hash(own, arch, source, compiler)
+
+
 def object_hashes(root: Path, compiler: str | None = None) -> dict[str, str]:
     """ "<arch>/<object>" -> digest, of every code object."""
     sources = kernel_sources(root)
-    return {f"{arch}/{stem}": object_hash(root, arch, sources[stem], compiler) for arch in ARCHS for stem in sources}
+    with _own_sources(root) as own:
+        return {
+            f"{arch}/{stem}": _hash(own, arch, source, compiler) for arch in ARCHS for stem, source in sources.items()
+        }
 
 
 def as_rows(hashes: dict[str, str]) -> str:

@@ -3,7 +3,6 @@ op's name in it; the arrays come from NumPy, so that both see the same problem."
 
 from __future__ import annotations
 
-import importlib.util
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,6 +12,7 @@ import numpy as np
 
 import aiter_c
 from aiter_c import _C
+from aiter_c._modules import is_installed
 from aiter_c.cli.ceilings import Rates, arithmetic_of, cpu_floor_seconds, measure_cpu
 from aiter_c.cli.timing import median_seconds
 
@@ -28,7 +28,7 @@ class Unavailable(Exception):
 
 def torch_or_none() -> Any:
     """The module, where it is installed."""
-    if importlib.util.find_spec("torch") is None:
+    if not is_installed("torch"):
         return None
     import torch
 
@@ -54,7 +54,7 @@ class Cpu:
         """How many copies of a problem that reads `num_bytes` exceed the caches together."""
         return int(min(self.max_copies, max(2, self.copied_bytes // num_bytes)))
 
-    def put(self, array: np.ndarray) -> np.ndarray:
+    def put(self, array: np.ndarray) -> Any:
         """The array as a call takes it."""
         return array
 

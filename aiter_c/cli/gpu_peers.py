@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 Peer = Callable[["Problem"], "list[Call] | None"]
 
 
-
 def find(torch: Any) -> dict[str, Peer]:
     """name -> peer, of those that are importable."""
     out = {}

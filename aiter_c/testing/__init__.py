@@ -5,7 +5,7 @@ Needs NumPy and ml_dtypes. `run_case(MlaCase(heads=12, kv_lens=(300,)))` decodes
 """
 
 from .case import Case, parse_case
-from .compare import Expected, check_bits, check_close, check_output, check_outputs, cosine_difference
+from .compare import Expected, check_bits, check_close, check_output, check_outputs, cosine_difference, digest
 from .device import CPU, Device, DeviceTensor
 from .guard import GuardedArray
 from .inputs import Inputs
@@ -45,6 +45,7 @@ __all__ = [
     "check_output",
     "check_outputs",
     "cosine_difference",
+    "digest",
     "dtype_of",
     "mla_decode_reference",
     "parse_case",

@@ -30,6 +30,11 @@ class Scratch:
         block.freeze()
         return like.copies.tensor(block.array) if isinstance(like, DeviceTensor) else block.array
 
+    @property
+    def names(self) -> list[str]:
+        """What was taken, in order."""
+        return list(self._blocks)
+
     def get(self, name: str) -> np.ndarray | None:
         """The array of that name, if the call took one."""
         block = self._blocks.get(name)

@@ -1,11 +1,11 @@
-"""What counts as equal. SPEC 14.1, the numbers of FlashMLA's tests; nothing is ever allowed to lie outside.
+"""What counts as equal: the numbers of FlashMLA's tests; nothing is ever allowed to lie outside.
 
 o:   |got - ref| <= 8e-4 + 2.01/128 * |ref| at every element: two units in the last place of bf16, plus a floor for
      sums that cancel; 1 - cosine <= 5e-6 over the whole output and <= 1e-5 over each row of 512.
 lse: |got - ref| <= 1e-6 + 8.01/65536 * |ref|; where that lies below what fp32 can tell (an LSE near zero, cancelled
      out of large terms), one rounding of the sum of the terms' magnitudes on top: see `dot_product_bound`.
 A kernel that rounds the probabilities is given the analytic bound of that rounding on top (`ProbabilityRounding`): e4m3
-where q and cache are both fp8 (SPEC 14.1), bf16 or fp16 in engines of such products; the kernel table says which.
+where q and cache are both fp8, bf16 or fp16 in engines of such products; the kernel table says which.
 FlashMLA's floor of 8e-4 has room for bf16 only because its values are 0.1 * N(0, 1); ours are N(0, 1), so that a kernel
 with fp32 probabilities is held ten times tighter.
 """

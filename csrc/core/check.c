@@ -104,17 +104,6 @@ int ac_check_output(ac_arg_t arg, ac_error_t *error) {
                    " overlap", arg.op, arg.name);
 }
 
-int ac_check_apart(ac_arg_t output, ac_arg_t other, ac_error_t *error) {
-    uintptr_t low, high, other_low, other_high;
-    ac_view_extent(output.view, &low, &high);
-    ac_view_extent(other.view, &other_low, &other_high);
-    if (low == high || other_low == other_high || low >= other_high || other_low >= high ||
-        !same_device(output.view->device, other.view->device))
-        return 0;
-    return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected memory of its own, got memory shared with %s", output.op,
-                   output.name, other.name);
-}
-
 int ac_check_int(const char *op, const char *name, int64_t value, int64_t low, int64_t high, ac_error_t *error) {
     if (value >= low && value <= high) return 0;
     return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected %" PRId64 " to %" PRId64 ", got %" PRId64, op, name, low,

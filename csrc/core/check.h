@@ -31,8 +31,6 @@ int ac_check_dense_rows(ac_arg_t arg, ac_error_t *error);
 int ac_check_device(ac_arg_t arg, ac_device_t device, const char *of, ac_error_t *error);
 /* No two of its elements share memory. */
 int ac_check_output(ac_arg_t arg, ac_error_t *error);
-/* `output` shares no memory (by extent) with `other`. */
-int ac_check_apart(ac_arg_t output, ac_arg_t other, ac_error_t *error);
 int ac_check_int(const char *op, const char *name, int64_t value, int64_t low, int64_t high, ac_error_t *error);
 
 /* q_dtype= and the like: a uint8 tensor is read as an 8-bit float. `keyword` names the argument in the text. */

@@ -5,7 +5,8 @@
  *     status = op(...);
  *     ac_float_env_leave(&saved);
  *
- * The work stands in a function of another file, or behind a pointer: compilers move arithmetic across the two calls.
+ * The work must be a call that the compiler cannot inline (another file, a function pointer): it may move arithmetic of
+ * the same function across entering and leaving.
  * Leaving restores all that the caller had, the sticky exception flags included. */
 #ifndef AC_CORE_FLOAT_ENV_H
 #define AC_CORE_FLOAT_ENV_H

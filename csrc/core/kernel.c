@@ -47,10 +47,26 @@ static int matching_columns(const ac_kernel_t *kernel, const ac_kernel_request_t
     return family->column_count + ((request->features & ~kernel->features) == 0);
 }
 
-static const char *misfit_name(const ac_kernel_t *kernel, const ac_kernel_request_t *request, int column) {
-    if (column < request->family->column_count) return request->family->columns[column].name;
-    const unsigned missing = request->features & ~kernel->features;
-    return ac_feature_name(missing & (~missing + 1)); /* the lowest bit */
+/* "q_dtype (bfloat16 or float16)": the column that does not match, and what the kernel takes; or a missing feature. */
+static void misfit_text(const ac_kernel_t *kernel, const ac_kernel_request_t *request, int at, char *text, int size) {
+    if (at >= request->family->column_count) {
+        const unsigned missing = request->features & ~kernel->features;
+        snprintf(text, (size_t)size, "%s", ac_feature_name(missing & (~missing + 1))); /* the lowest bit */
+        return;
+    }
+    const ac_column_t *column = &request->family->columns[at];
+    const int64_t set = kernel->keys[at];
+    int used = snprintf(text, (size_t)size, "%s (", column->name);
+    if (column->match != AC_ONE_OF && used < size)
+        used += snprintf(text + used, (size_t)(size - used), "%s %" PRId64,
+                         column->match == AC_AT_MOST ? "at most" : "a multiple of", set);
+    for (int i = 0, first = used; column->match == AC_ONE_OF && i < 63 && used < size; i++) {
+        if (!(set >> i & 1)) continue;
+        const char *join = used == first ? "" : set >> (i + 1) ? ", " : " or ";
+        if (column->text) used += snprintf(text + used, (size_t)(size - used), "%s%s", join, column->text(i));
+        else used += snprintf(text + used, (size_t)(size - used), "%s%d", join, i);
+    }
+    if (used < size) snprintf(text + used, (size_t)(size - used), ")");
 }
 
 /* Fewer tiles, then less of a tile that no row fills. */
@@ -89,12 +105,12 @@ const ac_kernel_t *ac_choose_kernel(const ac_kernel_request_t *request, ac_arch_
         }
     }
     if (best) return best;
-    char wanted[320];
+    char wanted[256], misfit[128];
     request_text(request, wanted, sizeof wanted);
+    if (nearest) misfit_text(nearest, request, nearest_columns, misfit, sizeof misfit);
     if (nearest)
         ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: no kernel on %s for %s; the nearest is %s, which differs in %s",
-                request->op, ac_arch_name(arch), wanted, nearest->name,
-                misfit_name(nearest, request, nearest_columns));
+                request->op, ac_arch_name(arch), wanted, nearest->name, misfit);
     else
         ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: no kernel on %s, got %s", request->op, ac_arch_name(arch), wanted);
     return NULL;

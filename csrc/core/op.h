@@ -7,6 +7,7 @@
 
 #include "error.h"
 #include "kernel.h"
+#include "plan_kind.h"
 #include "view.h"
 
 /* What a parameter takes in Python, and what its field in the args struct is. */
@@ -24,7 +25,7 @@ typedef enum ac_param_kind_t {
     AC_KIND_PLAN,     /* a plan of the op's kind, or None */
     AC_KIND_STREAM,   /* the handle of a stream, or None: the current one of the first tensor's framework */
     AC_KIND_IGNORED,  /* accepted, without effect */
-    AC_KIND_UNSERVED, /* refused when it is not None */
+    AC_KIND_UNSERVED, /* refused when it is not None; with `choices` a tuple of arguments of those names */
 } ac_param_kind_t;
 
 #define AC_NO_INT INT64_MIN
@@ -61,51 +62,6 @@ typedef struct ac_workspace_t {
 } ac_workspace_t;
 #define AC_MAX_WORKSPACES 4
 
-/* One readable field of a plan. Those flagged AC_PLAN_INPUT are what a plan is made from: copies and pickles carry
- * them, the rest is computed again. */
-typedef enum ac_field_kind_t {
-    AC_FIELD_INT32,
-    AC_FIELD_INT64,
-    AC_FIELD_BOOL, /* int */
-    AC_FIELD_DTYPE,
-    AC_FIELD_TEXT, /* an int that `text` names */
-    AC_FIELD_DEVICE,
-    AC_FIELD_KERNEL, /* const ac_kernel_t *, or NULL */
-} ac_field_kind_t;
-
-typedef enum ac_field_flags_t {
-    AC_PLAN_INPUT = 1 << 0,
-    AC_PLAN_SHOWN = 1 << 1,  /* in the repr, unless it has the default value */
-    AC_PLAN_HIDDEN = 1 << 2, /* no attribute, and plans that differ in it alone are equal */
-} ac_field_flags_t;
-
-#define AC_NO_DEFAULT INT64_MIN /* of a field: shown whatever it is */
-
-typedef struct ac_plan_field_t {
-    const char *name;
-    ac_field_kind_t kind;
-    unsigned flags;
-    size_t offset;
-    int64_t default_value;
-    const char *(*text)(int64_t number); /* AC_FIELD_TEXT, both ways */
-    int64_t (*number)(const char *text);
-    const char *doc;
-} ac_plan_field_t;
-
-/* A kind of plan, and a Python type. A plan is plain numbers without addresses of the caller's memory. */
-typedef struct ac_plan_kind_t {
-    const char *name; /* "MlaPlan" */
-    const char *doc;
-    size_t bytes;
-    const ac_plan_field_t *fields;
-    int field_count;
-    /* Completes a plan whose AC_PLAN_INPUT fields are set. `op` heads the text of a refusal. */
-    int (*complete)(const char *op, void *plan, ac_error_t *error);
-    /* Bytes of the workspaces together for `rows` query rows, or -1 for 2**63 and more; and the rows at most. */
-    int64_t (*workspace_bytes)(const void *plan, int64_t rows);
-    int64_t (*most_rows)(const void *plan);
-} ac_plan_kind_t;
-
 typedef enum ac_returns_t {
     AC_RETURNS_NONE,
     AC_RETURNS_PLAN,  /* the plan */
@@ -130,15 +86,12 @@ typedef struct ac_op_t {
     int (*run)(void *args, const void *plan, intptr_t stream, ac_error_t *error);
 } ac_op_t;
 
-/* Every op: the lines OP(...) of ops/ops.inc; and every kind of plan, the lines PLAN(...). */
+/* Every op: the lines OP(...) of ops/ops.inc. */
 extern const ac_op_t *const ac_ops[];
 extern const int ac_op_count;
-extern const ac_plan_kind_t *const ac_plan_kinds[];
-extern const int ac_plan_kind_count;
 
 #define AC_MAX_PARAMS 48     /* of an op */
 #define AC_MAX_TENSORS 24    /* of a call */
 #define AC_MAX_ARGS_BYTES 1024
-#define AC_MAX_PLAN_BYTES 256
 
 #endif

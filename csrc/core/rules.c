@@ -3,17 +3,15 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define TEXT 192
 
-/* One dimension of a shape's text. */
+/* One dimension of a shape's text. A symbol is kept as the number that its characters, at most 8, make. */
 typedef struct {
-    const char *symbol;
-    int length;       /* of the symbol; 0: a number alone */
-    bool or_more;
+    uint64_t symbol;  /* 0: a number alone */
     int64_t constant; /* the number, or what is added to the symbol */
+    bool or_more;
 } dim_t;
 
 void ac_sizes_init(ac_sizes_t *sizes, const char *op) {
@@ -22,31 +20,43 @@ void ac_sizes_init(ac_sizes_t *sizes, const char *op) {
     sizes->leader = NULL;
 }
 
+static uint64_t symbol_of(const char *text) {
+    uint64_t symbol = 0;
+    while (*text) symbol = symbol << 8 | (unsigned char)*text++;
+    return symbol;
+}
+
+static const char *symbol_text(uint64_t symbol, char text[9]) {
+    int length = 0;
+    for (int shift = 56; shift >= 0; shift -= 8)
+        if (symbol >> shift & 0xff) text[length++] = (char)(symbol >> shift & 0xff);
+    text[length] = '\0';
+    return text;
+}
+
 /* The place of a symbol, or the number of symbols. */
-static int find(const ac_sizes_t *sizes, const char *symbol, int length) {
+static int find(const ac_sizes_t *sizes, uint64_t symbol) {
     int i = 0;
-    while (i < sizes->count && (sizes->sizes[i].length != length ||
-                                memcmp(sizes->sizes[i].symbol, symbol, (size_t)length) != 0))
-        i++;
+    while (i < sizes->count && sizes->sizes[i].symbol != symbol) i++;
     return i;
 }
 
-static void bind(ac_sizes_t *sizes, const char *symbol, int length, int64_t size, const char *origin) {
-    int i = find(sizes, symbol, length);
-    if (i == AC_MAX_SIZES) abort(); /* a mistake in the op's rows, which its first call shows */
+/* check_shape sees to it that there is room. */
+static void bind(ac_sizes_t *sizes, uint64_t symbol, int64_t size, const char *origin) {
+    int i = find(sizes, symbol);
+    if (i == AC_MAX_SIZES) return;
     if (i == sizes->count) sizes->count++;
     sizes->sizes[i].symbol = symbol;
-    sizes->sizes[i].length = length;
     sizes->sizes[i].size = size;
     sizes->sizes[i].origin = origin;
 }
 
 void ac_size_bind(ac_sizes_t *sizes, const char *symbol, int64_t size, const char *origin) {
-    bind(sizes, symbol, (int)strlen(symbol), size, origin);
+    bind(sizes, symbol_of(symbol), size, origin);
 }
 
 int64_t ac_size(const ac_sizes_t *sizes, const char *symbol) {
-    int i = find(sizes, symbol, (int)strlen(symbol));
+    int i = find(sizes, symbol_of(symbol));
     return i < sizes->count ? sizes->sizes[i].size : -1;
 }
 
@@ -55,10 +65,10 @@ static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 /* Reads one dimension; returns what follows it. */
 static const char *read_dim(const char *text, dim_t *out_dim) {
     while (*text == ' ') text++;
-    out_dim->symbol = text;
+    out_dim->symbol = 0;
     if (!is_digit(*text))
-        while (*text && *text != ' ' && *text != '+' && *text != '.') text++;
-    out_dim->length = (int)(text - out_dim->symbol);
+        while (*text && !strchr(" +.|", *text))
+            out_dim->symbol = out_dim->symbol << 8 | (unsigned char)*text++;
     out_dim->constant = 0;
     if (*text == '+') text++;
     while (is_digit(*text)) out_dim->constant = out_dim->constant * 10 + (*text++ - '0');
@@ -66,10 +76,11 @@ static const char *read_dim(const char *text, dim_t *out_dim) {
     return out_dim->or_more ? text + 2 : text;
 }
 
-static int read_dims(const char *text, dim_t *out_dims) {
-    int count = 0;
-    while (*text && count < AC_MAX_NDIM) text = read_dim(text, &out_dims[count++]);
-    return count;
+/* Reads the dimensions of one shape; returns what ends it. */
+static const char *read_dims(const char *text, dim_t *out_dims, int *out_count) {
+    *out_count = 0;
+    while (*text && *text != '|' && *out_count < AC_MAX_NDIM) text = read_dim(text, &out_dims[(*out_count)++]);
+    return text;
 }
 
 /* "[T=3 (of q), H, 576]" */
@@ -77,12 +88,13 @@ static void expected_text(const ac_sizes_t *sizes, const dim_t *dims, int ndim, 
     size_t used = (size_t)snprintf(text, size, "[");
     for (int i = 0; i < ndim && used < size; i++) {
         const dim_t *dim = &dims[i];
-        const int at = find(sizes, dim->symbol, dim->length);
-        used += (size_t)snprintf(text + used, size - used, "%s%s%.*s", i ? ", " : "",
-                                 dim->or_more ? "at least " : "", dim->length, dim->symbol);
-        if (used < size && (dim->length == 0 || dim->constant))
-            used += (size_t)snprintf(text + used, size - used, "%s%" PRId64, dim->length ? "+" : "", dim->constant);
-        if (used < size && dim->length && at < sizes->count)
+        const int at = find(sizes, dim->symbol);
+        char symbol[9];
+        used += (size_t)snprintf(text + used, size - used, "%s%s%s", i ? ", " : "", dim->or_more ? "at least " : "",
+                                 symbol_text(dim->symbol, symbol));
+        if (used < size && (!dim->symbol || dim->constant))
+            used += (size_t)snprintf(text + used, size - used, "%s%" PRId64, dim->symbol ? "+" : "", dim->constant);
+        if (used < size && dim->symbol && at < sizes->count)
             used += (size_t)snprintf(text + used, size - used, "=%" PRId64 " (of %s)",
                                      sizes->sizes[at].size + dim->constant, sizes->sizes[at].origin);
     }
@@ -90,28 +102,42 @@ static void expected_text(const ac_sizes_t *sizes, const dim_t *dims, int ndim, 
 }
 
 static bool fits(const ac_sizes_t *sizes, const dim_t *dim, int64_t size) {
-    const int at = dim->length ? find(sizes, dim->symbol, dim->length) : sizes->count;
-    if (dim->length && at == sizes->count) return size >= dim->constant; /* seen first: it takes this size */
-    const int64_t wanted = dim->constant + (dim->length ? sizes->sizes[at].size : 0);
+    const int at = dim->symbol ? find(sizes, dim->symbol) : sizes->count;
+    if (dim->symbol && at == sizes->count) return size >= dim->constant; /* seen first: it takes this size */
+    const int64_t wanted = dim->constant + (dim->symbol ? sizes->sizes[at].size : 0);
     return dim->or_more ? size >= wanted : size == wanted;
 }
 
 /* All dimensions are compared before one is bound, so that a refusal shows what was known beforehand. */
+static bool matches(const ac_view_t *view, const dim_t *dims, int ndim, const char *name, ac_sizes_t *sizes) {
+    bool all = view->ndim == ndim;
+    for (int i = 0; all && i < ndim; i++) all = fits(sizes, &dims[i], view->shape[i]);
+    for (int i = 0; all && i < ndim; i++)
+        if (dims[i].symbol && find(sizes, dims[i].symbol) == sizes->count)
+            bind(sizes, dims[i].symbol, view->shape[i] - dims[i].constant, name);
+        else if (dims[i].symbol) all &= fits(sizes, &dims[i], view->shape[i]); /* "N N": seen twice in one shape */
+    return all;
+}
+
+/* Any of the shapes that `shape` has. */
 static int check_shape(ac_arg_t arg, const char *shape, ac_sizes_t *sizes, ac_error_t *error) {
-    const ac_view_t *view = arg.view;
-    dim_t dims[AC_MAX_NDIM];
-    const int ndim = read_dims(shape, dims);
-    bool matches = view->ndim == ndim;
-    for (int i = 0; matches && i < ndim; i++) matches = fits(sizes, &dims[i], view->shape[i]);
-    for (int i = 0; matches && i < ndim; i++)
-        if (dims[i].length && find(sizes, dims[i].symbol, dims[i].length) == sizes->count)
-            bind(sizes, dims[i].symbol, dims[i].length, view->shape[i] - dims[i].constant, arg.name);
-        else if (dims[i].length) matches &= fits(sizes, &dims[i], view->shape[i]); /* "N N": seen twice in one shape */
-    if (matches) return 0;
+    dim_t dims[AC_MAX_NDIM], shown[AC_MAX_NDIM];
+    int ndim, shown_ndim = -1;
+    for (const char *next = shape; next; next = *next ? next + 1 : NULL) {
+        next = read_dims(next, dims, &ndim);
+        if (sizes->count + ndim > AC_MAX_SIZES) /* a mistake in the op's rows, which its first call shows */
+            return ac_fail(error, AC_ERROR_UNSUPPORTED,
+                           "%s: %s: expected at most %d symbols in an op's shapes, got more", arg.op, arg.name,
+                           AC_MAX_SIZES);
+        if (matches(arg.view, dims, ndim, arg.name, sizes)) return 0;
+        if (shown_ndim >= 0 && (shown_ndim == arg.view->ndim || ndim != arg.view->ndim)) continue;
+        memcpy(shown, dims, sizeof dims);
+        shown_ndim = ndim;
+    }
     char expected[TEXT], got[TEXT];
-    expected_text(sizes, dims, ndim, expected, sizeof expected);
+    expected_text(sizes, shown, shown_ndim, expected, sizeof expected);
     return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected shape %s, got %s", arg.op, arg.name, expected,
-                   ac_shape_text(view, got, sizeof got));
+                   ac_shape_text(arg.view, got, sizeof got));
 }
 
 static int check_device(ac_arg_t arg, unsigned flags, ac_sizes_t *sizes, ac_error_t *error) {
@@ -148,15 +174,36 @@ int ac_check_tensors(const void *args, const ac_tensor_rule_t *rules, int count,
     return 0;
 }
 
+/* Where a tensor's memory is; none: low == high. */
+typedef struct {
+    ac_device_t device;
+    uintptr_t low, high;
+} extent_t;
+
+static extent_t extent_of(const ac_view_t *view) {
+    extent_t extent = {0};
+    if (!view) return extent;
+    ac_view_extent(view, &extent.low, &extent.high);
+    extent.device = view->device;
+    return extent;
+}
+
+static bool overlap(const extent_t *a, const extent_t *b) {
+    return a->low < a->high && b->low < b->high && a->low < b->high && b->low < a->high &&
+           a->device.type == b->device.type && a->device.index == b->device.index;
+}
+
 int ac_check_own_memory(const char *op, const void *args, const ac_tensor_rule_t *rules, int count,
                         ac_error_t *error) {
-    for (int i = 0; i < count; i++) {
-        const ac_arg_t output = {op, rules[i].name, view_of(args, &rules[i])};
-        if (!output.view || !(rules[i].flags & AC_WRITTEN)) continue;
-        for (int j = 0; j < count; j++) {
-            const ac_arg_t other = {op, rules[j].name, view_of(args, &rules[j])};
-            if (!other.view || j == i || (j > i && (rules[j].flags & AC_WRITTEN))) continue; /* a pair is met once */
-            if (ac_check_apart(output, other, error) < 0) return -1;
+    extent_t extents[AC_MAX_TENSORS];
+    for (int i = 0; i < count && i < AC_MAX_TENSORS; i++) extents[i] = extent_of(view_of(args, &rules[i]));
+    for (int i = 0; i < count && i < AC_MAX_TENSORS; i++) {
+        if (!(rules[i].flags & AC_WRITTEN) || extents[i].low == extents[i].high) continue;
+        for (int j = 0; j < count && j < AC_MAX_TENSORS; j++) {
+            if (j == i || (j > i && (rules[j].flags & AC_WRITTEN))) continue; /* a pair is met once */
+            if (overlap(&extents[i], &extents[j]))
+                return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected memory of its own, got memory shared with %s",
+                               op, rules[i].name, rules[j].name);
         }
     }
     return 0;

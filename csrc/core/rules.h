@@ -2,6 +2,7 @@
  *     "T H 576"   symbols and numbers; a symbol takes its size where it is seen first, and is that size from then on
  *     "B+1"       a symbol and a constant
  *     "B+1.."     that much or more; what follows it is not read
+ *     "T H|T 1 H" either; a refusal shows the one of the tensor's rank, or else the first
  * Memory shared by an output with anything else follows from AC_WRITTEN; nobody lists it. */
 #ifndef AC_CORE_RULES_H
 #define AC_CORE_RULES_H
@@ -34,8 +35,7 @@ typedef struct ac_tensor_rule_t {
 typedef struct ac_sizes_t {
     const char *op;
     struct {
-        const char *symbol; /* so many characters of a shape's text */
-        int length;
+        uint64_t symbol; /* its characters, at most 8 */
         int64_t size;
         const char *origin; /* an argument's name */
     } sizes[AC_MAX_SIZES];

@@ -1,3 +1,4 @@
+/* Which instruction set the CPU device uses: the best one of the processor, or the one that the user asked for. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* syscall */
 #endif

@@ -7,7 +7,7 @@
  *
  * What the system refuses costs speed and not the call: without a thread, or without scratch for it, the others
  * compute. An automatic number of threads follows the CPUs that the calling thread may use. One that was asked for is
- * kept; where it exceeds the CPUs, nobody spins and an op wakes no more workers than there are CPUs.
+ * kept; where it exceeds the CPUs, no thread spins and an op wakes no more workers than there are CPUs.
  *
  * A long op asks now and then whether to give up (ac_cpu_set_interrupt_check), on the calling thread: in a kernel's
  * blocks, between items, while it waits for workers, and while it waits for its turn. */
@@ -19,7 +19,6 @@
 #include "available.h"
 #include "cpu.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -61,14 +60,14 @@ static _Alignas(64) atomic_uint_least64_t gate;
 static _Alignas(64) atomic_int_least64_t next_item;
 static _Alignas(64) atomic_bool is_crowded; /* more threads than CPUs: who spins keeps another from working */
 
-/* Where threads sleep: workers until an op opens the gate, the caller until the last worker has left. */
-typedef struct bell_t {
+typedef struct sleepers_t {
     pthread_cond_t cond;
-    atomic_int num_sleepers;
-} bell_t;
+    atomic_int count;
+} sleepers_t;
 
-static pthread_mutex_t sleep_mutex = PTHREAD_MUTEX_INITIALIZER; /* of both */
-static bell_t opened = {.cond = PTHREAD_COND_INITIALIZER}, left = {.cond = PTHREAD_COND_INITIALIZER};
+static pthread_mutex_t sleep_mutex = PTHREAD_MUTEX_INITIALIZER;        /* of both */
+static sleepers_t idle_workers = {.cond = PTHREAD_COND_INITIALIZER};   /* until an op opens the gate */
+static sleepers_t waiting_caller = {.cond = PTHREAD_COND_INITIALIZER}; /* until the last worker has left */
 
 static bool (*should_stop)(void); /* set once, before the first op */
 
@@ -115,13 +114,14 @@ static int fail_interrupted(ac_error_t *error) {
     return ac_fail(error, AC_ERROR_INTERRUPTED, "cpu: interrupted; the contents of the outputs are undefined");
 }
 
+/* Once an op is cancelled nothing is asked any more: the handler's exception is live. */
 bool ac_cpu_cancelled(void) {
-    if (self.is_asking) return false; /* an op that a signal handler runs amid another */
-    if (self.next_ask && ac_cpu_coarse_ns() >= self.next_ask) {
-        if (ask()) atomic_store(&job.is_cancelled, true);
-        self.next_ask = ac_cpu_coarse_ns() + ASK_NS;
-    }
-    return atomic_load_explicit(&job.is_cancelled, memory_order_relaxed);
+    if (self.is_asking) return false; /* a signal handler runs an op within another */
+    if (atomic_load_explicit(&job.is_cancelled, memory_order_relaxed)) return true;
+    if (!self.next_ask || ac_cpu_coarse_ns() < self.next_ask) return false;
+    if (ask()) atomic_store(&job.is_cancelled, true);
+    self.next_ask = ac_cpu_coarse_ns() + ASK_NS;
+    return atomic_load(&job.is_cancelled); /* also set by a handler that forks */
 }
 
 void ac_cpu_set_interrupt_check(bool (*check)(void)) { should_stop = check; }
@@ -147,19 +147,19 @@ static bool spin_until(bool (*done)(uint64_t), uint64_t argument, int64_t spin_n
 }
 
 /* `until`: when to stop waiting, or NULL. */
-static void sleep_until(bool (*done)(uint64_t), uint64_t argument, bell_t *bell, const struct timespec *until) {
+static void sleep_until(bool (*done)(uint64_t), uint64_t argument, sleepers_t *sleepers, const struct timespec *until) {
     pthread_mutex_lock(&sleep_mutex);
-    atomic_fetch_add(&bell->num_sleepers, 1); /* before the test: whoever changes the gate later sees a sleeper */
+    atomic_fetch_add(&sleepers->count, 1); /* before the test: whoever changes the gate later sees a sleeper */
     for (int code = 0; code == 0 && !done(argument);)
-        code = until ? pthread_cond_timedwait(&bell->cond, &sleep_mutex, until)
-                     : pthread_cond_wait(&bell->cond, &sleep_mutex);
-    atomic_fetch_sub(&bell->num_sleepers, 1);
+        code = until ? pthread_cond_timedwait(&sleepers->cond, &sleep_mutex, until)
+                     : pthread_cond_wait(&sleepers->cond, &sleep_mutex);
+    atomic_fetch_sub(&sleepers->count, 1);
     pthread_mutex_unlock(&sleep_mutex);
 }
 
 static void wait_for_op(uint64_t seen) {
     int64_t spin_ns = atomic_load_explicit(&is_crowded, memory_order_relaxed) ? 0 : WORKER_SPIN_NS;
-    if (!spin_until(gate_differs, seen, spin_ns)) sleep_until(gate_differs, seen, &opened, NULL);
+    if (!spin_until(gate_differs, seen, spin_ns)) sleep_until(gate_differs, seen, &idle_workers, NULL);
 }
 
 static void wait_for_workers(void) {
@@ -167,20 +167,20 @@ static void wait_for_workers(void) {
     bool is_done = spin_until(gate_is_empty, 0, spin_ns);
     while (!is_done) {
         struct timespec until = time_to_ask();
-        sleep_until(gate_is_empty, 0, &left, &until);
+        sleep_until(gate_is_empty, 0, &waiting_caller, &until);
         is_done = gate_is_empty(0);
         if (!is_done) ac_cpu_cancelled();
     }
 }
 
-/* Wakes sleepers, `most` at most. */
-static void ring(bell_t *bell, int64_t most) {
-    int sleepers = atomic_load(&bell->num_sleepers);
-    if (sleepers == 0) return;
+/* Wakes `most` of them at most. */
+static void wake(sleepers_t *sleepers, int64_t most) {
+    int count = atomic_load(&sleepers->count);
+    if (count == 0) return;
     pthread_mutex_lock(&sleep_mutex);
-    if (sleepers <= most) pthread_cond_broadcast(&bell->cond);
+    if (count <= most) pthread_cond_broadcast(&sleepers->cond);
     else
-        for (int64_t i = 0; i < most; i++) pthread_cond_signal(&bell->cond);
+        for (int64_t i = 0; i < most; i++) pthread_cond_signal(&sleepers->cond);
     pthread_mutex_unlock(&sleep_mutex);
 }
 
@@ -206,7 +206,7 @@ static void *work(void *local) {
             if (!atomic_compare_exchange_weak(&gate, &value, value + 1)) continue;
             run_items(local);
             value = atomic_fetch_sub(&gate, 1);
-            if ((value & GATE_WORKERS) == 1 && !(value & GATE_OPEN)) ring(&left, 1);
+            if ((value & GATE_WORKERS) == 1 && !(value & GATE_OPEN)) wake(&waiting_caller, 1);
             break;
         }
     }
@@ -218,7 +218,7 @@ static void run_job(bool is_shared, int num_cpus) {
     atomic_store_explicit(&next_item, 0, memory_order_relaxed);
     if (is_shared) {
         atomic_store(&gate, (atomic_load(&gate) + GATE_GENERATION) | GATE_OPEN);
-        ring(&opened, job.grid - 1 < num_cpus ? job.grid - 1 : num_cpus);
+        wake(&idle_workers, job.grid - 1 < num_cpus ? job.grid - 1 : num_cpus);
     }
     run_items(arenas[0]);
     if (is_shared) {
@@ -233,7 +233,7 @@ static void stop_workers(void) {
     next_start = 0;
     if (num_workers == 0) return;
     atomic_fetch_or(&gate, GATE_STOP);
-    ring(&opened, num_workers);
+    wake(&idle_workers, num_workers);
     for (int i = 0; i < num_workers; i++) pthread_join(workers[i], NULL);
     num_workers = 0;
     atomic_store(&gate, 0);
@@ -259,7 +259,7 @@ static void start_workers(int count) {
  * if that has only one, they sleep. */
 static void fit_workers(int count, bool is_automatic, const cpu_set_t *mask) {
     bool has_moved = is_automatic && memcmp(mask, &workers_mask, sizeof *mask) != 0;
-    bool is_new = atomic_exchange(&is_newly_asked, false);
+    bool is_new = atomic_load(&is_newly_asked) && atomic_exchange(&is_newly_asked, false);
     if (is_new || (count > 0 && (has_moved || num_workers > count))) stop_workers();
     if (num_workers >= count || ac_cpu_coarse_ns() < next_start) return;
     if (num_workers == 0) workers_mask = *mask;
@@ -267,24 +267,24 @@ static void fit_workers(int count, bool is_automatic, const cpu_set_t *mask) {
 }
 
 /* A forked child has the forking thread alone. Whatever another thread held or was changing is set anew; the arenas
- * are kept, for nobody else is left to use them. A signal handler that forks amid an op leaves the child without the
+ * are kept: no other thread is left to use them. A signal handler that forks during an op leaves the child without the
  * workers' part of it: there the op has failed. */
 static void reset_after_fork(void) {
     pthread_mutex_init(&run_mutex, NULL);
     pthread_mutex_init(&sleep_mutex, NULL);
-    pthread_cond_init(&opened.cond, NULL);
-    pthread_cond_init(&left.cond, NULL);
+    pthread_cond_init(&idle_workers.cond, NULL);
+    pthread_cond_init(&waiting_caller.cond, NULL);
     num_workers = 0;
     next_start = 0;
-    atomic_store(&opened.num_sleepers, 0);
-    atomic_store(&left.num_sleepers, 0);
+    atomic_store(&idle_workers.count, 0);
+    atomic_store(&waiting_caller.count, 0);
     atomic_store(&gate, 0);
     if (self.is_asking) atomic_store(&job.is_cancelled, true);
 }
 
 static void watch_forks(void) { pthread_atfork(NULL, NULL, reset_after_fork); }
 
-/* The process or the library goes: leave no thread and no memory behind, unless an op still runs. */
+/* The process ends or the library is unloaded: no thread and no memory may remain, unless an op still runs. */
 __attribute__((destructor)) static void release(void) {
     if (pthread_mutex_trylock(&run_mutex) != 0) return;
     stop_workers();
@@ -297,11 +297,12 @@ __attribute__((destructor)) static void release(void) {
 
 /* ---- the interface ----------------------------------------------------------------------------------------------- */
 
+static int at_most_max(int count) { return count < AC_CPU_MAX_THREADS ? count : AC_CPU_MAX_THREADS; }
+
 /* Without the mutex: a plan must not wait for an op that runs on another thread. */
 int ac_cpu_num_threads(bool fresh) {
-    int count = atomic_load(&asked_threads);
-    if (count == 0) count = ac_cpu_available(fresh)->count;
-    return count > AC_CPU_MAX_THREADS ? AC_CPU_MAX_THREADS : count;
+    int asked = atomic_load(&asked_threads);
+    return asked ? asked : at_most_max(ac_cpu_available(fresh)->count);
 }
 
 int ac_cpu_set_num_threads(int num_threads, ac_error_t *error) {
@@ -318,7 +319,7 @@ static int fail_no_scratch(ac_error_t *error) {
                    (long long)ac_cpu_local_bytes());
 }
 
-/* An op of a signal handler, which runs amid another op of this thread: the pool is taken. */
+/* An op of a signal handler, within another op of this thread, which holds the pool. */
 static int run_alone(ac_cpu_kernel_t kernel, const void *params, int64_t grid, ac_error_t *error) {
     void *arena = new_arena();
     if (!arena) return fail_no_scratch(error);
@@ -341,16 +342,15 @@ static int run_locked(ac_error_t *error) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, watch_forks);
     if (!arenas[0] && !(arenas[0] = new_arena())) return fail_no_scratch(error);
-    const bool is_automatic = atomic_load(&asked_threads) == 0;
     const ac_cpu_available_t *available = ac_cpu_available(false);
-    const int count = ac_cpu_num_threads(false) - 1;
-    fit_workers(count, is_automatic, &available->mask);
+    const int asked = atomic_load(&asked_threads), count = (asked ? asked : at_most_max(available->count)) - 1;
+    fit_workers(count, asked == 0, &available->mask);
     atomic_store_explicit(&is_crowded, num_workers >= available->count, memory_order_relaxed);
-    atomic_store(&job.is_cancelled, false);
+    atomic_store_explicit(&job.is_cancelled, false, memory_order_relaxed);
     self.next_ask = ac_cpu_coarse_ns() + ASK_NS;
     run_job(job.grid > 1 && count > 0 && num_workers > 0, available->count);
     self.next_ask = 0;
-    return atomic_load(&job.is_cancelled) ? fail_interrupted(error) : 0;
+    return atomic_load_explicit(&job.is_cancelled, memory_order_relaxed) ? fail_interrupted(error) : 0;
 }
 
 int ac_cpu_run(ac_cpu_kernel_t kernel, int local_bytes, const void *params, int64_t grid, ac_error_t *error) {

@@ -35,9 +35,13 @@ const ac_runtime_t *ac_runtime_for(int device_type, const char **out_reason) {
     }
 }
 
-int ac_check_grid(const ac_kernel_t *kernel, int64_t grid, const ac_device_facts_t *facts, ac_error_t *error) {
+int64_t ac_max_grid(const ac_kernel_t *kernel, const ac_device_facts_t *facts) {
     const int64_t by_threads = facts->max_threads / kernel->threads;
-    const int64_t most = by_threads < facts->max_items ? by_threads : facts->max_items;
+    return by_threads < facts->max_items ? by_threads : facts->max_items;
+}
+
+int ac_check_grid(const ac_kernel_t *kernel, int64_t grid, const ac_device_facts_t *facts, ac_error_t *error) {
+    const int64_t most = ac_max_grid(kernel, facts);
     if (grid >= 0 && grid <= most) return 0;
     return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: expected at most %lld work items in a launch, got %lld",
                    kernel->name, (long long)most, (long long)grid);

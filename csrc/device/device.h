@@ -81,6 +81,8 @@ int ac_launch(const ac_target_t *target, const ac_launch_t *launch, ac_error_t *
  * head the text. */
 int ac_check_launch(const char *op, const char *name, const ac_kernel_t *kernel, int64_t grid,
                     const ac_device_facts_t *facts, ac_error_t *error);
+/* Work items of one launch at most. */
+int64_t ac_max_grid(const ac_kernel_t *kernel, const ac_device_facts_t *facts);
 int ac_check_grid(const ac_kernel_t *kernel, int64_t grid, const ac_device_facts_t *facts, ac_error_t *error);
 
 void ac_runtime_describe(int device_type, ac_runtime_info_t *out_info);

@@ -210,6 +210,25 @@ static PyObject *array_numpy(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     return result;
 }
 
+/* Of the elements, on the same device: what copy.copy and copy.deepcopy give. */
+static PyObject *array_copy(PyObject *self, PyObject *Py_UNUSED(memo)) {
+    const array_t *array = (array_t *)self;
+    return duplicate(ac_state_of(self), "Array.__copy__", array, array->view.device);
+}
+
+/* from_host(NumPy array, device): loading needs the device again. */
+static PyObject *array_reduce(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    PyObject *module = PyType_GetModule(Py_TYPE(self)), *made = NULL;
+    PyObject *from_host = module ? PyObject_GetAttrString(module, "from_host") : NULL;
+    PyObject *values = from_host ? array_numpy(self, NULL) : NULL;
+    PyObject *device = values ? get_device(self, NULL) : NULL;
+    if (device) made = Py_BuildValue("(O(OO))", from_host, values, device);
+    Py_XDECREF(from_host);
+    Py_XDECREF(values);
+    Py_XDECREF(device);
+    return made;
+}
+
 static int wait_for_device(const ac_state_t *state, const array_t *array) {
     ac_error_t error = {0};
     int status;
@@ -352,6 +371,9 @@ static PyMethodDef array_methods[] = {
     {"numpy", array_numpy, METH_NOARGS, AC_DOC_numpy},
     {"__array__", (PyCFunction)(void (*)(void))ac_array_dunder_array, METH_FASTCALL | METH_KEYWORDS, AC_DOC___array__},
     {"__dlpack__", (PyCFunction)(void (*)(void))array_dlpack, METH_FASTCALL | METH_KEYWORDS, AC_DOC___dlpack__},
+    {"__copy__", array_copy, METH_NOARGS, NULL},
+    {"__deepcopy__", array_copy, METH_O, NULL},
+    {"__reduce__", array_reduce, METH_NOARGS, NULL},
     {"__dlpack_device__", array_dlpack_device, METH_NOARGS, AC_DOC___dlpack_device__},
     {0},
 };

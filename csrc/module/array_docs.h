@@ -16,7 +16,8 @@
     "Contiguous memory on a device with a dtype and a shape; made by empty and from_host, exported by DLPack.\n\n" \
     "On the CPU numpy.asarray and the buffer protocol see the same memory (the latter knows no bfloat16 or fp8);\n" \
     "bool, int and float give the value of a single element. On another device they raise TypeError, the buffer\n" \
-    "protocol BufferError. There is no indexing and no iteration, and == and != raise TypeError: use numpy()."
+    "protocol BufferError. There is no indexing and no iteration, and == and != raise TypeError: use numpy().\n" \
+    "copy, deepcopy and pickle copy the memory; what was pickled is loaded to the device that it was on."
 
 #define AC_DOC_numpy AC_METHOD_DOC(numpy, \
     "The array as a NumPy array: over the same memory on the CPU; from another device a copy, made when all work of\n" \

@@ -104,7 +104,8 @@ PyObject *ac_array_dunder_array(PyObject *self, PyObject *const *args, Py_ssize_
     PyObject *values[2];
     ac_view_t view;
     int copy = -1; /* as needed */
-    if (ac_bind(ac_function_signature(ac_state_of(self), AC_FN___array__), args, nargs, kwnames, values) < 0) return NULL;
+    const ac_signature_t *signature = ac_function_signature(ac_state_of(self), AC_FN___array__);
+    if (ac_bind(signature, args, nargs, kwnames, values) < 0) return NULL;
     if (!ac_is_none(values[1]) && ac_to_bool(name, "copy", values[1], &copy) < 0) return NULL;
     ac_array_view(self, &view);
     if (check_on_cpu(PyExc_TypeError, name, &view) < 0) return NULL;

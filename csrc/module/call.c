@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "../core/float_env.h"
+#include "allocate.h"
 #include "argparse.h"
-#include "array.h"
 #include "dtype_arg.h"
 #include "errors.h"
 #include "exchange.h"
@@ -48,7 +48,7 @@ static int convert_scale(call_t *call, const ac_param_t *param, PyObject *object
     const char *op = call->op->user_name;
     if (!PyFloat_Check(object) && !PyLong_Check(object)) {
         ac_type_entry_t entry;
-        if (ac_type_lookup(call->state, Py_TYPE(object), &entry) < 0) return -1;
+        if (ac_type_lookup(call->state, op, param->name, Py_TYPE(object), &entry) < 0) return -1;
         if (entry.path != AC_PATH_NONE) return import_tensor(call, param, object, AC_TENSOR_INPUT, &out_scale->view);
         if (!PyNumber_Check(object)) return ac_expected(op, param->name, "float or a one-element tensor", object);
     }
@@ -69,10 +69,26 @@ static int convert_int(call_t *call, const ac_param_t *param, PyObject *object, 
     return -1;
 }
 
+static int refuse_value(const call_t *call, const char *name) {
+    PyErr_Format(call->state->unsupported_error, "%s: %s: expected None (not served in this version), got a value",
+                 call->op->user_name, name);
+    return -1;
+}
+
+/* `object` is not None. */
+static int refuse_values(const call_t *call, const ac_param_t *param, PyObject *object) {
+    if (!param->choices) return refuse_value(call, param->name);
+    if (!PyTuple_Check(object)) return ac_expected(call->op->user_name, param->name, "tuple or None", object);
+    for (Py_ssize_t i = 0; i < PyTuple_Size(object) && param->choices[i]; i++)
+        if (PyTuple_GetItem(object, i) != Py_None) return refuse_value(call, param->choices[i]);
+    return 0;
+}
+
 static int convert(call_t *call, const ac_param_t *param, PyObject *object) {
     const char *op = call->op->user_name;
     void *field = field_of(call, param);
-    if (object == Py_None && (param->flags & AC_OPTIONAL)) return 0; /* the field has the value of None */
+    const bool needed = param->kind == AC_KIND_PLAN && !call->op->make_plan;
+    if (object == Py_None && (param->flags & AC_OPTIONAL) && !needed) return 0; /* the field has the value of None */
     switch (param->kind) {
     case AC_KIND_TENSOR:
         return import_tensor(call, param, object, param->flags & AC_OUTPUT ? AC_TENSOR_OUTPUT : AC_TENSOR_INPUT, field);
@@ -89,10 +105,7 @@ static int convert(call_t *call, const ac_param_t *param, PyObject *object) {
         return 0;
     case AC_KIND_STREAM: call->stream_object = object; return 0;
     case AC_KIND_IGNORED: return 0;
-    case AC_KIND_UNSERVED:
-        PyErr_Format(call->state->unsupported_error,
-                     "%s: %s: expected None (not served in this version), got a value", op, param->name);
-        return -1;
+    case AC_KIND_UNSERVED: return refuse_values(call, param, object);
     }
     return -1;
 }
@@ -129,28 +142,6 @@ static int find_plan(call_t *call, ac_error_t *error) {
     return call->plan_object ? 0 : -1;
 }
 
-/* aiter_c._call.allocate, borrowed. Imported when it is first needed: the package imports this module. */
-static PyObject *allocate_function(ac_state_t *state) {
-    if (!state->allocate) {
-        PyObject *module = PyImport_ImportModule("aiter_c._call");
-        if (module) state->allocate = PyObject_GetAttrString(module, "allocate");
-        Py_XDECREF(module);
-    }
-    return state->allocate;
-}
-
-/* From the framework of the first tensor, for the stream that the op runs on. */
-static PyObject *allocate(const call_t *call, PyObject *name, const ac_workspace_t *workspace) {
-    PyObject *function = allocate_function(call->state);
-    PyObject *shape = function ? ac_sizes(workspace->shape, workspace->ndim) : NULL;
-    PyObject *dtype = shape ? PyUnicode_InternFromString(ac_dtype_name(workspace->dtype)) : NULL;
-    PyObject *stream = call->stream_object ? call->stream_object : Py_None, *tensor = NULL;
-    if (dtype) tensor = PyObject_CallFunctionObjArgs(function, name, call->values[0], shape, dtype, stream, NULL);
-    Py_XDECREF(shape);
-    Py_XDECREF(dtype);
-    return tensor;
-}
-
 /* Workspaces that were passed stay as they are; those that the plan needs besides are allocated. */
 static int find_workspaces(call_t *call, ac_error_t *error) {
     ac_workspace_t needed[AC_MAX_WORKSPACES] = {0};
@@ -166,10 +157,12 @@ static int find_workspaces(call_t *call, ac_error_t *error) {
         if (!ac_is_none(given)) {
             call->workspaces[count] = Py_NewRef(given);
         } else if (workspace->needed) {
-            PyObject *tensor = allocate(call, call->signature->names[i], workspace);
+            PyObject *tensor = ac_allocate(call->state, call->op->user_name, call->signature->names[i], call->values[0],
+                                           &call->tensors[0], workspace, call->stream_object);
             if (!tensor) return -1;
             call->workspaces[count] = tensor;
-            if (import_tensor(call, param, tensor, AC_TENSOR_OUTPUT, field_of(call, param)) < 0) return -1;
+            const unsigned flags = AC_TENSOR_OUTPUT | AC_TENSOR_FRESH;
+            if (import_tensor(call, param, tensor, flags, field_of(call, param)) < 0) return -1;
         }
         count++;
     }
@@ -207,7 +200,11 @@ static int run(call_t *call, ac_error_t *error) {
     Py_BEGIN_ALLOW_THREADS
     status = call->op->run(call->args, plan, call->stream, error);
     Py_END_ALLOW_THREADS
-    return end_step(call, &saved, status, error);
+    status = end_step(call, &saved, status, error);
+    const bool refused = status < 0 && error->kind != AC_ERROR_INTERRUPTED && error->kind != AC_ERROR_DEVICE;
+    if (refused) return status;
+    int told = ac_tensors_written(call->state, call->tensors, call->tensor_count);
+    return status < 0 ? status : told;
 }
 
 static PyObject *call_op(call_t *call) {
@@ -224,8 +221,7 @@ static PyObject *call_op(call_t *call) {
     workspaces = find_workspaces(call, &error);
     if (workspaces < 0) return NULL;
     result = prepare_result(call, workspaces);
-    if (result && (run(call, &error) < 0 || ac_tensors_written(call->state, call->tensors, call->tensor_count) < 0))
-        Py_CLEAR(result);
+    if (result && run(call, &error) < 0) Py_CLEAR(result);
     if (!result || call->op->returns != AC_RETURNS_INT) return result;
     Py_DECREF(result);
     return PyLong_FromLongLong(*(const int64_t *)(const void *)call->args);

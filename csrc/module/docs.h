@@ -15,8 +15,12 @@
     "What a pickled plan is loaded by: its kind, the version of aiter_c that made it, and what it was made from.\n\n" \
     "Raises TypeError, ValueError (another version, an unknown architecture), UnsupportedError (no kernel).")
 
+#define AC_DOC_set_allocator AC_DOC(set_allocator, \
+    "Take the buffers of every op from allocator(name, like, shape, dtype, stream), not from the caller's framework;\n" \
+    "None: as usual. Returns the allocator before. For tests that poison and inspect what an op takes.")
+
 #define AC_DOC_set_num_threads AC_DOC(set_num_threads, \
-    "Set the number of CPU threads, the calling one included; 0 is as many as the process may run on.")
+    "Set the number of CPU threads, the calling one included; 0: at each call the CPUs that it may use then.")
 #define AC_DOC_get_num_threads AC_DOC(get_num_threads, "The number of CPU threads, the calling one included.")
 #define AC_DOC_cpu_arch AC_DOC(cpu_arch, "The CPU path in use: 'amx', 'avx512bf16', 'avx512', 'avx2' or 'portable'.")
 
@@ -41,7 +45,11 @@
 
 #define AC_DOC_op_table AC_DOC(op_table, \
     "Every op as a dict: name, user_name (in error texts), returns, plan (its type's name, or None) and params:\n" \
-    "(name, default or None, kind, may be None, is written, choices), ('*', ...) before those that are keyword-only.")
+    "(name, default or None, kind, may be None, is written, choices, is a workspace), ('*', ...) before those that\n" \
+    "are keyword-only.")
+
+#define AC_DOC_plan_table AC_DOC(plan_table, \
+    "Every kind of plan as a dict: name, and fields: (name, 'int', 'bool', 'str' or 'kernel').")
 
 #define AC_DOC_dlpack_path AC_DOC(dlpack_path, \
     "How tensors of a type (or of an object's type) come in: 'own', 'exchange', 'numpy', '__dlpack__' or 'none'.")

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../core/fault.h"
@@ -30,7 +31,7 @@ enum { WORD = 64, PATH = 1024, PROBLEM = 192 };
 /* The process reads its environment once: a copy, since a later setenv may free what getenv returned. */
 static struct {
     const char *const name, *const meaning;
-    const size_t size; /* of the longest value, and its terminating zero */
+    const size_t size;     /* of the longest value, and its terminating zero */
     char value[PATH];      /* as it was given, cut at `size` */
     bool set;              /* to a value that counts */
     char problem[PROBLEM]; /* why the value that was given does not; empty: it does, or there is none */
@@ -103,6 +104,14 @@ static int check_exchange(void) {
     return ignore(DLPACK_EXCHANGE, "expected 0 or 1, got '%s'", text);
 }
 
+/* A library may be named for the loader to find: whether that works is seen, and said, when it is loaded. */
+static int check_folder(void) {
+    struct stat status;
+    const char *path = switches[HSA].value;
+    if (!switches[HSA].set || (stat(path, &status) == 0 && S_ISDIR(status.st_mode))) return 0;
+    return ignore(HSA, "expected a folder, got '%.128s'", path);
+}
+
 /* pip's HIP libraries, the package rocm-sdk-core, in the first folder of sys.path that has them. */
 static int find_hip_package(void) {
     PyObject *path = PySys_GetObject("path"); /* borrowed */
@@ -133,8 +142,8 @@ static int apply_device_switches(void) {
 /* What belongs to the process, by the first import. */
 static int init_process(void) {
     const char *reason = NULL;
-    if (read_switches() < 0 || apply_cpu(&reason) < 0 || apply_num_threads() < 0 || check_exchange() < 0) return -1;
-    if (apply_device_switches() < 0) return -1;
+    if (read_switches() < 0 || apply_cpu(&reason) < 0 || apply_num_threads() < 0) return -1;
+    if (check_exchange() < 0 || check_folder() < 0 || apply_device_switches() < 0) return -1;
 #ifdef AC_FAULTS
     ac_active_fault = switches[FAULT].set ? switches[FAULT].value : NULL;
 #endif

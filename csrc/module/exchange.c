@@ -68,7 +68,8 @@ static ac_type_entry_t *cached(ac_state_t *state, const PyTypeObject *type) {
     return NULL;
 }
 
-int ac_type_lookup(ac_state_t *state, PyTypeObject *type, ac_type_entry_t *out_entry) {
+/* Leaves the exception of a type that fails when it is looked at. */
+static int look_up(ac_state_t *state, PyTypeObject *type, ac_type_entry_t *out_entry) {
     const ac_type_entry_t *entry = cached(state, type);
     if (entry) {
         *out_entry = *entry;
@@ -89,6 +90,13 @@ int ac_type_lookup(ac_state_t *state, PyTypeObject *type, ac_type_entry_t *out_e
     state->types[at] = *out_entry;
     Py_XDECREF((PyObject *)victim);
     return 0;
+}
+
+int ac_type_lookup(ac_state_t *state, const char *op, const char *name, PyTypeObject *type,
+                   ac_type_entry_t *out_entry) {
+    if (look_up(state, type, out_entry) == 0) return 0;
+    if (PyErr_ExceptionMatches(PyExc_ImportError)) return -1; /* NumPy's, of a version that does not serve */
+    return ac_raise_from_live(PyExc_TypeError, op, name, "expected a tensor (DLPack or NumPy)");
 }
 
 /* Leaves the exception of a shape that cannot be read. */

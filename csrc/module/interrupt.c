@@ -26,8 +26,8 @@ static bool is_main_thread(void) {
 #endif
 }
 
-/* No other thread waits for the GIL here, to no avail. It might also find the interpreter finalising, which ends a
- * daemon thread on the spot: amid its op. */
+/* No other thread waits for the GIL here, and no daemon thread, which Python ends on the spot if the interpreter is
+ * finalising: in the middle of an op. */
 static bool run_signal_handlers(void) {
     if (!is_main_thread()) return false;
     PyGILState_STATE gil = PyGILState_Ensure();

@@ -35,7 +35,7 @@ static int has_names(PyObject *type, const char *module, const char *name) {
 
 PyObject *ac_base_named(PyTypeObject *type, const char *module, const char *name) {
     PyObject *bases = PyObject_GetAttrString((PyObject *)type, "__mro__"), *found = NULL;
-    Py_ssize_t count = bases ? PyTuple_Size(bases) : 0;
+    Py_ssize_t count = bases && PyTuple_Check(bases) ? PyTuple_Size(bases) : 0; /* a metaclass may say anything */
     for (Py_ssize_t i = 0; i < count && !found; i++) {
         PyObject *base = PyTuple_GetItem(bases, i);
         int same = base ? has_names(base, module, name) : -1;

@@ -1,5 +1,6 @@
 /* aiter_c._C: the functions that are no ops, and what an instance of the module makes and frees. */
 #include "argparse.h"
+#include "allocate.h"
 #include "array.h"
 #include "call.h"
 #include "array_docs.h"
@@ -17,6 +18,7 @@
 
 static PyMethodDef methods[] = {
     WITH_ARGUMENTS(load_plan),
+    WITH_ARGUMENTS(set_allocator),
     WITH_ARGUMENTS(empty),
     WITH_ARGUMENTS(from_host),
     WITH_ARGUMENTS(set_num_threads),
@@ -28,6 +30,7 @@ static PyMethodDef methods[] = {
     WITHOUT_ARGUMENTS(kernel_table),
     WITHOUT_ARGUMENTS(code_objects),
     WITHOUT_ARGUMENTS(op_table),
+    WITHOUT_ARGUMENTS(plan_table),
     WITHOUT_ARGUMENTS(cpu_ceilings),
     WITH_ARGUMENTS(dlpack_path),
     WITH_ARGUMENTS(tensor_shape),
@@ -81,6 +84,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->array_type);
     for (int i = 0; i < AC_MAX_PLAN_KINDS; i++) Py_VISIT(state->plan_types[i]);
     Py_VISIT(state->allocate);
+    Py_VISIT(state->allocator);
     Py_VISIT(state->max_version);
     Py_VISIT(state->torch_increment_version);
     return ac_exchange_traverse(state, visit, arg);
@@ -96,6 +100,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->array_type);
     for (int i = 0; i < AC_MAX_PLAN_KINDS; i++) Py_CLEAR(state->plan_types[i]);
     Py_CLEAR(state->allocate);
+    Py_CLEAR(state->allocator);
     Py_CLEAR(state->str_dlpack);
     Py_CLEAR(state->str_dlpack_device);
     Py_CLEAR(state->str_max_version);

@@ -157,3 +157,22 @@ PyObject *ac_numpy_from_view(const char *op, const ac_view_t *view, PyObject *ba
     }
     return array;
 }
+
+static int type_number(ac_dtype_t dtype) {
+    switch (dtype) {
+    case AC_FLOAT32: return NPY_FLOAT32;
+    case AC_FLOAT16: return NPY_FLOAT16;
+    case AC_INT32: return NPY_INT32;
+    case AC_INT64: return NPY_INT64;
+    case AC_UINT8: return NPY_UINT8;
+    default: return NPY_NOTYPE;
+    }
+}
+
+bool ac_numpy_can_make(ac_dtype_t dtype) { return PyArray_API && type_number(dtype) != NPY_NOTYPE; }
+
+PyObject *ac_numpy_empty(const int64_t *shape, int ndim, ac_dtype_t dtype) {
+    npy_intp sizes[AC_MAX_NDIM];
+    for (int i = 0; i < ndim; i++) sizes[i] = (npy_intp)shape[i];
+    return PyArray_EMPTY(ndim, sizes, type_number(dtype), 0);
+}

@@ -217,15 +217,10 @@ PyObject *py_load_plan(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     return ac_plan_new(state, kind, bytes);
 }
 
-static int plan_traverse(PyObject *self, visitproc visit, void *arg) {
-    Py_VISIT(Py_TYPE(self));
-    return 0;
-}
-
+/* Plans hold no objects but their type, which never refers to one: they need no garbage collector. */
 static void plan_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    PyObject_GC_Del(self);
+    PyObject_Free(self);
     Py_DECREF((PyObject *)type);
 }
 
@@ -236,11 +231,10 @@ static PyTypeObject *type_of(const ac_state_t *state, const ac_plan_kind_t *kind
 }
 
 PyObject *ac_plan_new(const ac_state_t *state, const ac_plan_kind_t *kind, const void *bytes) {
-    plan_t *self = PyObject_GC_New(plan_t, type_of(state, kind));
+    plan_t *self = PyObject_New(plan_t, type_of(state, kind));
     if (!self) return NULL;
     self->kind = kind;
     memcpy(self->bytes, bytes, kind->bytes);
-    PyObject_GC_Track(self);
     return (PyObject *)self;
 }
 
@@ -279,14 +273,14 @@ static int add_type(ac_state_t *state, PyObject *module, int number) {
                 (PyGetSetDef){kind->fields[i].name, attribute, NULL, kind->fields[i].doc, (void *)&kind->fields[i]};
     snprintf(type_names[number], sizeof type_names[number], "aiter_c.%s", kind->name);
     PyType_Slot slots[] = {
-        {Py_tp_doc, (void *)kind->doc}, {Py_tp_dealloc, plan_dealloc}, {Py_tp_traverse, plan_traverse},
-        {Py_tp_repr, plan_repr},        {Py_tp_hash, plan_hash},       {Py_tp_richcompare, plan_richcompare},
-        {Py_tp_getset, getsets[number]}, {Py_tp_methods, plan_methods}, {0, NULL},
+        {Py_tp_doc, (void *)kind->doc}, {Py_tp_dealloc, plan_dealloc},           {Py_tp_repr, plan_repr},
+        {Py_tp_hash, plan_hash},        {Py_tp_richcompare, plan_richcompare},   {Py_tp_getset, getsets[number]},
+        {Py_tp_methods, plan_methods},  {0, NULL},
     };
     PyType_Spec spec = {
         .name = type_names[number],
         .basicsize = (int)(sizeof(plan_t) + kind->bytes),
-        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
         .slots = slots,
     };
     PyObject *type = PyType_FromModuleAndSpec(module, &spec, NULL);

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
+#include "../bench/cpu_ceiling.h"
 #include "../core/op.h"
-#include "../cpu/ceiling.h"
 #include "../cpu/cpu.h"
 #include "../device/code_object.h"
 #include "../device/device.h"
@@ -193,7 +193,7 @@ static const char *const kind_names[] = {
     [AC_KIND_DEVICE] = "device", [AC_KIND_SCALE] = "scale",   [AC_KIND_PLAN] = "plan",
     [AC_KIND_STREAM] = "stream", [AC_KIND_IGNORED] = "ignored", [AC_KIND_UNSERVED] = "unserved"};
 
-/* [(name, default or None, kind, may be None, is written, choices)]; "*" is the keyword-only mark. */
+/* [(name, default or None, kind, may be None, is written, choices, is a workspace)]; "*" is the keyword-only mark. */
 static PyObject *op_params(const ac_op_t *op) {
     PyObject *list = PyList_New(0);
     for (int i = 0; list && i < op->param_count; i++) {
@@ -204,15 +204,38 @@ static PyObject *op_params(const ac_op_t *op) {
             if (!name || PyList_Append(choices, name) < 0) Py_CLEAR(choices);
             Py_XDECREF(name);
         }
-        PyObject *row = Py_BuildValue("(szsNNN)", param->name,
+        PyObject *row = Py_BuildValue("(szsNNNN)", param->name,
                                       param->default_text[0] ? param->default_text + 1 : NULL,
                                       param->name[0] == '*' ? "*" : kind_names[param->kind],
                                       PyBool_FromLong((param->flags & AC_OPTIONAL) != 0),
-                                      PyBool_FromLong((param->flags & AC_OUTPUT) != 0), choices);
+                                      PyBool_FromLong((param->flags & AC_OUTPUT) != 0), choices,
+                                      PyBool_FromLong((param->flags & AC_WORKSPACE) != 0));
         if (!row || PyList_Append(list, row) < 0) Py_CLEAR(list);
         Py_XDECREF(row);
     }
     return list;
+}
+
+static const char *const field_types[] = {
+    [AC_FIELD_INT32] = "int", [AC_FIELD_INT64] = "int",  [AC_FIELD_BOOL] = "bool",    [AC_FIELD_DTYPE] = "str",
+    [AC_FIELD_TEXT] = "str",  [AC_FIELD_DEVICE] = "str", [AC_FIELD_KERNEL] = "kernel"};
+
+PyObject *py_plan_table(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    PyObject *table = PyList_New(0);
+    for (int i = 0; table && i < ac_plan_kind_count; i++) {
+        const ac_plan_kind_t *kind = ac_plan_kinds[i];
+        PyObject *fields = PyList_New(0);
+        for (int n = 0; fields && n < kind->field_count; n++) {
+            if (kind->fields[n].flags & AC_PLAN_HIDDEN) continue;
+            PyObject *field = Py_BuildValue("(ss)", kind->fields[n].name, field_types[kind->fields[n].kind]);
+            if (!field || PyList_Append(fields, field) < 0) Py_CLEAR(fields);
+            Py_XDECREF(field);
+        }
+        PyObject *row = Py_BuildValue("{s:s,s:N}", "name", kind->name, "fields", fields);
+        if (!row || PyList_Append(table, row) < 0) Py_CLEAR(table);
+        Py_XDECREF(row);
+    }
+    return table;
 }
 
 PyObject *py_op_table(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
@@ -263,7 +286,7 @@ PyObject *py_dlpack_path(PyObject *module, PyObject *const *args, Py_ssize_t nar
     ac_type_entry_t entry;
     if (ac_bind(ac_function_signature(state, AC_FN_dlpack_path), args, nargs, kwnames, values) < 0) return NULL;
     PyTypeObject *type = PyType_Check(values[0]) ? (PyTypeObject *)values[0] : Py_TYPE(values[0]);
-    if (ac_type_lookup(state, type, &entry) < 0) return NULL;
+    if (ac_type_lookup(state, "dlpack_path", "type_or_obj", type, &entry) < 0) return NULL;
     return PyUnicode_FromString(ac_path_name(entry.path));
 }
 

@@ -11,6 +11,7 @@ PyObject *py_build_info(PyObject *module, PyObject *ignored);
 PyObject *py_runtime_info(PyObject *module, PyObject *ignored);
 PyObject *py_kernel_table(PyObject *module, PyObject *ignored);
 PyObject *py_code_objects(PyObject *module, PyObject *ignored);
+PyObject *py_plan_table(PyObject *module, PyObject *ignored);
 PyObject *py_op_table(PyObject *module, PyObject *ignored);
 PyObject *py_cpu_ceilings(PyObject *module, PyObject *ignored);
 PyObject *py_tensor_shape(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);

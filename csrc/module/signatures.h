@@ -1,10 +1,12 @@
-/* The parameters of the functions that are no ops, once (an op has rows of its own: ops/<op>/params.inc). From these lines come the text signature that inspect.signature reads, the
- * interned names the parser compares with, and the indices into the parsed values: they cannot disagree.
+/* The parameters of the functions that are no ops, once (an op has rows of its own: ops/<op>/params.inc). From these
+ * lines come the text signature that inspect.signature reads, the interned names the parser compares with, and the
+ * indices into the parsed values: they cannot disagree.
  * ARG(name, ) is required, ARG(name, =default) is not; after STAR arguments are keyword-only. */
 #ifndef AC_MODULE_SIGNATURES_H
 #define AC_MODULE_SIGNATURES_H
 
 #define AC_ARGS_load_plan(ARG, STAR) ARG(kind, ) ARG(version, ) ARG(inputs, )
+#define AC_ARGS_set_allocator(ARG, STAR) ARG(allocator, )
 #define AC_ARGS_empty(ARG, STAR) ARG(shape, ) ARG(dtype, ) ARG(device, ="cpu")
 #define AC_ARGS_from_host(ARG, STAR) ARG(array, ) ARG(device, ="cpu")
 #define AC_ARGS_set_num_threads(ARG, STAR) ARG(n, )
@@ -16,6 +18,7 @@
 #define AC_ARGS_kernel_table(ARG, STAR)
 #define AC_ARGS_code_objects(ARG, STAR)
 #define AC_ARGS_op_table(ARG, STAR)
+#define AC_ARGS_plan_table(ARG, STAR)
 #define AC_ARGS_cpu_ceilings(ARG, STAR)
 #define AC_ARGS_dlpack_path(ARG, STAR) ARG(type_or_obj, )
 #define AC_ARGS_tensor_shape(ARG, STAR) ARG(op, ) ARG(name, ) ARG(tensor, )
@@ -35,6 +38,7 @@
     FUNCTION(dlpack_path)                                                                                        \
     FUNCTION(tensor_shape)                                                                                       \
     FUNCTION(load_plan)                                                                                          \
+    FUNCTION(set_allocator)                                                                                      \
     FUNCTION(workspace_bytes)                                                                                    \
     FUNCTION(__dlpack__)                                                                                         \
     FUNCTION(__array__)

@@ -56,7 +56,8 @@ typedef struct ac_state_t {
     PyObject *unsupported_error, *device_error;
     PyTypeObject *array_type, *plan_types[AC_MAX_PLAN_KINDS];
     ac_signature_t signatures[AC_FUNCTION_COUNT], op_signatures[AC_MAX_OPS];
-    PyObject *allocate; /* aiter_c._call.allocate, once it was needed */
+    PyObject *allocate;  /* aiter_c._call.allocate, once it was needed */
+    PyObject *allocator; /* of set_allocator, or NULL */
     ac_type_entry_t types[AC_TYPE_CACHE];
     int type_count, next_victim;
     PyObject *str_dlpack, *str_dlpack_device, *str_max_version, *str_stream, *str_shape, *max_version;

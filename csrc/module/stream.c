@@ -32,7 +32,7 @@ int ac_stream_resolve(const char *op, PyObject *stream, const ac_tensor_t *tenso
     }
     if (device.type == AC_DEVICE_CPU) return 0;
     if (tensor->api) return framework_stream(op, tensor->api, device, out_stream);
-    if (ac_torch_stream(device, &value, &found) < 0) return -1;
+    if (ac_torch_stream(op, device, &value, &found) < 0) return -1;
     *out_stream = (intptr_t)value;
     if (found) return 0;
     PyErr_Format(PyExc_TypeError, "%s: stream: expected int (no framework tells the current stream of %s), got None",

@@ -112,7 +112,7 @@ static int import_versioned(const char *op, const char *name, DLManagedTensorVer
     return 0;
 }
 
-/* Inputs take the borrowed form, which allocates nothing; outputs the managed one, which alone tells read-only.
+/* Inputs take the borrowed form, which allocates nothing; outputs of a caller the managed one, which tells read-only.
  * *out_next is AC_PATH_NONE, or the path to take when the type's first tensor showed that its exporter cannot be
  * trusted: then the view is not filled. */
 static int import_exchange(ac_state_t *state, const char *op, const char *name, PyObject *object, unsigned flags,
@@ -126,7 +126,9 @@ static int import_exchange(ac_state_t *state, const char *op, const char *name, 
     *out_next = AC_PATH_NONE;
     out_tensor->api = api;
     if (first && ac_expected_shape(state, op, name, object, &expected) < 0) return -1;
-    if (api->dltensor_from_py_object_no_sync && !(flags & AC_TENSOR_OUTPUT)) {
+    /* Only the managed form tells whether a tensor is read-only. What is fresh is not, and no tensor of torch is. */
+    const bool borrows = !(flags & AC_TENSOR_OUTPUT) || (flags & AC_TENSOR_FRESH) || entry->torch == AC_TORCH_PLAIN;
+    if (api->dltensor_from_py_object_no_sync && borrows) {
         if (api->dltensor_from_py_object_no_sync(object, &borrowed) != 0)
             return ac_raise_from_live(PyExc_BufferError, op, name, refused);
     } else {
@@ -267,7 +269,7 @@ int ac_tensor_import(ac_state_t *state, const char *op, const char *name, PyObje
     out_tensor->versioned = NULL;
     out_tensor->legacy = NULL;
     out_tensor->torch_output = NULL;
-    if (ac_type_lookup(state, Py_TYPE(object), &entry) < 0) return -1;
+    if (ac_type_lookup(state, op, name, Py_TYPE(object), &entry) < 0) return -1;
     if (entry.torch == AC_TORCH_DISPATCH) return ac_torch_refuse_type(op, name, object);
     if (import_by_path(state, op, name, object, flags, &entry, out_tensor) < 0) goto fail;
     if (check_geometry(op, name, &out_tensor->view) < 0) goto fail;
@@ -275,7 +277,7 @@ int ac_tensor_import(ac_state_t *state, const char *op, const char *name, PyObje
         PyErr_Format(PyExc_BufferError, "%s: %s: expected a writable tensor, got a read-only one", op, name);
         goto fail;
     }
-    if (entry.torch == AC_TORCH_NONE) return 0;
+    if (entry.torch == AC_TORCH_NONE || (flags & AC_TENSOR_FRESH)) return 0;
     if (ac_torch_check(state, op, name, object, out_tensor->view.dtype, output) < 0) goto fail;
     if (output) out_tensor->torch_output = object;
     return 0;
@@ -286,14 +288,17 @@ fail:
 }
 
 int ac_tensors_written(ac_state_t *state, const ac_tensor_t *tensors, int count) {
+    PyObject *type, *value, *traceback;
     Py_ssize_t written = 0;
     for (int i = 0; i < count; i++) written += tensors[i].torch_output != NULL;
     if (written == 0) return 0;
+    PyErr_Fetch(&type, &value, &traceback);
     PyObject *outputs = PyTuple_New(written);
     for (int i = count - 1; outputs && i >= 0; i--)
         if (tensors[i].torch_output) PyTuple_SetItem(outputs, --written, Py_NewRef(tensors[i].torch_output));
     int result = outputs ? ac_torch_written(state, outputs) : -1;
     Py_XDECREF(outputs);
+    if (type) PyErr_Restore(type, value, traceback);
     return result;
 }
 

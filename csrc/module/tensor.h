@@ -7,8 +7,8 @@
 
 typedef enum ac_tensor_flags_t {
     AC_TENSOR_INPUT = 0,
-    AC_TENSOR_OUTPUT = 1 << 0,   /* is written: a read-only tensor is refused */
-    AC_TENSOR_OPTIONAL = 1 << 1, /* may be None */
+    AC_TENSOR_OUTPUT = 1 << 0, /* is written: a read-only tensor is refused */
+    AC_TENSOR_FRESH = 1 << 1,  /* allocated for this call: writable, and nobody's who wants to hear of writes */
 } ac_tensor_flags_t;
 
 /* At most one owner is set. Without one the view borrows from the object, which the caller's arguments keep alive.
@@ -25,7 +25,8 @@ typedef struct ac_tensor_t {
 /* Fills *out_tensor; errors read "op: name: ...". After a failure there is nothing to release. */
 int ac_tensor_import(ac_state_t *state, const char *op, const char *name, PyObject *object, unsigned flags,
                      ac_tensor_t *out_tensor);
-/* After an op wrote to the outputs among the tensors: tells the frameworks that want to know. */
+/* After an op wrote to the outputs among the tensors, if only in part: tells the frameworks that want to know. A live
+ * exception survives it. */
 int ac_tensors_written(ac_state_t *state, const ac_tensor_t *tensors, int count);
 /* Calls the deleter of every owner; a live exception survives it. */
 void ac_tensor_release(ac_tensor_t *tensors, int count);

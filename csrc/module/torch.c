@@ -13,7 +13,7 @@ static bool torch_serves(int device_type) {
     return is_hip == (device_type == AC_DEVICE_HIP);
 }
 
-int ac_torch_stream(ac_device_t device, int64_t *out_stream, bool *out_found) {
+int ac_torch_stream(const char *op, ac_device_t device, int64_t *out_stream, bool *out_found) {
     PyObject *function = NULL, *handle = NULL;
     int result = 0;
     *out_found = false;
@@ -21,9 +21,9 @@ int ac_torch_stream(ac_device_t device, int64_t *out_stream, bool *out_found) {
     if (!function) return PyErr_Occurred() ? -1 : 0;
     handle = PyObject_CallFunction(function, "i", device.index);
     if (handle)
-        result = ac_to_int64("torch", "stream", handle, out_stream);
+        result = ac_to_int64(op, "stream", handle, out_stream);
     else
-        result = ac_raise_from_live(PyExc_BufferError, "torch", "stream", "torch does not tell its current stream");
+        result = ac_raise_from_live(PyExc_BufferError, op, "stream", "torch does not tell its current stream");
     *out_found = result == 0;
     Py_XDECREF(handle);
     Py_DECREF(function);

@@ -6,10 +6,13 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from signatures import plain
 
 import aiter_c
 import aiter_c._C
@@ -17,7 +20,7 @@ import aiter_c.metadata
 import aiter_c.mla
 import aiter_c.testing
 
-#: AITER's parameters, in its order, with its defaults (CALLERS.md 1.4, SPEC 2.2), then ours, keyword-only.
+#: AITER's parameters, in its order, with its defaults, then ours, keyword-only.
 AITER_PARAMETERS = {
     "q": ..., "kv_buffer": ..., "o": ..., "qo_indptr": ..., "kv_indptr": ..., "kv_indices": ...,
     "kv_last_page_lens": ..., "max_seqlen_q": ..., "page_size": 1, "nhead_kv": 1, "sm_scale": None, "logit_cap": 0.0,
@@ -29,16 +32,20 @@ AITER_PARAMETERS = {
 OUR_PARAMETERS = {
     "deterministic": False, "kv_format": None, "stream": None, "plan": None, "q_dtype": None, "kv_dtype": None,
 }  # fmt: skip
-MODULES = [aiter_c, aiter_c.mla, aiter_c.metadata, aiter_c._C]
-PUBLIC = [
-    "Array", "DeviceError", "MlaPlan", "UnsupportedError", "empty", "from_host", "get_meta_param", "get_num_threads",
-    "mla_decode_fwd", "mla_plan", "set_num_threads",
+HOME = Path(aiter_c.mla.__file__).resolve().parent
+NAMES = sorted(path.stem for path in HOME.glob("*.py") if not path.stem.startswith("_"))
+MODULES = [aiter_c, *(importlib.import_module(f"aiter_c.{name}") for name in (*NAMES, "_C"))]
+#: What belongs to no family of ops; the tests of an op pin its own names.
+COMMON = [
+    "Array", "DeviceError", "MlaPlan", "UnsupportedError", "empty", "from_host", "get_num_threads", "mla_plan",
+    "set_num_threads",
 ]  # fmt: skip
 
 
-def test_all_is_pinned() -> None:
-    assert sorted(aiter_c.__all__) == PUBLIC
-    assert all(hasattr(aiter_c, name) for name in PUBLIC)
+def test_all_is_what_the_modules_of_ops_offer_and_what_is_common() -> None:
+    of_ops = [name for module in MODULES[1:] for name in getattr(module, "__all__", ())]
+    assert sorted(aiter_c.__all__) == sorted({*COMMON, *of_ops})
+    assert all(hasattr(aiter_c, name) for name in aiter_c.__all__)
 
 
 def test_mla_decode_fwd_has_aiters_parameters_in_aiters_order() -> None:
@@ -54,7 +61,7 @@ def test_mla_decode_fwd_has_aiters_parameters_in_aiters_order() -> None:
 
 @pytest.mark.parametrize("probed", ["q_scale", "kv_scale", "causal", "return_lse", "num_kv_splits"])
 def test_probes_of_the_engines(probed: str) -> None:
-    """vLLM asks inspect.signature(mla_decode_fwd) for these names (CALLERS.md 1.7)."""
+    """vLLM asks inspect.signature(mla_decode_fwd) for these names."""
     assert probed in inspect.signature(aiter_c.mla.mla_decode_fwd).parameters
 
 
@@ -71,10 +78,10 @@ def test_get_meta_param_is_pinned() -> None:
         "(num_kv_splits, bs, total_kv, nhead, max_seqlen_q, dtype, tg_factor=1, ignore_total_kv=0, *, cu_num=None, "
         "device=None)"
     )
-    assert str(inspect.signature(aiter_c.get_meta_param)) == text
+    assert plain(aiter_c.get_meta_param) == text
 
 
-@pytest.mark.parametrize("name", ["aiter_c", "aiter_c.mla", "aiter_c.metadata", "aiter_c._C", "aiter_c.testing"])
+@pytest.mark.parametrize("name", [*(module.__name__ for module in MODULES), "aiter_c.testing"])
 def test_modules_have_a_spec(name: str) -> None:
     assert importlib.util.find_spec(name) is not None and importlib.import_module(name).__spec__.name == name
 
@@ -89,13 +96,6 @@ def test_every_callable_has_a_signature_and_a_docstring(module: ModuleType, name
     function = getattr(module, name)
     assert inspect.signature(function) is not None
     assert inspect.getdoc(function) and len(inspect.getdoc(function)) > 20
-
-
-def _stub_of(module: ModuleType) -> ast.Module:
-    """The .pyi beside the Python sources."""
-    home = Path(aiter_c.mla.__file__).resolve().parent
-    name = "__init__" if module is aiter_c else module.__name__.rsplit(".", 1)[1]
-    return ast.parse((home / f"{name}.pyi").read_text())
 
 
 def _stub_parameters(function: ast.FunctionDef) -> list[tuple[str, str, str | None]]:
@@ -123,26 +123,33 @@ def _live_parameters(function: object) -> list[tuple[str, str, str | None]]:
     ]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_stubs_agree_with_the_running_code(module: ModuleType) -> None:
-    """Every function, method, property and re-export, both ways: names, order, kinds, defaults."""
-    stub, seen = _stub_of(module), set()
-    for node in stub.body:
+def test_the_stub_agrees_with_the_running_code() -> None:
+    """Every function, method and property of the C core, both ways: names, order, kinds, defaults."""
+    module, seen = importlib.import_module("aiter_c._C"), set()
+    for node in ast.parse((HOME / "_C.pyi").read_text()).body:
         if isinstance(node, ast.FunctionDef):
             assert _stub_parameters(node) == _live_parameters(getattr(module, node.name)), node.name
             seen.add(node.name)
         elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             _check_class(node, getattr(module, node.name))
             seen.add(node.name)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("aiter_c"):
-            for alias in node.names:
-                if alias.asname is None:  # the stub's own use, no re-export (PEP 484)
-                    continue
-                source = importlib.import_module(node.module)
-                assert getattr(module, alias.asname) is getattr(source, alias.name)
-                seen.add(alias.asname)
-    missing = {n for n in getattr(module, "__all__", _functions(module)) if not n.startswith("_")} - seen
+    missing = set(_functions(module)) - seen
     assert not missing, f"not in the stub: {sorted(missing)}"
+
+
+@pytest.mark.skipif(not (HOME.parent / "scripts").is_dir(), reason="scripts/ is not beside the tests")
+def test_the_stub_is_what_the_rows_give() -> None:
+    command = [sys.executable, str(HOME.parent / "scripts/gen_stubs"), "--check"]
+    assert subprocess.run(command, check=False).returncode == 0, "run scripts/gen_stubs"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.__name__ != "aiter_c._C"])
+def test_python_functions_are_annotated(module: ModuleType) -> None:
+    for name in _functions(module):
+        function = getattr(module, name)
+        if inspect.isfunction(function):
+            parameters = inspect.signature(function).parameters.values()
+            assert "return" in function.__annotations__ and all(p.annotation is not p.empty for p in parameters), name
 
 
 def _check_class(node: ast.ClassDef, live: type) -> None:
@@ -160,7 +167,7 @@ def _check_class(node: ast.ClassDef, live: type) -> None:
 
 
 def test_the_package_is_typed() -> None:
-    assert (Path(aiter_c.mla.__file__).resolve().parent / "py.typed").exists()
+    assert (HOME / "py.typed").exists()
 
 
 def test_exception_classes() -> None:

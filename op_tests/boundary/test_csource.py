@@ -1,7 +1,8 @@
-"""A lint of the C source: what may stand in which room (STYLE.md, practices 9, 18, 22)."""
+"""A lint of the C source: what may stand in which room."""
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -24,11 +25,11 @@ def _code(path: Path) -> str:
     return re.sub(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', blank, text, flags=re.S)
 
 
-def _hits(pattern: str, files: list[Path]) -> list[str]:
+def _hits(pattern: str, files: list[Path], *, comments: bool = False) -> list[str]:
     return [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for path in files
-        for number, line in enumerate(_code(path).split("\n"), 1)
+        for number, line in enumerate((path.read_text() if comments else _code(path)).split("\n"), 1)
         if re.search(pattern, line)
     ]
 
@@ -48,7 +49,7 @@ def _room(*names: str) -> list[Path]:
 
 def test_ops_core_and_kernels_do_not_allocate() -> None:
     """Only the pool (arenas, once) and the runtime's alloc (aiter_c.empty) may, and the boundary through PyMem."""
-    allowed = {"pool.c", "runtime.c", "ceiling.c"}
+    allowed = {"pool.c", "runtime.c", "cpu_ceiling.c"}
     files = [p for p in _room("ops", "core", "cpu", "device") if p.name not in allowed]
     assert _hits(ALLOCATES, files) == []
     assert _hits(r"(?<!->)\b(malloc|calloc|realloc|free)\s*\(", _room("module")) == []
@@ -71,14 +72,15 @@ def test_python_h_stays_in_the_module_room() -> None:
 
 
 def test_no_room_includes_upwards() -> None:
-    """core <- device <- cpu, ops <- module; core knows nobody but the sizes in cpu/local.h, which includes nothing."""
+    """core <- device <- cpu, ops <- module; ops stand beside cpu and gpu; cpu includes the list of ops."""
     allowed = {
         "core": {"core", "ops"},
         "device": {"core", "device"},
         "cpu": {"core", "device", "cpu", "ops"},
         "gpu": {"core", "gpu"},
         "ops": {"core", "device", "gpu", "cpu", "ops"},
-        "module": {"core", "device", "cpu", "ops", "module"},
+        "bench": {"core", "cpu", "bench"},
+        "module": {"core", "device", "cpu", "bench", "ops", "module"},
     }
     wrong = []
     for path in FILES:
@@ -87,10 +89,9 @@ def test_no_room_includes_upwards() -> None:
             if name == "kernel_hashes.inc":
                 continue  # setup.py writes it
             assert target.exists(), f"{path}: {name}"
-            if _room_of(target) not in allowed[_room_of(path)] and target.name != "local.h":
+            if _room_of(target) not in allowed[_room_of(path)]:
                 wrong.append(f"{path.relative_to(ROOT)}: {name}")
     assert wrong == []
-    assert "#include" not in _code(ROOT / "csrc/cpu/local.h")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: "-".join(path.relative_to(ROOT / "csrc").parts))
@@ -129,12 +130,23 @@ def test_every_method_has_a_text_signature() -> None:
 
 
 def test_every_kernel_row_is_complete() -> None:
-    """One KERNEL line per kernel, each with a unique name that says its arch."""
-    text = re.sub(r"/\*.*?\*/", "", (ROOT / "csrc/core/kernel_table.inc").read_text(), flags=re.S)
-    rows = re.findall(r'KERNEL\((\w+),\s*"(\w+)",\s*(\w+),\s*(\w+)', text)
-    assert len(rows) == len({name for _, name, _, _ in rows}) == text.count("KERNEL(") >= 7
-    for identifier, name, _, arch in rows:
-        assert name == identifier.lower() and name.endswith(arch.removeprefix("AC_CPU_").lower())
+    """Each with a name that is unique on its arch; a CPU kernel's says its arch, a GPU kernel has an object."""
+    rows = importlib.import_module("aiter_c._C").kernel_table()
+    names = [(row["arch"], row["name"]) for row in rows]
+    assert len(names) == len(set(names)) >= 80
+    for row in rows:
+        assert (row["object"] is None) == row["name"].endswith(f"_{row['arch']}"), row
+        assert row["tile_rows"] > 0 and row["threads"] > 0 and row["local_bytes"] >= 0, row
+
+
+OPS = sorted({path.name for path in (ROOT / "csrc/ops").iterdir() if path.is_dir()} - {"attention"})
+GENERAL = [path for path in FILES if _room_of(path) != "ops"]
+
+
+def test_general_rooms_name_no_op() -> None:
+    """core, module, device, gpu and cpu serve every op by its rows; the names are those of the folders in csrc/ops."""
+    assert len(OPS) >= 2 and len(GENERAL) > 50
+    assert _hits(rf"{'|'.join(OPS)}|\bmla\b|\b(ac_)?mla_|_mla_|\bMLA\b", GENERAL, comments=True) == []
 
 
 def test_no_floating_point_surprises_in_the_build() -> None:

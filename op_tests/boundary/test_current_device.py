@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fake_driver
 import pytest
-from interpreter import run_python
+from interpreter import run_python, script
+from runtime import fake_driver
 
 pytestmark = [
     pytest.mark.isolated,
@@ -22,5 +22,5 @@ def test_current_device(vendor: str, tmp_path: Path) -> None:
     library = fake_driver.build(tmp_path, vendor)
     fake_driver.write_code_objects(tmp_path / "hsa")
     settings = fake_driver.environment(vendor, library, tmp_path / "hsa")
-    script = str(Path(__file__).with_name("current_device.py"))
-    assert run_python(script, vendor, str(library), timeout=120, **settings).stdout == "ok\n"
+    done = run_python(script("boundary/isolated/current_device.py"), vendor, str(library), timeout=120, **settings)
+    assert done.stdout == "ok\n"

@@ -191,7 +191,7 @@ def test_byte_offset_counts() -> None:
 
 @pytest.mark.parametrize("nonsense", [0, -1, 2**62, -(2**63)])
 def test_strides_of_size_1_dims_are_ignored(nonsense: int) -> None:
-    """DLPack producers write anything there (HAZARDS 54)."""
+    """DLPack producers write anything there."""
     case = MlaCase(heads=1, kv_lens=(1,), splits=1)
     o, lse = _numpy_result(case)
     inputs = build_inputs(case)

@@ -62,7 +62,7 @@ def test_every_switch_is_listed() -> None:
 
 @pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
 def test_decode_in_child_processes(start: str) -> None:
-    """Also after the parent's pool has run: a forked child starts its own (HAZARDS 40)."""
+    """Also after the parent's pool has run: a forked child starts its own."""
     run_python(script("boundary/isolated/children.py"), start, timeout=100)
 
 

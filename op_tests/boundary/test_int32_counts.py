@@ -19,7 +19,7 @@ def _call(dtype: object = "bfloat16", **changed: object) -> tuple:
 
 
 @pytest.mark.parametrize("name", [name for name in NUMBERS if name != "total_kv"])
-@pytest.mark.parametrize("value", [MOST + 1, 2**63, 2**200])
+@pytest.mark.parametrize("value", [MOST + 1, 2**63, 2**64])
 def test_beyond_int32(name: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"^get_meta_param: {name}: expected at most {MOST}, got {value}$"):
         _call(**{name: value})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import pkgutil
 import types
 
-import numpy as np
 import pytest
 from interpreter import run_python
 
@@ -24,15 +25,6 @@ def test_a_bool_of_a_plan_is_a_bool(planned: bool) -> None:
         mla_decode_fwd(**arguments)
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [("qo_indptr", "1 element "), ("kv_indptr", "2 elements ")],
-)
-def test_one_element_and_two_elements(name: str, text: str) -> None:
-    with pytest.raises(ValueError, match=f"^mla_decode_fwd: {name}: expected at least {text}"):
-        mla_decode_fwd(**build_inputs(CASE).arguments() | {name: np.zeros(0, np.int32)})
-
-
 def test_the_package_shows_what_it_is_for() -> None:
     """Public names, and modules of the package: no name of an import that the package needed itself."""
     stray = [
@@ -46,10 +38,11 @@ def test_the_package_shows_what_it_is_for() -> None:
 
 
 def _modules() -> set[str]:
-    return {f"aiter_c.{name}" for name in ("cli", "metadata", "mla", "testing")}
+    return {f"aiter_c.{module.name}" for module in pkgutil.iter_modules(aiter_c.__path__)}
 
 
 @pytest.mark.isolated
 def test_after_a_plain_import() -> None:
     code = "import aiter_c; print([n for n in dir(aiter_c) if n[0] != '_' and n not in aiter_c.__all__])"
-    assert run_python("-c", code).stdout.strip() == "['metadata', 'mla']"
+    shown = ast.literal_eval(run_python("-c", code).stdout)
+    assert "mla" in shown and {f"aiter_c.{name}" for name in shown} <= _modules() - {"aiter_c.cli", "aiter_c.testing"}

@@ -8,10 +8,9 @@ from __future__ import annotations
 import importlib.util
 import json
 from functools import cache
-from pathlib import Path
 
 import pytest
-from interpreter import run_python
+from interpreter import run_python, script
 
 if importlib.util.find_spec("torch") is None:
     pytest.skip("torch is not installed", allow_module_level=True)
@@ -63,7 +62,7 @@ REFUSED = {
 
 @cache
 def _outcomes(switch: str) -> dict:
-    done = run_python(str(Path(__file__).with_name("torch_states.py")), AITER_C_DLPACK_EXCHANGE=switch)
+    done = run_python(script("boundary/isolated/torch_states.py"), AITER_C_DLPACK_EXCHANGE=switch)
     return json.loads(done.stdout.splitlines()[-1])
 
 

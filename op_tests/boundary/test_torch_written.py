@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 
 import numpy as np
 import pytest
@@ -44,11 +45,7 @@ def test_every_output_of_a_stage_counts() -> None:
     a = _tensors(2)
     plan = aiter_c.mla_plan(1, 4, 1, a["page_size"], "float16", "float16", num_kv_splits=2, return_lse=True)
     logits, attn_lse, lse = torch.empty(1, 2, 4, 512), torch.empty(1, 2, 4, 1), torch.empty(1, 4)
-    names = ("q", "kv_buffer", "o", "qo_indptr", "kv_indptr", "kv_indices", "kv_last_page_lens")
-    _C.mla_decode_stage1(
-        *(a[name] for name in names), 1, a["page_size"], 1, None, 0.0, None, logits, attn_lse, lse, None, None, True,
-        plan=plan,
-    )  # fmt: skip
+    _C.mla_decode_stage1(**a | {"plan": plan, "logits": logits, "attn_lse": attn_lse, "lse": lse})
     assert logits._version == attn_lse._version == 1
     written = a["o"]._version
     _C.mla_decode_stage2(logits, attn_lse, a["o"], lse, a["qo_indptr"], plan=plan)
@@ -71,6 +68,30 @@ def test_a_refused_call_counts_nothing() -> None:
     with pytest.raises(ValueError, match="page_size"):
         aiter_c.mla_decode_fwd(**arguments | {"page_size": 0})
     assert arguments["o"]._version == before
+
+
+def test_an_interrupted_call_counts() -> None:
+    """It may have written some of it."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    keys, batch = 8192, 48
+    pages = torch.arange(keys, dtype=torch.int32).repeat(batch)
+    o = torch.zeros(batch, 128, 512, dtype=torch.float16)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            aiter_c.mla_decode_fwd(
+                torch.zeros(batch, 128, 576, dtype=torch.float16), torch.zeros(keys, 1, 1, 576, dtype=torch.float16), o,
+                torch.arange(batch + 1, dtype=torch.int32), torch.arange(batch + 1, dtype=torch.int32) * keys, pages,
+                None, 1, num_kv_splits=1,
+            )  # fmt: skip
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert o._version == 1
 
 
 def test_views_and_their_base_count_together() -> None:
@@ -118,11 +139,7 @@ def test_a_torch_whose_counter_takes_one_tensor(monkeypatch: pytest.MonkeyPatch)
     loader.exec_module(module)
     a = _tensors(1)
     plan = module.mla_plan(1, 4, 1, a["page_size"], "float16", "float16", num_kv_splits=1)
-    names = ("q", "kv_buffer", "o", "qo_indptr", "kv_indptr", "kv_indices", "kv_last_page_lens")
-    module.mla_decode_stage1(
-        *(a[name] for name in names), 1, a["page_size"], 1, None, 0.0, None, None, None, None, None, None, True,
-        plan=plan,
-    )  # fmt: skip
+    module.mla_decode_stage1(**a | {"plan": plan, "return_lse": False})
     assert len(seen) == 1 and seen[0] is a["o"]
 
 

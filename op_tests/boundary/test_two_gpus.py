@@ -10,10 +10,10 @@ import re
 from pathlib import Path
 
 import pytest
-from interpreter import run_python
+from interpreter import run_python, script
 
-SCRIPT = Path(__file__).with_name("two_gpus.py")
-CHECKS = re.findall(r"^def check_(\w+)", SCRIPT.read_text(), re.M)
+SCRIPT = script("boundary/isolated/two_gpus.py")
+CHECKS = re.findall(r"^def check_(\w+)", Path(SCRIPT).read_text(), re.M)
 
 
 def _gpus() -> int:
@@ -30,4 +30,4 @@ pytestmark = [pytest.mark.isolated, pytest.mark.skipif(_gpus() < 2, reason="torc
 @pytest.mark.parametrize("switch", ["1", "0"], ids=["exchange", "dlpack"])
 @pytest.mark.parametrize("check", CHECKS)
 def test_two_gpus(check: str, switch: str) -> None:
-    assert run_python(str(SCRIPT), check, timeout=200, AITER_C_DLPACK_EXCHANGE=switch).stdout == "ok\n"
+    assert run_python(SCRIPT, check, timeout=200, AITER_C_DLPACK_EXCHANGE=switch).stdout == "ok\n"

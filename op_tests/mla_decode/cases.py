@@ -50,7 +50,7 @@ def _smoke() -> list[MlaCase]:
 
 def _tiles() -> list[MlaCase]:
     """Every kernel: the dtypes that have kernels of their own, in tiles of 16 to 128 rows. One split with strides and
-    masked keys, then partials."""
+    masked keys, then partials; scores that rise or fall along the list, so that every sum has to be rescaled."""
     kinds = (
         ("bfloat16", "bfloat16", "plain"),
         ("float16", "float16", "plain"),
@@ -65,8 +65,10 @@ def _tiles() -> list[MlaCase]:
     cases = []
     for (q, k, f), h in product(kinds, (16, 32, 64, 128)):
         kind = {"heads": h, "q_lens": (1, 1), "q_dtype": q, "kv_dtype": k, "kv_format": f}
-        cases.append(MlaCase(kv_lens=(70, 21), q_strided=True, kv_strided=True, masked="sparse", **kind))
-        cases.append(MlaCase(kv_lens=(70, 140), page_size=16, splits=3, **kind))
+        cases.append(
+            MlaCase(kv_lens=(170, 21), q_strided=True, kv_strided=True, masked="minus_one", trend=60.0, **kind)
+        )
+        cases.append(MlaCase(kv_lens=(70, 140), page_size=16, splits=3, trend=-40.0 if h == 32 else 40.0, **kind))
     return cases
 
 

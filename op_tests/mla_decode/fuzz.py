@@ -44,7 +44,7 @@ def bounded(indptr: np.ndarray, most: int) -> list[range]:
 
 def expected(inputs: MlaInputs, changed: dict[str, np.ndarray], p_dtype: str = "float32") -> Reference | None:
     """The reference for tensors of arbitrary values: indptr clamped to what it points into, descending counts as
-    empty (SPEC 14.7). Request b's rows may overlap those of others; then there is no one answer (None)."""
+    empty. Request b's rows may overlap those of others; then there is no one answer (None)."""
     case, a = inputs.case, inputs.arguments() | changed
     kv_indptr = a["kv_indptr"][: case.batch + 1]
     rows = bounded(a["qo_indptr"], case.num_rows)

@@ -6,7 +6,6 @@
 #include "../ops/attention/cpu/common.inc"
 #include "../ops/attention/cpu/engine_f32.inc"
 #include "../ops/mla_decode/kernel_params.h"
-#include "../ops/mla_merge/cpu/merge.inc"
 
 /* No call is interrupted here. */
 bool ac_cpu_cancelled(void) { return 0; }
@@ -76,33 +75,3 @@ EXPORT void shim_decode(const ac_mla_decode_params_t *p, int64_t grid, void *scr
 }
 
 EXPORT int64_t shim_scratch_bytes(void) { return sizeof(local_t_f32); }
-
-EXPORT int64_t shim_merge_params(const int64_t *a, ac_mla_merge_params_t *p) {
-    int64_t bytes = a[9] == AC_FLOAT32 ? 4 : 2;
-    memset(p, 0, sizeof *p);
-    p->partial_o = (const float *)a[0];
-    p->partial_lse = (const float *)a[1];
-    p->o = (char *)a[2];
-    p->lse = (float *)a[3];
-    p->num_rows = a[5];
-    p->num_partials = a[6];
-    p->num_heads = (int32_t)a[7];
-    p->value_width = (int32_t)a[8];
-    p->o_dtype = (int32_t)a[9];
-    p->o_head_stride = a[8] * bytes;
-    p->o_row_stride = a[7] * p->o_head_stride;
-    p->head_tiles = (int32_t)((a[7] + a[4] - 1) / a[4]);
-    p->num_groups = (int32_t)a[10];
-    p->group_rows = (int32_t)a[11];
-    p->qo_indptr = (const int32_t *)a[12];
-    p->num_splits = (int32_t)a[13];
-    p->reduce_indptr = (const int32_t *)a[14];
-    p->final_map = (const int32_t *)a[15];
-    p->partial_map = (const int32_t *)a[16];
-    p->num_map = a[17];
-    return sizeof *p;
-}
-
-EXPORT void shim_merge(const ac_mla_merge_params_t *p, int64_t grid) {
-    for (int64_t i = 0; i < grid; i++) ac_cpu_merge_row(p, i, NULL);
-}

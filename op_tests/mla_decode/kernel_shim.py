@@ -1,5 +1,5 @@
-"""The attention kernels below the op: kernel_shim.c compiled, and one way to run a kernel of any device by its parameter
-struct. For what the op does not pass on yet: shards, groups of lists, widths of values."""
+"""The attention kernels below the op: kernel_shim.c compiled, and one way to run a kernel of any device by its
+parameter struct. For what the op does not pass on yet: shards."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def shim() -> ctypes.CDLL:
         check=True,
     )
     out = ctypes.CDLL(str(library))
-    for name in ("decode_params", "work", "shard_key", "scratch_bytes", "merge_params"):
+    for name in ("decode_params", "work", "shard_key", "scratch_bytes"):
         getattr(out, f"shim_{name}").restype = ctypes.c_int64
     return out
 

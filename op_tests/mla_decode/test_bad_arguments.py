@@ -15,7 +15,7 @@ from boundary.producer import CUDA, Producer
 from ids import PART, part
 
 from aiter_c import UnsupportedError, empty, from_host, mla_decode_fwd, mla_plan, set_num_threads
-from aiter_c.testing import MlaCase, build_inputs, dtype_of, run_case
+from aiter_c.testing import MlaCase, build_inputs, digest, dtype_of, run_case
 
 CASE = MlaCase(heads=4, q_lens=(2, 1), kv_lens=(9, 5), page_size=4, splits=2)
 BF16 = dtype_of("bfloat16")
@@ -55,10 +55,10 @@ for _name in ("qo_indptr", "kv_indptr", "kv_indices", "kv_last_page_lens"):
 _bad("num_kv_splits_indptr", np.array([0, 2, 4]), TypeError, "expected dtype int32, got int64")
 
 # --- rank and shape ---------------------------------------------------------------------------------------------
-_bad("q", lambda a: a[0], ValueError, "expected shape [T, H, D=576], got [4, 576]")
-_bad("q", lambda a: a[None], ValueError, "expected shape [T, H, D=576], got [1, 3, 4, 576]")
-_bad("q", lambda a: a[..., :575], ValueError, "expected shape [T, H, D=576], got [3, 4, 575]")
-_bad("q", lambda a: a[..., :512], ValueError, "expected shape [T, H, D=576], got [3, 4, 512]")
+_bad("q", lambda a: a[0], ValueError, "expected shape [T, H, D=576 (of kv_buffer)], got [4, 576]")
+_bad("q", lambda a: a[None], ValueError, "expected shape [T, H, D=576 (of kv_buffer)], got [1, 3, 4, 576]")
+_bad("q", lambda a: a[..., :575], ValueError, "expected shape [T, H, D=576 (of kv_buffer)], got [3, 4, 575]")
+_bad("q", lambda a: a[..., :512], ValueError, "expected shape [T, H, D=576 (of kv_buffer)], got [3, 4, 512]")
 TENSORS.append(("q", lambda a: a[:, :0], ValueError, "q.shape[1]: expected 1 to 2147483647, got 0"))
 _bad("kv_buffer", lambda a: a[0], ValueError, "expected shape [num_page, page_size, 1, 512 or 576], got [4, 1, 576]")
 _bad(
@@ -76,26 +76,41 @@ _bad(
     UnsupportedError,
     "expected rows of 576 (512 + rope 64) or 512 (rope 0) elements, got 544",
 )
-_bad("o", lambda a: a[0], ValueError, "expected shape [T=3, H=4, 512], got [4, 512]")
-_bad("o", lambda a: a[:2], ValueError, "expected shape [T=3, H=4, 512], got [2, 4, 512]")
-_bad("o", lambda a: np.zeros((4, 4, 512), BF16), ValueError, "expected shape [T=3, H=4, 512], got [4, 4, 512]")
-_bad("o", lambda a: a[:, :3], ValueError, "expected shape [T=3, H=4, 512], got [3, 3, 512]")
-_bad("o", lambda a: a[..., :511], ValueError, "expected shape [T=3, H=4, 512], got [3, 4, 511]")
-_bad("o", lambda a: np.zeros((3, 4, 576), BF16), ValueError, "expected shape [T=3, H=4, 512], got [3, 4, 576]")
+_bad("o", lambda a: a[0], ValueError, "expected shape [T=3 (of q), H=4 (of q), 512], got [4, 512]")
+_bad("o", lambda a: a[:2], ValueError, "expected shape [T=3 (of q), H=4 (of q), 512], got [2, 4, 512]")
+_bad(
+    "o",
+    lambda a: np.zeros((4, 4, 512), BF16),
+    ValueError,
+    "expected shape [T=3 (of q), H=4 (of q), 512], got [4, 4, 512]",
+)
+_bad("o", lambda a: a[:, :3], ValueError, "expected shape [T=3 (of q), H=4 (of q), 512], got [3, 3, 512]")
+_bad("o", lambda a: a[..., :511], ValueError, "expected shape [T=3 (of q), H=4 (of q), 512], got [3, 4, 511]")
+_bad(
+    "o",
+    lambda a: np.zeros((3, 4, 576), BF16),
+    ValueError,
+    "expected shape [T=3 (of q), H=4 (of q), 512], got [3, 4, 576]",
+)
 for _name in ("qo_indptr", "kv_indptr", "kv_indices", "kv_last_page_lens"):
     _bad(_name, lambda a: a[None].copy(), ValueError, {
-        "qo_indptr": "expected shape [n], got [1, 3]", "kv_indptr": "expected shape [n], got [1, 3]",
-        "kv_indices": "expected shape [n], got [1, 5]", "kv_last_page_lens": "expected shape [n], got [1, 2]",
+        "qo_indptr": "expected shape [B+1], got [1, 3]",
+        "kv_indptr": "expected shape [at least B+1=3 (of qo_indptr)], got [1, 3]",
+        "kv_indices": "expected shape [n], got [1, 5]", "kv_last_page_lens": "expected shape [at least B=2 (of qo_indptr)], got [1, 2]",
     }[_name])  # fmt: skip
-    _bad(_name, np.array(3, np.int32), ValueError, "expected shape [n], got []")
-_bad("qo_indptr", np.zeros(0, np.int32), ValueError, "expected at least 1 element (batch + 1), got 0")
-_bad("kv_indptr", lambda a: a[:2], ValueError, "expected at least 3 elements (batch + 1, from qo_indptr), got 2")
-_bad("kv_last_page_lens", lambda a: a[:1], ValueError, "expected at least 2 elements (batch, from qo_indptr), got 1")
+    _bad(_name, np.array(3, np.int32), ValueError, {
+        "qo_indptr": "expected shape [B+1], got []", "kv_indices": "expected shape [n], got []",
+        "kv_indptr": "expected shape [at least B+1=3 (of qo_indptr)], got []",
+        "kv_last_page_lens": "expected shape [at least B=2 (of qo_indptr)], got []",
+    }[_name])  # fmt: skip
+_bad("qo_indptr", np.zeros(0, np.int32), ValueError, "expected shape [B+1], got [0]")
+_bad("kv_indptr", lambda a: a[:2], ValueError, "expected shape [at least B+1=3 (of qo_indptr)], got [2]")
+_bad("kv_last_page_lens", lambda a: a[:1], ValueError, "expected shape [at least B=2 (of qo_indptr)], got [1]")
 _bad(
     "num_kv_splits_indptr",
     np.zeros(2, np.int32),
     ValueError,
-    "expected at least 3 elements (batch + 1, from qo_indptr), got 2",
+    "expected shape [at least B+1=3 (of qo_indptr)], got [2]",
 )
 
 # --- strides ----------------------------------------------------------------------------------------------------
@@ -212,7 +227,7 @@ def test_numbers_and_words(argument: str, value: object, error: type, text: str)
     ],
 )
 def test_what_this_version_does_not_serve_is_refused_by_name(argument: str) -> None:
-    """Never dropped in silence (SPEC 12.1)."""
+    """Served or refused by name, never dropped in silence."""
     text = f"mla_decode_fwd: {argument}: expected None (not served in this version), got a value"
     _refused({argument: np.zeros(3, np.int32)}, UnsupportedError, text)
 
@@ -266,7 +281,7 @@ def test_formats_and_dtype_hints(changes: dict, error: type, text: str) -> None:
 
 
 def test_a_ragged_split_indptr_needs_a_count() -> None:
-    """SPEC 2.2.2: AITER throws the indptr away; here it is refused. -1 is None."""
+    """AITER throws the indptr away; here it is refused. -1 is None."""
     for count in (None, -1):
         changes = {"num_kv_splits": count, "num_kv_splits_indptr": np.array([0, 2, 4], np.int32)}
         _refused(
@@ -303,12 +318,12 @@ def test_o_in_the_memory_of_an_index_tensor(name: str) -> None:
     memory = np.zeros(arguments["o"].nbytes, np.uint8)
     o, inside = _in(memory, arguments["o"].shape, BF16), _in(memory, arguments[name].shape, np.int32, 2048)
     inside[:] = arguments[name]
-    before = o.tobytes()
+    before = digest(o)
     with pytest.raises(
         ValueError, match=rf"^mla_decode_fwd: o: expected memory of its own, got memory shared with {name}$"
     ):
         mla_decode_fwd(**arguments | {"o": o, name: inside})
-    assert o.tobytes() == before
+    assert digest(o) == before
 
 
 @pytest.mark.parametrize("name", ["q_scale", "kv_scale"])
@@ -334,7 +349,7 @@ def test_neighbours_in_one_allocation_are_not_aliases() -> None:
 
 
 def test_o_interleaved_with_q_is_refused_by_extent() -> None:
-    """Rows of o inside the gaps of q: no shared byte, but the extents meet; the rule is by extent (issue, section 2)."""
+    """Rows of o inside the gaps of q: no shared byte, but the extents meet; the rule is by extent."""
     arguments = build_inputs(CASE).arguments()
     memory = np.zeros((3, 4, 576 + 512), BF16)
     with pytest.raises(ValueError, match=r"o: expected memory of its own, got memory shared with q$"):
@@ -394,12 +409,12 @@ def test_bad_values_of_the_small_functions(call: Callable, error: type, text: st
 
 
 def test_any_split_count_is_safe() -> None:
-    """SPEC 12.5: any positive int32. What no list could fill and no memory could hold is lowered to 4096."""
+    """Any positive int32. What no list could fill and no memory could hold is lowered to 4096."""
     result = run_case(MlaCase(heads=2, q_lens=(2, 1), kv_lens=(9, 50), splits=4096))
     arguments = result.inputs.arguments() | {"num_kv_splits": 2**31 - 1, "o": np.empty_like(result.outputs["o"])}
     logits, lse = mla_decode_fwd(**arguments)
     assert logits.shape == (3, 4096, 2, 512) and np.array_equal(lse, result.outputs["lse"])
-    assert arguments["o"].tobytes() == np.ascontiguousarray(result.outputs["o"]).tobytes()
+    assert digest(arguments["o"]) == digest(result.outputs["o"])
     assert mla_plan(1, 2, 1, 1, "bfloat16", "bfloat16", num_kv_splits=2**31 - 1).num_kv_splits == 4096
     assert mla_plan(1, 2, 1, 1, "bfloat16", "bfloat16", num_kv_splits=9000, max_kv_len=160_000).num_kv_splits == 9000
 

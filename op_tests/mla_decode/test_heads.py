@@ -1,4 +1,4 @@
-"""Heads are independent and native: 1 to 128, nothing padded, no head in another's bits (SPEC 12.2, upstream #2585)."""
+"""Heads are independent and native: 1 to 128, nothing padded, no head in another's bits (upstream #2585)."""
 
 from __future__ import annotations
 

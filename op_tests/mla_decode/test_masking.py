@@ -1,7 +1,7 @@
 """What a row does not see is not part of its arithmetic: bad indices, causal mask, short pages, empty lists.
 
 All inputs of a case hold NaN in page 0 and in every slot that no list refers to, so `run_case` alone shows a masked
-key that was read into the arithmetic (SPEC 12.4: 0 * NaN leaks).
+key that was read into the arithmetic (0 * NaN leaks).
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def test_nothing_to_see(case: MlaCase, splits: int | None, return_lse: bool, dev
     ("last", "length"), [(0, 8), (-5, 8), (-(2**31), 8), (3, 11), (4, 12), (5, 12), (2**31 - 1, 12)]
 )
 def test_last_page_length_is_clamped(last: int, length: int, device: Device) -> None:
-    """SPEC 14.7: to [0, page size]; three pages of four."""
+    """Clamped to [0, page size]; three pages of four."""
     whole = build_inputs(MlaCase(heads=3, kv_lens=(12,), page_size=4))
     whole.array("kv_last_page_lens")[0] = last
     _, lse = device.call("mla_decode_fwd", **whole.arguments())

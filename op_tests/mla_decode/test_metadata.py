@@ -1,4 +1,4 @@
-"""get_meta_param against SPEC 2.2.2, written again here in Python."""
+"""get_meta_param against AITER's formula, written again here in Python."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import aiter_c
 from aiter_c import _C
 from aiter_c.metadata import get_meta_param
 
-#: heads * max_seqlen_q -> KV rows per split at least, for fp8 (SPEC 2.2.2).
+#: heads * max_seqlen_q -> KV rows per split at least, for fp8.
 FP8_BLOCK = {8: 64, 16: 128, 24: 128, 32: 128, 48: 64, 64: 64, 128: 32, 256: 32, 384: 32, 512: 32}
 OVERHEAD = 84.1
 COMPUTE_UNITS = (304, 256, 80, 2, 1)
@@ -25,7 +25,7 @@ LENGTHS = (0, 1, 15, 64, 84, 100, 333, 1024, 4096, 8192, 131072)
 def expected_splits(
     count: int | None, bs: int, total_kv: int, tile: int, q_len: int, fp8: bool, groups: int, ignore: bool, cu: int
 ) -> int:
-    """SPEC 2.2.2; `tile` is heads * q_len and must be in FP8_BLOCK for fp8."""
+    """AITER's; `tile` is heads * q_len and must be in FP8_BLOCK for fp8."""
     average = total_kv / bs
     if count is None:
         best, count = -1.0, 1

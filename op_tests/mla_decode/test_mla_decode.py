@@ -15,6 +15,7 @@ from aiter_c.testing.ops.mla_decode_perf import OTHERS, TARGETS
 
 # Splits that leave partials behind, over everything that shapes them.
 PARTIAL_CASES = [case for case in SMOKE + CORNER if case.splits != 1 and sum(case.kv_lens) < 1200][::7]
+PARTIAL_CASES += [MlaCase(heads=4, q_lens=(2, 1), kv_lens=(1300, 600), deterministic=True, splits=None)]
 
 
 @pytest.mark.cases(ALL, on_device=on_device, smoke=SMOKE_ON_CPU)
@@ -66,7 +67,7 @@ def test_one_split_returns_o_itself(device: Device) -> None:
 
 @pytest.mark.parametrize("automatic", [None, -1])
 def test_none_and_minus_one_splits_are_automatic(automatic: int | None) -> None:
-    """SPEC 12.5. The count is get_meta_param's for kv_indices.shape[0] * page_size rows; None when left out, too."""
+    """The count is get_meta_param's for kv_indices.shape[0] * page_size rows; None when left out, too."""
     case = MlaCase(heads=16, q_lens=(1, 1), kv_lens=(900, 300), splits=automatic)
     inputs = build_inputs(case)
     logits, _ = aiter_c.mla_decode_fwd(**inputs.arguments())
@@ -93,7 +94,7 @@ def test_positional_call_in_aiters_order() -> None:
 
 
 def test_neutral_arguments_change_nothing() -> None:
-    """intra_batch_mode, return_logits and, without g_kv_indptr, cp_world_size and cp_rank have no effect (SPEC 2.2)."""
+    """intra_batch_mode, return_logits and, without g_kv_indptr, cp_world_size and cp_rank have no effect."""
     neutral = {"intra_batch_mode": True, "return_logits": True, "cp_world_size": 4, "cp_rank": 3, "logit_cap": -1.0}
     run_case(MlaCase(heads=8, q_lens=(2,), kv_lens=(40,), splits=2), **neutral, nhead_kv=1, stream=0)
 
@@ -112,7 +113,7 @@ def test_zero_and_negative_softmax_scales(sm_scale: float, device: Device) -> No
 
 
 def test_duplicate_indices_are_separate_keys(device: Device) -> None:
-    """SPEC 2.2.9."""
+    """A page may stand in a list more than once: each entry is a key of its own."""
     inputs = build_inputs(MlaCase(heads=4, kv_lens=(8,)))
     inputs.array("kv_indices")[:] = inputs.array("kv_indices")[0]
     _, lse = device.call("mla_decode_fwd", **inputs.arguments())
@@ -195,7 +196,7 @@ def test_rows_of_a_page_may_be_strided(device: Device) -> None:
 
 @pytest.mark.parametrize("splits", [1, 3])
 def test_in_place_replay(splits: int, device: Device) -> None:
-    """SPEC 12.10: lengths and indices change in place between calls on the same tensors; nothing is remembered."""
+    """Lengths and indices change in place between calls on the same tensors; nothing is remembered."""
     inputs = build_inputs(MlaCase(heads=8, q_lens=(1, 1), kv_lens=(60, 60), splits=splits))
     arguments = inputs.arguments()
     kv_indptr, kv_indices = arguments["kv_indptr"], arguments["kv_indices"]

@@ -47,7 +47,7 @@ def _key(inputs: MlaInputs, page: int, position: int) -> list[float]:
 
 
 def _by_loops(inputs: MlaInputs) -> tuple[dict, dict]:
-    """SPEC 2.1 with one softmax per row and head, from the raw arguments alone."""
+    """The formula with one softmax per row and head, from the raw arguments alone."""
     case, a = inputs.case, inputs.arguments()
     fp8 = ("float8_e4m3fn", "float8_e4m3fnuz")
     q_scale = case.q_scale if case.q_scale is not None and case.q_dtype in fp8 else 1.0

@@ -1,5 +1,5 @@
-"""Work items and the causal rule, context parallelism included: csrc/ops/attention/work.h against a model in Python, and
-the decode kernels of every device over shards of a request against the formula."""
+"""Work items and the causal rule, context parallelism included: csrc/ops/attention/work.h against a model in Python,
+and the decode kernels of every device over shards of a request against the formula."""
 
 from __future__ import annotations
 

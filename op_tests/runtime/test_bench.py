@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 from argparse import Namespace
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from aiter_c.testing.perf import decode_shape, page_shape
 
 from aiter_c.cli import bench, bench_ops, ceilings
 from aiter_c.cli.backend import Cpu, Gpu, random_values
 from aiter_c.cli.bench_ops.mla_decode import Problem
 from aiter_c.cli.report import Table
+from aiter_c.testing.ops.mla_decode_perf import decode_shape, least_work, page_shape
 
 
 class Stream(io.StringIO):
@@ -75,18 +76,15 @@ def test_hints_where_the_ceiling_moved_or_was_passed() -> None:
     assert ceilings.hints(rows[:1], "%") == []
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        decode_shape(2, 3, 64),
-        decode_shape(1, 4, 32, "float8_e4m3fn"),
-        page_shape(2, 3, 128),
-        page_shape(2, 3, 128, 2),
-        page_shape(1, 2, 64, 1, "float8_e4m3fn"),
-        replace(page_shape(2, 3, 128), kv_dtype="float8_e4m3fn", kv_format="fp8_ds_mla"),
-    ],
-    ids=str,
-)
+GPU_FORMS = [
+    page_shape(2, 3, 128),
+    page_shape(2, 3, 128, 2),
+    page_shape(1, 2, 64, 1, "float8_e4m3fn"),
+    replace(page_shape(2, 3, 128), kv_dtype="float8_e4m3fn", kv_format="fp8_ds_mla"),
+]
+
+
+@pytest.mark.parametrize("case", [decode_shape(2, 3, 64), decode_shape(1, 4, 32, "float8_e4m3fn"), *GPU_FORMS])
 def test_the_decode_problem_is_checked_against_fp64(case: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every form that the GPU bench has, on the CPU: the first pool's call is right; another head or
     another pool is not."""
@@ -114,6 +112,41 @@ def test_a_gpu_gets_the_values_of_the_host(dtype: str) -> None:
     tensor = gpu.put(values)
     assert tensor.dtype == getattr(torch, dtype) and tuple(tensor.shape) == (3, 5)
     assert np.array_equal(gpu.get(tensor), values.astype(np.float64))
+
+
+class TorchOnCpu(Gpu):
+    """All of the GPU's backend but the clock and the capture, for which torch needs a GPU."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self.torch, self.device, self.name = torch, torch.device("cpu"), "torch's CPU"
+
+    def _median(self, call: Callable[[], object], count: int) -> float:
+        call()
+        return 1e-3
+
+    def measure(self) -> dict[str, float]:
+        return {"copy_bytes_per_s": 1e9, "bf16_flop_per_s": 1e12}
+
+    def extra(self, problem: Problem, seconds: float, rates: object) -> dict[str, float]:
+        return {"graph us": 1.0}
+
+    def tidy(self) -> None:
+        pass
+
+
+@pytest.mark.torch
+def test_the_bench_with_torch_tensors(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every row is checked against fp64; bytes and FLOP over the given ceilings are the roofline."""
+    monkeypatch.setattr(bench, "make", lambda arguments: TorchOnCpu())
+    monkeypatch.setattr("aiter_c.cli.bench_ops.mla_decode.GPU_QUICK", GPU_FORMS)
+    arguments = Namespace(what="mla_decode", device="cuda", threads=0, quick=True, no_peers=True, json=None)
+    assert bench.run(arguments) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split()[-2:] == ["graph", "us"] and len(rows) > len(GPU_FORMS)
+    least = least_work(GPU_FORMS[0])[0] / 1e9 / 1e-3
+    assert rows[0].split()[-4:] == ["0", f"{100 * least:.0f}", "0", "1.0"]
 
 
 def test_pools_exceed_the_caches() -> None:

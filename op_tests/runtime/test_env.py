@@ -70,8 +70,8 @@ def test_a_driver_that_crashes(tmp_path: Path) -> None:
 
 
 def test_texts_that_the_terminal_cannot_show() -> None:
-    done = run_python("-m", "aiter_c", "env", AITER_C_HSA="/\udcff/\N{SNOWMAN}", PYTHONIOENCODING="ascii")
-    assert r"  AITER_C_HSA: /\udcff/\u2603" in done.stdout
+    done = run_python("-m", "aiter_c", "env", AITER_C_HIP_LIBRARY="/\udcff/\N{SNOWMAN}", PYTHONIOENCODING="ascii")
+    assert r"  AITER_C_HIP_LIBRARY: /\udcff/\u2603" in done.stdout
 
 
 def test_a_section_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:

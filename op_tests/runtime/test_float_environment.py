@@ -112,6 +112,16 @@ def test_split_counts_do_not_depend_on_the_mode(mode: str) -> None:
             assert _C.choose_kv_splits(*request) == expected, request
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_what_fits_float32_does_not_depend_on_the_mode(mode: str) -> None:
+    """Half a unit above the largest float32 is out of range, a little less is not: by rounding to nearest."""
+    call = CALLS["one_split"]
+    with changed(mode):
+        aiter_c.mla_decode_fwd(**call, sm_scale=3.40282356e38)
+        with pytest.raises(ValueError, match="sm_scale: "):
+            aiter_c.mla_decode_fwd(**call, sm_scale=3.4028235677973366e38)
+
+
 def test_threads_of_different_modes_share_the_pool() -> None:
     """Each call's items run on its own thread and on the pool's."""
     calls = [dict(CALLS["splits"], o=CALLS["splits"]["o"].copy()) for _ in MODES]

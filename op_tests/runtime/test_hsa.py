@@ -132,6 +132,7 @@ def _compiler_version(arch: str) -> str | None:
     return compiler and compiler.version
 
 
+@pytest.mark.slow
 @pytest.mark.isolated
 @pytest.mark.timeout(1000)
 @pytest.mark.parametrize("arch", ARCHS)
@@ -155,17 +156,19 @@ def test_a_rebuild_in_another_folder_gives_the_same_bytes(arch: str, tmp_path: P
 _KERNEL = """
 extern "C" __attribute__((global)) void k_first(float *x) {{ {body} }}
 """
-_ROW = (
-    'KERNEL({id}, "{name}", AC_OP_MLA_MERGE, AC_GFX942, 0, 0, AC_HALF, 0, 128, 0, AC_PAGE_ANY, 1, 1, 0, 1, '
-    'AC_DTYPE_NONE, 0, 64, "{object}")\n'
-)
+_FAMILY = """#include "../../core/kernel.h"
+static const ac_column_t columns[] = {{{{"rows", AC_FACT, 0}}}};
+#define AC_FAMILY {name}
+#define AC_FAMILY_ROWS "{name}/kernels.inc"
+#include "../kernel_rows.inc"
+"""
 _SCRATCH = "volatile float a[64]; for (int i = 0; i < 64; i++) a[i] = x[i]; x[0] = a[(int)x[1]];"
 _STATIC = "__attribute__((shared)) static float a[64]; a[(int)x[1]] = x[2]; x[0] = a[(int)x[0]];"
 MISTAKES = {  # rows of the table (name, object), body of the kernel, what the script says
     "none": ([("k_first", "only")], "x[0] = 1;", ""),
     "static": ([("k_first", "only")], _STATIC, "kernel k_first has static local memory"),
     "scratch": ([("k_first", "only")], _SCRATCH, "kernel k_first has 272 bytes of scratch per lane, not 0"),
-    "unknown": ([], "x[0] = 1;", "kernel k_first has no row in csrc/core/kernel_table_*.inc"),
+    "unknown": ([], "x[0] = 1;", "kernel k_first has no row in csrc/ops"),
     "missing": ([("k_first", "only"), ("k_second", "only")], "", "kernel k_second of the kernel table is not in it"),
     "elsewhere": ([("k_first", "other")], "", "kernel k_first is in object other by the kernel table"),
     "no source": ([("k_first", "only"), ("k_x", "other")], "", "there is no other.hip in csrc for kernel k_x"),
@@ -182,9 +185,16 @@ def test_the_script_refuses(mistake: str, tmp_path: Path) -> None:
     root = _copy_of_the_sources(tmp_path)
     for path in root.glob("csrc/**/*.hip"):
         path.unlink()
+    for path in root.glob("csrc/ops/*/kernels.*"):
+        path.unlink()
     (root / "csrc/ops/only.hip").write_text(_KERNEL.format(body=body))
-    (root / "csrc/core/kernel_table_sm90a.inc").write_text("")
-    rows = [_ROW.format(id=f"T{i}", name=name, object=where) for i, (name, where) in enumerate(table)]
-    (root / "csrc/core/kernel_table_gfx9.inc").write_text("".join(rows))
+    families = ("only", "other")
+    for family in families:
+        (root / "csrc/ops" / family).mkdir()
+        (root / "csrc/ops" / family / "kernels.c").write_text(_FAMILY.format(name=family))
+        rows = [f"GPU({name}, GFX942, 1, 64, 0, 0, 0)\n" for name, where in table if where == family]
+        rows = rows or ["CPU(none, PORTABLE, portable, 1, 0, 0, 0)\n"]
+        (root / "csrc/ops" / family / "kernels.inc").write_text("".join(rows))
+    (root / "csrc/ops/ops.inc").write_text("".join(f"KERNELS({family})\n" for family in families))
     done = _build(root, "--arch", "gfx942")
     assert (done.returncode, text in done.stderr) == (int(mistake != "none"), True), done.stderr

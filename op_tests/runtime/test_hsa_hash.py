@@ -42,6 +42,16 @@ def _changed_by(root: Path, path: str, old: str, new: str) -> set[str]:
     return {name for name, digest in _hashes(root).items() if digest != before[name]}
 
 
+def test_a_compiler_that_finds_system_headers_anyway(tmp_path: Path) -> None:
+    """Some are wrapped in a script with folders of its own; there `bool` is a macro, in others a word."""
+    (tmp_path / "headers").mkdir()
+    (tmp_path / "headers/stdbool.h").write_text("#define bool _Bool\n")
+    wrapper = tmp_path / "wrapped"
+    wrapper.write_text(f'#!/bin/sh\nexec cc -I{tmp_path}/headers "$@"\n')
+    wrapper.chmod(0o755)
+    assert _hashes(ROOT, str(wrapper)) == _hashes(ROOT)
+
+
 @pytest.mark.parametrize(
     ("path", "old", "new", "changes"),
     [
@@ -124,3 +134,21 @@ def test_a_code_object_without_the_hash_is_refused(root: Path) -> None:
     command = [sys.executable, str(root / "scripts/build_kernels"), "--arch", "gfx942", "mla_merge"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
     assert done.returncode == 1 and "gfx942/mla_merge: carries no source hash" in done.stderr
+
+
+def test_machine_code_is_compared(tmp_path: Path) -> None:
+    """scripts/compare_kernels.py: the same folder is equal; one other byte in a kernel, or a missing object, is not."""
+    compare = [sys.executable, str(ROOT / "scripts/compare_kernels.py"), str(ROOT / "hsa"), str(tmp_path)]
+    shutil.copytree(ROOT / "hsa", tmp_path, dirs_exist_ok=True)
+    run = lambda: subprocess.run(compare, capture_output=True, text=True, check=False)  # noqa: E731
+    assert (run().returncode, "differ" in run().stdout) == (0, False)
+    for arch, suffix, at in (("gfx950", "co", b"mla_merge.kd"), ("sm_90a", "cubin", b"")):
+        path = tmp_path / arch / f"mla_merge.{suffix}"
+        good = path.read_bytes()
+        assert at in good
+        path.write_bytes(good[: len(good) // 2] + bytes([good[len(good) // 2] ^ 1]) + good[len(good) // 2 + 1 :])
+        done = run()
+        assert done.returncode == 1 and f"{arch}/mla_merge.{suffix}: " in done.stdout and "differ: " in done.stdout
+        path.unlink()
+        assert run().returncode == 1 and f"{arch}/mla_merge.{suffix}: not in {tmp_path}" in run().stdout
+        path.write_bytes(good)

@@ -12,7 +12,7 @@ import aiter_c
 from aiter_c.cli import cpu_peers, gpu_peers
 from aiter_c.cli.backend import Cpu, Gpu, random_values, torch_or_none
 from aiter_c.testing import MlaCase
-from aiter_c.testing.cache import RECORD_BYTES
+from aiter_c.testing.ops.cache import RECORD_BYTES
 from aiter_c.testing.ops.mla_decode_perf import GPU_OTHERS, GPU_QUICK, GPU_SHAPES, GROWTH, OTHERS, TARGETS, least_work
 
 _RUN = 16  # tokens that stand together at least

@@ -1,11 +1,11 @@
-"""MLA decode in fp64, written from SPEC 2.1 so that a reader can hold it against the formula:
+"""MLA decode in fp64, so that a reader can hold it against the formula (docs/contract.md):
 
     s[h,r,j] = sm_scale * (q_scale * kv_scale) * <q[r,h,:], kv[t_j,:]>
     allowed(r,j):  causal -> j <= L - nq + r,   else always;   and t_j lies inside the pool
     o[r,h,:]   = kv_scale * sum_j softmax_j(s) * kv[t_j,:512]
     lse[r,h]   = ln(sum_j exp(s[h,r,j]))
 
-and from SPEC 12 and 14 for the corners: a row that sees no key is o = 0, lse = -inf; a key that a row does not see is
+and at the corners: a row that sees no key is o = 0, lse = -inf; a key that a row does not see is
 not part of its arithmetic, whatever it holds; q rows past max_seqlen_q and rows of no request keep their o and have
 lse = -inf. A scale counts for an fp8 operand only.
 """
@@ -80,7 +80,7 @@ class KvList:
 
     @classmethod
     def gather(cls, pages: np.ndarray, last_page_len: int, page_size: int, num_pages: int) -> KvList:
-        """SPEC 2.1: L = (pages - 1) * ps + last; an index outside [0, num_pages) masks all rows of its page."""
+        """L = (pages - 1) * ps + last; an index outside [0, num_pages) masks all rows of its page."""
         if len(pages) == 0:
             return cls(np.empty(0, np.int64))
         last = min(max(int(last_page_len), 0), page_size)

@@ -1,9 +1,8 @@
 """The cache formats, seen from outside: values to bytes for the inputs, bytes to exact fp64 for the reference.
 
 plain        [num_page, ps, 1, 512 + rope] of one dtype.
-3buffer      uint8 [num_page, ps*656]; per page latent e4m3fn [ps][512], scales fp32 [ps][4], rope bf16 [ps][64]
-             (SPEC 2.2.6).
-fp8_ds_mla   uint8 [num_page, ps, 656]; per token 512 e4m3fn, 4 fp32 scales, 64 bf16 (SPEC 14.3).
+3buffer      uint8 [num_page, ps*656]; per page latent e4m3fn [ps][512], scales fp32 [ps][4], rope bf16 [ps][64].
+fp8_ds_mla   uint8 [num_page, ps, 656]; per token 512 e4m3fn, 4 fp32 scales, 64 bf16.
 """
 
 from __future__ import annotations

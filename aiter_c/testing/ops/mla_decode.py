@@ -58,6 +58,7 @@ class MlaCase(Case):
     scales_as: str = "float"  # "float", "scalar" (0-d array), "one" ([1] array)
     sm_scale: float | None = None
     score_std: float = 1.0  # standard deviation of the scaled scores
+    trend: float = 0.0  # how far the scaled scores rise from a list's first key to its last: the maximum moves
     max_seqlen_q: int | None = None  # None: max(q_lens); less: later rows are not served
     q_strided: bool = False  # rows of 576 inside 768, with a gap between tokens
     o_strided: bool = False
@@ -112,7 +113,7 @@ class MlaCase(Case):
 
     @property
     def softmax_scale(self) -> float:
-        """sm_scale, resolved: SPEC 2.2, 1/sqrt(D)."""
+        """sm_scale, resolved: None is 1/sqrt(D)."""
         return self.sm_scale if self.sm_scale is not None else self.head_dim**-0.5
 
     @property
@@ -141,6 +142,8 @@ class MlaCase(Case):
             words.append("full")
         if self.masked != "none":
             words.append(self.masked)
+        if self.trend:
+            words.append("rising" if self.trend > 0 else "falling")
         return words + [word for name, word in _FLAGS.items() if getattr(self, name)]
 
     @property

@@ -62,7 +62,7 @@ class MlaInputs(Inputs):
 
         scales: q_scale and kv_scale where they are no longer those of the case.
 
-        An entry of a ragged split indptr that gives a request no split makes its rows empty (SPEC 14.7).
+        An entry of a ragged split indptr that gives a request no split makes its rows empty.
         """
         case = self.case
         q_scale = float(np.float32(case.q_scale)) if case.q_is_fp8 and case.q_scale is not None else 1.0
@@ -123,12 +123,20 @@ def _query(case: MlaCase, rng: np.random.Generator, shift: int) -> Block:
     spread = case.score_std / (case.softmax_scale * math.sqrt(case.head_dim))
     if case.q_is_fp8:
         spread /= case.q_scale or 1.0
-    block.array[...] = _saturated(rng.standard_normal(shape, np.float32) * np.float32(spread), case.q_dtype)
+    values = rng.standard_normal(shape, np.float32)
+    if case.trend:
+        values += _direction(case)
+    block.array[...] = _saturated(values * np.float32(spread), case.q_dtype)
     return block
 
 
+def _direction(case: MlaCase) -> np.ndarray:
+    """What the queries have in common, [D] of +-1: keys along it score higher with all of them."""
+    return np.random.default_rng([case.seed, 1]).choice(np.array([-1, 1], np.float32), case.head_dim)
+
+
 def _saturated(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Rounded to nearest even, clipped to the largest finite value of an fp8 type (SPEC 14.4)."""
+    """Rounded to nearest even, clipped to the largest finite value of an fp8 type."""
     if dtype in DTYPES_FP8:
         largest = float(ml_dtypes.finfo(dtype_of(dtype)).max)
         values = np.clip(values, -largest, largest)
@@ -213,6 +221,10 @@ def _write_cache(case: MlaCase, rng: np.random.Generator, pool: np.ndarray, kv_l
     used = np.concatenate([kv.slots for kv in kv_lists]) if kv_lists else np.empty(0, np.int64)
     used = used[used >= 0]
     values = rng.standard_normal((len(used), case.head_dim), np.float32)
+    if case.trend:
+        along = [np.linspace(-0.5, 0.5, len(kv.slots))[kv.slots >= 0] for kv in kv_lists]
+        step = case.trend / (case.score_std * math.sqrt(case.head_dim))
+        values += (np.concatenate(along)[:, None] * step * _direction(case)).astype(np.float32)
     if case.kv_is_fp8:
         values = _saturated(values / np.float32(case.kv_scale or 1.0), case.kv_dtype).astype(np.float32)
     write_rows(pool, case.kv_format, case.page_size, used, values)

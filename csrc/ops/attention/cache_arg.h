@@ -1,6 +1,6 @@
 /* kv_buffer as the caller means it -> one ac_kv_cache_t, the form that every kernel reads. */
-#ifndef AC_ATTENTION_CACHE_ARG_H
-#define AC_ATTENTION_CACHE_ARG_H
+#ifndef AC_OPS_ATTENTION_CACHE_ARG_H
+#define AC_OPS_ATTENTION_CACHE_ARG_H
 
 #include "../../core/check.h"
 #include "cache.h"
@@ -9,7 +9,7 @@
 /* What a cache holds, before its strides are looked at. */
 typedef struct ac_kv_kind_t {
     ac_kv_format_t format;
-    ac_dtype_t dtype;  /* of the tensor: uint8 for records */
+    ac_dtype_t dtype; /* of the tensor: uint8 for records */
     int32_t rope_dim;
     int64_t row_width; /* D: elements of a key */
 } ac_kv_kind_t;

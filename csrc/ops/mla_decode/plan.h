@@ -1,6 +1,6 @@
 /* The planner of MLA decode: a pure function from a request to a plan. No Python, nothing read from memory. */
-#ifndef AC_MLA_DECODE_PLAN_H
-#define AC_MLA_DECODE_PLAN_H
+#ifndef AC_OPS_MLA_DECODE_PLAN_H
+#define AC_OPS_MLA_DECODE_PLAN_H
 
 #include "../../core/kernel.h"
 #include "../../core/view.h"

@@ -41,12 +41,13 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
     ac_sizes_t sizes;
     if (plan->writes_output)
         return ac_fail(error, AC_ERROR_VALUE,
-                       "%s: plan.writes_output: expected a plan with partials to merge, got one whose stage 1 writes the "
-                       "output", op_name);
+                       "%s: plan.writes_output: expected a plan with partials to merge, got one whose stage 1 writes "
+                       "the output",
+                       op_name);
     if (ac_find_target(op_name, "o", args->o->device, &target, error) < 0) return -1;
     if ((int32_t)target.facts.arch != r->arch)
-        return ac_fail(error, AC_ERROR_VALUE, "%s: plan.arch: expected a plan made for %s, got one made for %s", op_name,
-                       ac_arch_name(target.facts.arch), ac_arch_name((ac_arch_t)r->arch));
+        return ac_fail(error, AC_ERROR_VALUE, "%s: plan.arch: expected a plan made for %s, got one made for %s",
+                       op_name, ac_arch_name(target.facts.arch), ac_arch_name((ac_arch_t)r->arch));
     ac_sizes_init(&sizes, op_name);
     ac_size_bind(&sizes, "H", r->num_heads, "plan");
     ac_size_bind(&sizes, "S", plan->num_kv_splits, "plan");
@@ -55,23 +56,25 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
     if (ac_check_own_memory(op_name, args, rules, AC_COUNT(rules), error) < 0) return -1;
 
     const int64_t T = ac_size(&sizes, "T");
+    const int64_t served = ac_min64(r->max_seqlen_q, T);
     const ac_mla_merge_params_t params = {
         .partial_o = ac_floats(args->logits),
         .partial_lse = ac_floats(args->attn_lse),
+        .qo_indptr = ac_ints(args->qo_indptr),
         .o = args->o->data,
         .o_row_stride = ac_stride_bytes(args->o, 0),
         .o_head_stride = ac_stride_bytes(args->o, 1),
         .lse = ac_floats(args->lse),
         .num_rows = T,
         .num_partials = T * plan->num_kv_splits,
-        .num_heads = r->num_heads,
-        .value_width = AC_MLA_DV,
-        .o_dtype = (int32_t)args->o->dtype,
-        .head_tiles = (int32_t)ac_kernel_tiles(plan->stage2, r->num_heads),
         .num_groups = r->batch,
-        .group_rows = (int32_t)ac_min64(r->max_seqlen_q, T),
-        .qo_indptr = ac_ints(args->qo_indptr),
+        .num_heads = r->num_heads,
+        .value_dim = AC_MLA_DV,
+        .max_seqlen_q = (int32_t)served,
+        .row_slots = (int32_t)served,
+        .head_tiles = (int32_t)ac_kernel_tiles(plan->stage2, r->num_heads),
         .num_splits = plan->num_kv_splits,
+        .o_dtype = (int32_t)args->o->dtype,
     };
     const ac_launch_t launch = {
         .kernel = plan->stage2,
@@ -90,7 +93,8 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
 #define AC_OP_ARGS args_t
 #define AC_OP_PARAMS "mla_decode/params_stage2.inc"
 #define AC_OP_SUMMARY "Merge the partials of stage 1 by log-sum-exp. Refused when plan.writes_output."
-#define AC_OP_NOTES "Raises TypeError, ValueError, BufferError, UnsupportedError, DeviceError; a refused call writes nothing."
+#define AC_OP_NOTES                                                                                                    \
+    "Raises TypeError, ValueError, BufferError, UnsupportedError, DeviceError; a refused call writes nothing."
 #include "../define_op.inc"
 
 const ac_op_t ac_op_mla_decode_stage2 = {

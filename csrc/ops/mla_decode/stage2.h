@@ -1,6 +1,6 @@
 /* What both stages of MLA decode need to know of stage 2. */
-#ifndef AC_MLA_DECODE_STAGE2_H
-#define AC_MLA_DECODE_STAGE2_H
+#ifndef AC_OPS_MLA_DECODE_STAGE2_H
+#define AC_OPS_MLA_DECODE_STAGE2_H
 
 #include "../../core/op.h"
 #include "plan.h"

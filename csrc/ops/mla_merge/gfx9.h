@@ -1,121 +1,159 @@
-/* AMD: one workgroup per (group, row, head) merges the row's partials by their LSE, in their order. A thread has 4
- * columns; column_threads of them have a row, and the workgroup's 256 threads form such teams, of which team i
- * takes the partials i, i + teams, ... The teams' sums are added in their order. */
+/* AMD: merges the partials of (final row, head) pairs in the order of the parts by their LSE. A team of threads merges
+ * one pair: its two halves take the even and the odd parts, a thread 4 columns of them. A workgroup has as many teams
+ * as fit, for heads beside one another. */
 #ifndef AC_OPS_MLA_MERGE_GFX9_H
 #define AC_OPS_MLA_MERGE_GFX9_H
 
+#include "../../gpu/gpu.h"
+
+#include "group.h"
 #include "store.h"
 
-constexpr int MERGE_THREADS = 256, MERGE_PER_UNIT = 8;
-constexpr int LOADS = 4; /* of a thread that are in flight together */
+constexpr int MERGE_THREADS = 256, MERGE_HALF = MERGE_THREADS / 2;
+constexpr int MERGE_PER_UNIT = 7; /* workgroups, of 72 registers */
+constexpr int LOADS = 4;          /* of a thread that are in flight together */
 
-/* LDS: the LSEs of a chunk of the row's partials, and where they are; then the sums of the teams but the first. */
-#define LSES ((float *)gpu_shared)                            /* [MERGE_THREADS] */
-#define OFFSETS ((int32_t *)gpu_shared + MERGE_THREADS)       /* [MERGE_THREADS] */
-#define TEAM_SUMS ((float *)gpu_shared + 2 * MERGE_THREADS)   /* [team - 1][4][column_threads] */
-constexpr int LEAST_COLUMN_THREADS = 16;
-GPU_INLINE int column_threads_of(int width) { return width > 256 ? 128 : width > 128 ? 64 : width > 64 ? 32 : 16; }
-constexpr int MERGE_LOCAL_BYTES = MERGE_THREADS * 8 + (MERGE_THREADS - LEAST_COLUMN_THREADS) * 16;
+/* LDS: a chunk of each team's LSEs, what the odd halves have summed, and for lists where the chunk's partials are. */
+#define LSES ((float *)gpu_shared)                         /* [MERGE_THREADS] */
+#define ODD_SUMS (LSES + MERGE_THREADS)                    /* [4][MERGE_HALF] */
+#define LOCATIONS ((int32_t *)(ODD_SUMS + 4 * MERGE_HALF)) /* [MERGE_THREADS] */
 
-/* One row and head to be merged. */
-typedef struct merge_row_t {
+#define AC_FAMILY_ROWS "mla_merge/kernels.inc"
+#include "../local_bytes.inc"
+constexpr int MERGE_BYTES = (MERGE_THREADS + 4 * MERGE_HALF) * 4, MERGE_LIST_BYTES = MERGE_BYTES + MERGE_THREADS * 4;
+CHECK_LOCAL_BYTES("mla_merge", MERGE_BYTES);
+CHECK_LOCAL_BYTES("mla_merge_lists_d64", MERGE_LIST_BYTES);
+CHECK_LOCAL_BYTES("mla_merge_lists_d128", MERGE_LIST_BYTES);
+CHECK_LOCAL_BYTES("mla_merge_lists_d256", MERGE_LIST_BYTES);
+CHECK_LOCAL_BYTES("mla_merge_lists", MERGE_LIST_BYTES);
+
+/* COLUMNS of a row at a time. Groups from lists, or requests, whose rows have COLUMNS values. */
+template <int COLUMNS, bool LISTS> struct merge_t {
+    static constexpr int LANES = COLUMNS / 4, TEAM = 2 * LANES, TEAMS = MERGE_THREADS / TEAM;
+
+    const ac_mla_merge_params_t &p;
     ac_merge_group_t group;
-    int64_t first; /* partial s is at first + ac_partial_offset(s) */
-    int head;
-} merge_row_t;
+    int64_t row, head; /* row of the group; past the last head a team has nothing to do */
+    float top, acc[4], weights;
 
-/* Loads LSEs and offsets of the partials [first, first + MERGE_THREADS); returns how many there are. */
-GPU_INLINE int load_lses(const ac_mla_merge_params_t &p, const merge_row_t &row, int first) {
-    int left = row.group.num_partials - first, count = left < MERGE_THREADS ? left : MERGE_THREADS;
-    gpu_barrier();
-    if (gpu_thread() < count) {
-        const int32_t offset = ac_partial_offset(&row.group, first + gpu_thread());
-        const int64_t partial = row.first + offset;
-        float lse = GPU_MINUS_INFINITY;
-        if (ac_is_partial(&p, partial)) lse = p.partial_lse[partial * p.num_heads + row.head];
-        LSES[gpu_thread()] = lse;
-        OFFSETS[gpu_thread()] = offset;
-    }
-    gpu_barrier();
-    return count;
-}
+    static GPU_MEMBER int team() { return TEAMS > 1 ? gpu_thread() / TEAM : 0; }
+    static GPU_MEMBER int thread() { return gpu_thread() % TEAM; }
+    static GPU_MEMBER int half() { return thread() / LANES; }
+    static GPU_MEMBER int column() { return thread() % LANES * 4; }
+    static GPU_MEMBER float *lses() { return LSES + team() * TEAM; }
+    static GPU_MEMBER int32_t *locations() { return LOCATIONS + team() * TEAM; }
+    static GPU_MEMBER float *odd_sums() { return ODD_SUMS + team() * LANES + thread() % LANES; }
+    GPU_MEMBER int num_parts() const { return LISTS ? (int)group.num_parts : p.num_splits; }
+    GPU_MEMBER int width() const { return LISTS ? p.value_dim : COLUMNS; }
+    GPU_MEMBER bool has_head() const { return TEAMS == 1 || head < p.num_heads; }
 
-typedef struct sums_t {
-    float acc[4], weights;
-} sums_t;
+    /* Partial rows are counted from here: lists name that of the group's first row, the parts of a request's row are
+     * beside one another. */
+    GPU_MEMBER int64_t first_partial() const { return LISTS ? row : (group.first_row + row) * p.num_splits; }
 
-/* Adds one chunk of partials: all weights, and the columns of those that belong to the thread's team. */
-GPU_INLINE void add_chunk(const char *partial, int64_t stride, int team, int teams, int count, float top,
-                          sums_t *sums) {
-    struct quad_t {
-        float value[4];
-    };
-    GPU_UNROLL_BY(8) for (int i = 0; i < count; i++) {
-        float lse = LSES[i];
-        if (lse != GPU_MINUS_INFINITY) sums->weights += gpu_exp2((lse - top) * (float)AC_LOG2_E);
-    }
-    for (int i = team; i < count; i += teams * LOADS) {
-        quad_t quads[LOADS];
-        float weights[LOADS];
-        for (int k = 0; k < LOADS; k++) {
-            int s = i + teams * k;
-            float lse = s < count ? LSES[s] : GPU_MINUS_INFINITY;
-            weights[k] = gpu_exp2((lse - top) * (float)AC_LOG2_E);
-            for (float &x : quads[k].value) x = -0.0f; /* neutral, as the start of the sums is */
-            if (lse != GPU_MINUS_INFINITY) quads[k] = *(const quad_t *)(partial + OFFSETS[s] * stride);
-            else weights[k] = 0; /* nothing was written there */
+    /* Loads the LSEs of the parts [first, first + TEAM) to LDS; returns how many there are. */
+    GPU_MEMBER int stage(int first) const {
+        const float *lse = p.partial_lse + first_partial() * p.num_heads + head;
+        int count = num_parts() - first < TEAM ? num_parts() - first : TEAM, part = first + thread();
+        gpu_barrier();
+        if (thread() < count) {
+            int32_t at = part;
+            bool exists = has_head();
+            if (LISTS) {
+                at = locations()[thread()] = group.locations[part];
+                exists &= ac_merge_part(&p, &group, row, part) >= 0;
+            }
+            lses()[thread()] = exists ? lse[(int64_t)at * p.num_heads] : GPU_MINUS_INFINITY;
         }
-        for (int k = 0; k < LOADS; k++)
-            for (int c = 0; c < 4; c++) sums->acc[c] += quads[k].value[c] * weights[k];
+        gpu_barrier();
+        return count;
+    }
+
+    GPU_MEMBER void find_top() {
+        top = -GPU_FLT_MAX;
+        for (int first = 0; first < num_parts(); first += TEAM) {
+            int count = stage(first);
+            for (int i = 0; i < count; i++) top = lses()[i] > top ? lses()[i] : top;
+        }
+    }
+
+    /* The pair's columns [from, from + 4) of a partial; none past the row's end. */
+    GPU_MEMBER void load(const char *partial, int from, float (&value)[4]) const {
+        struct quad_t {
+            float value[4];
+        };
+        if (!LISTS || from + 4 <= width()) {
+            quad_t quad = *(const quad_t *)partial;
+            for (int c = 0; c < 4; c++) value[c] = quad.value[c];
+        } else {
+            for (int c = 0; c < 4; c++)
+                if (from + c < width()) value[c] = ((const float *)partial)[c];
+        }
+    }
+
+    /* Adds one chunk of parts: all weights, and the columns of those that belong to the thread's half. */
+    GPU_MEMBER void add_chunk(int first, int count, int from) {
+        int64_t stride = (int64_t)p.num_heads * width() * 4;
+        const char *partials = (const char *)(p.partial_o + (first_partial() * p.num_heads + head) * width() + from) +
+                               (LISTS ? 0 : first * stride);
+        for (int i = 0; i < count; i++) {
+            float lse = lses()[i];
+            if (lse != GPU_MINUS_INFINITY) weights += gpu_exp2((lse - top) * (float)AC_LOG2_E);
+        }
+        for (int i = half(); i < count; i += 2 * LOADS) {
+            float quads[LOADS][4], factors[LOADS];
+            for (int k = 0; k < LOADS; k++) {
+                int at = i + 2 * k;
+                float lse = at < count ? lses()[at] : GPU_MINUS_INFINITY;
+                factors[k] = gpu_exp2((lse - top) * (float)AC_LOG2_E);
+                for (float &x : quads[k]) x = -0.0f;
+                if (lse != GPU_MINUS_INFINITY) load(partials + (LISTS ? locations()[at] : at) * stride, from, quads[k]);
+                else factors[k] = 0; /* nothing was written there */
+            }
+            for (int k = 0; k < LOADS; k++)
+                for (int c = 0; c < 4; c++) acc[c] += quads[k][c] * factors[k];
+        }
+    }
+
+    /* All parts of columns [from, from + 4) of the pair; complete in the team's even half. */
+    GPU_MEMBER void sum(int from) {
+        for (float &x : acc) x = -0.0f; /* -0.0 is neutral in addition: 0 would lose a -0.0 */
+        weights = 0;
+        for (int first = 0; first < num_parts(); first += TEAM) {
+            /* One chunk is in LDS since find_top. */
+            int count = num_parts() > TEAM ? stage(first) : num_parts();
+            add_chunk(first, count, from);
+        }
+        if (half() == 1)
+            for (int c = 0; c < 4; c++) odd_sums()[c * MERGE_HALF] = acc[c];
+        gpu_barrier();
+        if (half() == 0)
+            for (int c = 0; c < 4; c++) acc[c] += odd_sums()[c * MERGE_HALF];
+    }
+
+    GPU_MEMBER void merge() {
+        find_top();
+        for (int block = 0; block < (LISTS ? width() : 1); block += COLUMNS) {
+            if (block > 0) gpu_barrier(); /* the odd sums have been read */
+            sum(block + column());
+            if (half() == 1 || !has_head()) continue;
+            mla_output_t out = merged_output(p, group.first_row + row, (int)head, top, weights);
+            merge_store<LISTS>(out, block + column(), width(), acc);
+            if (block + column() == 0) mla_store_lse(out);
+        }
+    }
+};
+
+template <int COLUMNS, bool LISTS> GPU_INLINE void merge_partials(const ac_mla_merge_params_t &p) {
+    typedef merge_t<COLUMNS, LISTS> team_t;
+    int64_t index = gpu_block(), tile = index % p.head_tiles, slot = index / p.head_tiles % p.row_slots;
+    int64_t number = index / p.head_tiles / p.row_slots;
+    ac_merge_group_t group = LISTS ? ac_merge_listed(&p, number) : ac_merge_request(&p, number);
+    team_t team = {p, group, slot, tile * team_t::TEAMS + team_t::team()};
+    for (; team.row < group.num_rows; team.row += p.row_slots) {
+        team.merge();
+        if (!LISTS) return; /* every row of a request has a slot */
     }
 }
-
-GPU_INLINE void merge_row(const ac_mla_merge_params_t &p, const merge_row_t &row, int64_t o_row) {
-    const int64_t stride = (int64_t)p.num_heads * p.value_width * 4;
-    const int count = row.group.num_partials, column_threads = column_threads_of(p.value_width);
-    const int teams = MERGE_THREADS / column_threads, team = gpu_thread() / column_threads;
-    const int column = gpu_thread() % column_threads * 4;
-    const bool has_column = column < p.value_width;
-    /* A thread without columns adds those of the first: no branch. */
-    const char *partial = (const char *)(p.partial_o + (row.first * p.num_heads + row.head) * p.value_width +
-                                         (has_column ? column : 0));
-    float top = -GPU_FLT_MAX;
-    int in_chunk = 0;
-    for (int first = 0; first < count; first += MERGE_THREADS) {
-        in_chunk = load_lses(p, row, first);
-        GPU_UNROLL_BY(8) for (int i = 0; i < in_chunk; i++) top = LSES[i] > top ? LSES[i] : top;
-    }
-    sums_t sums = {{-0.0f, -0.0f, -0.0f, -0.0f}, 0}; /* -0.0 is neutral in addition: 0 would lose a -0.0 */
-    for (int first = 0; first < count; first += MERGE_THREADS) {
-        if (count > MERGE_THREADS) in_chunk = load_lses(p, row, first);
-        add_chunk(partial, stride, team, teams, in_chunk, top, &sums);
-    }
-    if (team > 0)
-        for (int c = 0; c < 4; c++) TEAM_SUMS[((team - 1) * 4 + c) * column_threads + column / 4] = sums.acc[c];
-    gpu_barrier();
-    if (team > 0 || !has_column) return;
-    for (int i = 1; i < teams; i++)
-        for (int c = 0; c < 4; c++) sums.acc[c] += TEAM_SUMS[((i - 1) * 4 + c) * column_threads + column / 4];
-    mla_output_t out = mla_merged_output(p, o_row, row.head, top, sums.weights);
-    mla_store_columns(out, column, sums.acc);
-    if (column == 0) mla_store_lse(out);
-}
-
-GPU_INLINE void merge_partials(const ac_mla_merge_params_t &p) {
-    merge_row_t row;
-    int64_t index = gpu_block();
-    row.head = (int)(index % p.head_tiles); /* a tile is one head */
-    index /= p.head_tiles;
-    row.group = ac_merge_group(&p, index / p.group_rows);
-    if (row.group.num_partials == 0) return;
-    GPU_NO_UNROLL for (uint32_t t = (uint32_t)(index % p.group_rows); t < (uint32_t)row.group.num_rows; t += p.group_rows) {
-        row.first = ac_first_partial(&row.group, t);
-        merge_row(p, row, (int64_t)row.group.row + t);
-    }
-}
-
-#undef LSES
-#undef OFFSETS
-#undef TEAM_SUMS
 
 #endif

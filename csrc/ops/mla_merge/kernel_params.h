@@ -1,37 +1,31 @@
-/* What the merge kernels get: plain data, shared by the host and by the kernels of every device. A group is a run of
- * rows of o that have the same number of partials; each row and head is the sum of its partials, weighted by their LSE.
- * Symbols: N rows, H heads, Dv values, P partial rows. Strides are in bytes. What the lists hold is untrusted. */
+/* What the merge kernels get: plain data, shared by the host and by the kernels of every device. Symbols: G groups,
+ * N final rows, P rows of partials, H heads, Dv values. Strides are in bytes. Every value that a pointer leads to is
+ * untrusted; the kernels clamp and mask. */
 #ifndef AC_OPS_MLA_MERGE_KERNEL_PARAMS_H
 #define AC_OPS_MLA_MERGE_KERNEL_PARAMS_H
 
-#include "../attention/work.h"
+#include <stdint.h>
 
+/* A group is a run of final rows with the partials that they are made of; see group.h. The groups are the requests of a
+ * batch, each row with num_splits partials beside one another, or they come from lists.
+ * Work item number (g * row_slots + i) * head_tiles + j: rows i, i + row_slots, ... of group g, and heads
+ * [j * tile, (j + 1) * tile) with the kernel table's tile_rows as tile. */
 typedef struct ac_mla_merge_params_t {
-    const float *partial_o;   /* [P, H, Dv]; normalised. A row is not read where its LSE is -inf. */
-    const float *partial_lse; /* [P, H]; natural log */
-    char *o;                  /* [N, H, Dv] */
+    const float *partial_o;       /* [P, H, Dv], normalised */
+    const float *partial_lse;     /* [P, H], natural log; -inf: the partial holds nothing, and its row is not read */
+    const int32_t *qo_indptr;     /* [G+1]: the groups are requests; or NULL, and: */
+    const int32_t *reduce_indptr; /* [G+1]: a group's entries of partial_map */
+    const int32_t *final_map;     /* [G, 2]: first final row, and the one past the last; or NULL */
+    const int32_t *partial_map;   /* [num_entries] */
+    char *o;                      /* [N, H, Dv] */
     int64_t o_row_stride, o_head_stride;
-    float *lse;           /* [N, H] or NULL */
-    int64_t num_rows;     /* N */
-    int64_t num_partials; /* P */
-    int32_t num_heads, value_width, o_dtype;
-    int32_t head_tiles; /* ceil(H / the kernel's tile_rows) */
-
-    /* The grid: item number (g * group_rows + t) * head_tiles + i has rows t, t + group_rows, ... of group g. */
-    int32_t num_groups, group_rows;
-
-    /* Groups of requests, where reduce_indptr is NULL: group b is the first group_rows rows of
-     * [qo_indptr[b], qo_indptr[b+1]); partial s of row r is partial row r * num_splits + s. */
-    const int32_t *qo_indptr;
+    float *lse;                                              /* [N, H] or NULL */
+    int64_t num_rows, num_partials, num_entries, num_groups; /* N, P, of partial_map, G */
+    int32_t num_heads, value_dim;
+    int32_t max_seqlen_q; /* of requests: later rows are not served; without a final_map: rows of a group */
+    int32_t row_slots, head_tiles;
     int32_t num_splits;
-
-    /* Groups of lists: group g has the partials [reduce_indptr[g], reduce_indptr[g+1]) of partial_map, which names the
-     * partial row of the group's first row. Its rows are [final_map[g][0], final_map[g][1]), or, without final_map,
-     * [g * q, (g + 1) * q) with q the distance of its first two partials (of a lone one: group_rows). */
-    const int32_t *reduce_indptr; /* [G+1] or NULL */
-    const int32_t *final_map;     /* [G, 2] or NULL */
-    const int32_t *partial_map;   /* [num_map] */
-    int64_t num_map;
+    int32_t o_dtype;
 } ac_mla_merge_params_t;
 
 #endif

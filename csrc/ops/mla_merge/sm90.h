@@ -1,158 +1,182 @@
-/* sm_90a: merges the partials of (row, head) pairs by their LSE, in a fixed order. With many pairs and few partials
+/* sm_90a: merges the partials of (final row, head) pairs by their LSE, in a fixed order. With few parts and many pairs
  * each warp merges a pair, eight pairs per workgroup, and the other workgroups exit; else the eight warps share one
- * pair. A lane has 4 columns of every 128, QUADS times, so that the loads of a warp are whole lines and four partials
- * are in flight. */
+ * pair. A lane has 16 of 512 columns, so that the loads of a warp are whole lines. */
 #ifndef AC_OPS_MLA_MERGE_SM90_H
 #define AC_OPS_MLA_MERGE_SM90_H
 
+#include "../../gpu/gpu.h"
+
+#include "group.h"
 #include "store.h"
 
-constexpr int SM90_MERGE_WARPS = 8, MERGE_THREADS = 32 * SM90_MERGE_WARPS, MERGE_PER_UNIT = 2;
-constexpr int SM90_MERGE_LOADS = 4; /* partials in flight */
-constexpr int SM90_MERGE_ONE_WARP_PARTIALS = SM90_MERGE_WARPS; /* at most for one warp: the same order of sums */
-constexpr int SM90_MERGE_ONE_WARP_PAIRS = 1024;                /* at least */
+constexpr int SM90_MERGE_WARPS = 8, MERGE_THREADS = 32 * SM90_MERGE_WARPS, SM90_MERGE_COLUMNS = 512;
+constexpr int MERGE_PER_UNIT = 2;                           /* workgroups */
+constexpr int SM90_MERGE_ONE_WARP_PARTS = SM90_MERGE_WARPS; /* at most for one warp: the same order of sums */
+constexpr int SM90_MERGE_ONE_WARP_PAIRS = 1024;             /* at least */
 
 typedef struct sm90_merge_side_t {
-    float acc[SM90_MERGE_WARPS][AC_MLA_DV];
+    float acc[SM90_MERGE_WARPS][SM90_MERGE_COLUMNS];
     float weights[SM90_MERGE_WARPS];
 } sm90_merge_side_t;
-constexpr int MERGE_LOCAL_BYTES = sizeof(sm90_merge_side_t);
 
-/* A pair, and the warps that share it. */
-typedef struct sm90_pair_t {
-    ac_merge_group_t group;
-    int64_t first; /* partial s is at first + ac_partial_offset(s) */
-    int head, self, warps;
-} sm90_pair_t;
-
-/* One warp's part of a pair: columns lane * 4 + 128 j, j < QUADS. */
-template <int QUADS> struct sm90_sums_t {
-    float acc[QUADS][4], weights;
-};
-
-/* The LSE of a partial: -inf where there is none. */
-GPU_INLINE float sm90_partial_lse(const ac_mla_merge_params_t &p, const sm90_pair_t &pair, int32_t offset) {
-    int64_t partial = pair.first + offset;
-    return ac_is_partial(&p, partial) ? p.partial_lse[partial * p.num_heads + pair.head] : GPU_MINUS_INFINITY;
-}
-
-GPU_INLINE float sm90_top_lse(const ac_mla_merge_params_t &p, const sm90_pair_t &pair) {
-    float top = -GPU_FLT_MAX;
-    for (int s = gpu_lane(); s < pair.group.num_partials; s += 32)
-        top = gpu_max(top, sm90_partial_lse(p, pair, ac_partial_offset(&pair.group, s)));
-    GPU_UNROLL for (int distance = 16; distance; distance /= 2)
-        top = gpu_max(top, __shfl_xor_sync(0xffffffffu, top, distance));
-    return top;
-}
+#define AC_FAMILY_ROWS "mla_merge/kernels.inc"
+#include "../local_bytes.inc"
+CHECK_LOCAL_BYTES("mla_merge", sizeof(sm90_merge_side_t));
+CHECK_LOCAL_BYTES("mla_merge_lists", sizeof(sm90_merge_side_t));
 
 GPU_INLINE float4 sm90_load_quad(const float *from) {
     if (((uintptr_t)from & 15) == 0) return *(const float4 *)from;
     return make_float4(from[0], from[1], from[2], from[3]);
 }
 
-/* Adds `count` partials, at most 32, whose LSE and offsets the lanes hold; `columns`: the lane's `quads` of four. -inf:
- * nothing was written. */
-template <int QUADS>
-GPU_INLINE void sm90_add_partials(const float *columns, int quads, int64_t stride, int count, float lse,
-                                  int32_t offset, float top, sm90_sums_t<QUADS> *sums) {
-    float weight = lse == GPU_MINUS_INFINITY ? 0 : gpu_exp2((lse - top) * (float)AC_LOG2_E);
-    uint32_t written = __ballot_sync(0xffffffffu, lse != GPU_MINUS_INFINITY);
-    GPU_NO_UNROLL for (int s = 0; s < count; s += SM90_MERGE_LOADS) {
-        float4 value[SM90_MERGE_LOADS][QUADS];
-        GPU_UNROLL for (int k = 0; k < SM90_MERGE_LOADS; k++) {
-            const float *from = columns + __shfl_sync(0xffffffffu, offset, s + k & 31) * stride;
-            GPU_UNROLL for (int j = 0; j < QUADS; j++) {
-                value[k][j] = make_float4(0, 0, 0, 0);
-                if (s + k < count && written >> (s + k) & 1 && j < quads)
-                    value[k][j] = sm90_load_quad(from + 128 * j);
+/* One warp's part of a pair: columns lane * 4 + 128 j, j < 4, of every `warps`-th part from `self` on. Groups from
+ * lists, or requests, whose rows have 512 values. */
+template <bool LISTS> struct sm90_merge_t {
+    static constexpr int LOADS = LISTS ? 2 : 4; /* parts in flight; two leave registers for a second workgroup */
+
+    const ac_mla_merge_params_t &p;
+    ac_merge_group_t group;
+    int64_t row; /* of the group */
+    int head, warps, self;
+    float top, acc[4][4], weights;
+
+    GPU_MEMBER int num_parts() const { return LISTS ? (int)group.num_parts : p.num_splits; }
+    GPU_MEMBER int width() const { return LISTS ? p.value_dim : SM90_MERGE_COLUMNS; }
+    static GPU_MEMBER int column(int j) { return gpu_lane() * 4 + 128 * j; }
+
+    /* Partial rows are counted from here: lists name that of the group's first row, the parts of a request's row are
+     * beside one another. */
+    GPU_MEMBER int64_t first_partial() const { return LISTS ? row : (group.first_row + row) * p.num_splits; }
+
+    /* The LSE of a part, and where its partial is; -inf: nothing was written, or there is no such part. */
+    GPU_MEMBER float find(int part, int *out_at) const {
+        *out_at = part;
+        if (part >= num_parts()) return GPU_MINUS_INFINITY;
+        if (LISTS) {
+            *out_at = group.locations[part];
+            if (ac_merge_part(&p, &group, row, part) < 0) return GPU_MINUS_INFINITY;
+        }
+        return p.partial_lse[(first_partial() + *out_at) * p.num_heads + head];
+    }
+
+    GPU_MEMBER void find_top() {
+        int at;
+        top = -GPU_FLT_MAX;
+        for (int part = gpu_lane(); part < num_parts(); part += 32) top = gpu_max(top, find(part, &at));
+        GPU_UNROLL for (int distance = 16; distance; distance /= 2)
+            top = gpu_max(top, __shfl_xor_sync(0xffffffffu, top, distance));
+    }
+
+    /* Columns [from, from + 4) of a row that begins at `partial`; 0 past its end. */
+    GPU_MEMBER float4 load(const float *partial, int from) const {
+        if (!LISTS || from + 4 <= width()) return sm90_load_quad(partial + from);
+        float4 value = make_float4(0, 0, 0, 0);
+        if (from < width()) value.x = partial[from];
+        if (from + 1 < width()) value.y = partial[from + 1];
+        if (from + 2 < width()) value.z = partial[from + 2];
+        return value;
+    }
+
+    /* Adds `count` parts, at most 32, part `first + i * warps` in lane i: columns from `block` on. */
+    GPU_MEMBER void add_chunk(int first, int count, int block) {
+        int at;
+        const int64_t stride = (int64_t)p.num_heads * width();
+        float lse = find(first + gpu_lane() * warps, &at);
+        float weight = lse == GPU_MINUS_INFINITY ? 0 : gpu_exp2((lse - top) * (float)AC_LOG2_E);
+        uint32_t written = __ballot_sync(0xffffffffu, lse != GPU_MINUS_INFINITY);
+        const float *partials = p.partial_o + (first_partial() * p.num_heads + head) * (int64_t)width();
+        GPU_NO_UNROLL for (int s = 0; s < count; s += LOADS) {
+            float4 value[LOADS][4];
+            GPU_UNROLL for (int k = 0; k < LOADS; k++) {
+                int from = LISTS ? __shfl_sync(0xffffffffu, at, s + k & 31) : first + (s + k) * warps;
+                GPU_UNROLL for (int j = 0; j < 4; j++) {
+                    value[k][j] = make_float4(0, 0, 0, 0);
+                    if (s + k < count && written >> (s + k) & 1)
+                        value[k][j] = load(partials + from * stride, block + column(j));
+                }
+            }
+            GPU_UNROLL for (int k = 0; k < LOADS; k++) {
+                float w = __shfl_sync(0xffffffffu, weight, s + k & 31);
+                if (s + k >= count || !(written >> (s + k) & 1)) continue;
+                weights += w;
+                /* Rounded products: the same bits whether one warp adds all parts or one each. */
+                GPU_UNROLL for (int j = 0; j < 4; j++) {
+                    acc[j][0] += __fmul_rn(w, value[k][j].x);
+                    acc[j][1] += __fmul_rn(w, value[k][j].y);
+                    acc[j][2] += __fmul_rn(w, value[k][j].z);
+                    acc[j][3] += __fmul_rn(w, value[k][j].w);
+                }
             }
         }
-        GPU_UNROLL for (int k = 0; k < SM90_MERGE_LOADS; k++) {
-            float w = __shfl_sync(0xffffffffu, weight, s + k & 31);
-            if (s + k >= count || !(written >> (s + k) & 1)) continue;
-            sums->weights += w;
-            /* Rounded products: the same bits whether one warp adds all partials or one each. */
-            GPU_UNROLL for (int j = 0; j < QUADS; j++) {
-                sums->acc[j][0] += __fmul_rn(w, value[k][j].x);
-                sums->acc[j][1] += __fmul_rn(w, value[k][j].y);
-                sums->acc[j][2] += __fmul_rn(w, value[k][j].z);
-                sums->acc[j][3] += __fmul_rn(w, value[k][j].w);
-            }
+    }
+
+    /* The warp's parts of 512 columns from `block` on. */
+    GPU_MEMBER void sum(int block) {
+        weights = 0;
+        /* -0.0 is neutral in addition: 0 would lose a -0.0. */
+        GPU_UNROLL for (int i = 0; i < 16; i++) acc[i / 4][i % 4] = -0.0f;
+        for (int part = self; part < num_parts(); part += 32 * warps) {
+            int left = (num_parts() - part + warps - 1) / warps;
+            add_chunk(part, left < 32 ? left : 32, block);
         }
     }
-}
 
-/* The sums of the warps that share the pair, in their order; all threads of the workgroup are here. */
-template <int QUADS>
-GPU_INLINE void sm90_store_shared(const ac_mla_merge_params_t &p, const sm90_pair_t &pair, int64_t o_row, float top,
-                                  const sm90_sums_t<QUADS> &sums) {
-    sm90_merge_side_t &side = *(sm90_merge_side_t *)gpu_shared;
-    const int lane = gpu_lane(), column = gpu_thread() * 4;
-    gpu_barrier(); /* the last row's sums have been read */
-    GPU_UNROLL for (int j = 0; j < QUADS; j++)
-        *(float4 *)&side.acc[pair.self][lane * 4 + 128 * j] =
-            make_float4(sums.acc[j][0], sums.acc[j][1], sums.acc[j][2], sums.acc[j][3]);
-    if (lane == 0) side.weights[pair.self] = sums.weights;
-    gpu_barrier();
-    if (column >= p.value_width) return;
-    float four[4] = {-0.0f, -0.0f, -0.0f, -0.0f}, weights = 0;
-    GPU_UNROLL for (int w = 0; w < SM90_MERGE_WARPS; w++) {
-        weights += side.weights[w];
-        GPU_UNROLL for (int i = 0; i < 4; i++) four[i] += side.acc[w][column + i];
+    GPU_MEMBER void store(int first_column, const float (&four)[4], float all_weights) const {
+        mla_output_t out = merged_output(p, group.first_row + row, head, top, all_weights);
+        merge_store<LISTS>(out, first_column, width(), four);
+        if (first_column == 0) mla_store_lse(out);
     }
-    mla_output_t out = mla_merged_output(p, o_row, pair.head, top, weights);
-    mla_store_columns(out, column, four);
-    if (column == 0) mla_store_lse(out);
-}
 
-template <int QUADS>
-GPU_INLINE void sm90_merge_pair(const ac_mla_merge_params_t &p, const sm90_pair_t &pair, int64_t o_row) {
-    const int64_t stride = (int64_t)p.num_heads * p.value_width;
-    const int lane = gpu_lane(), warps = pair.warps, count = pair.group.num_partials;
-    const float *columns = p.partial_o + (pair.first * p.num_heads + pair.head) * p.value_width + lane * 4;
-    const int quads = (p.value_width - lane * 4 + 127) / 128; /* of this lane */
-    const float top = sm90_top_lse(p, pair);
-    sm90_sums_t<QUADS> sums;
-    sums.weights = 0;
-    /* -0.0 is neutral in addition: 0 would lose a -0.0. */
-    GPU_UNROLL for (int i = 0; i < 4 * QUADS; i++) sums.acc[i / 4][i % 4] = -0.0f;
-    for (int s = pair.self; s < count; s += 32 * warps) {
-        int of_lane = s + lane * warps, left = (count - s + warps - 1) / warps;
-        int32_t offset = of_lane < count ? ac_partial_offset(&pair.group, of_lane) : 0;
-        float lse = of_lane < count ? sm90_partial_lse(p, pair, offset) : GPU_MINUS_INFINITY;
-        sm90_add_partials<QUADS>(columns, quads, stride, left < 32 ? left : 32, lse, offset, top, &sums);
+    /* Adds up what the warps have summed, and stores it. */
+    GPU_MEMBER void store_together(sm90_merge_side_t &side, int block) const {
+        GPU_UNROLL for (int j = 0; j < 4; j++)
+            *(float4 *)&side.acc[self][column(j)] = make_float4(acc[j][0], acc[j][1], acc[j][2], acc[j][3]);
+        if (gpu_lane() == 0) side.weights[self] = weights;
+        gpu_barrier();
+        if (gpu_thread() < SM90_MERGE_COLUMNS / 4) {
+            float four[4] = {-0.0f, -0.0f, -0.0f, -0.0f}, all_weights = 0;
+            GPU_UNROLL for (int w = 0; w < SM90_MERGE_WARPS; w++) {
+                all_weights += side.weights[w];
+                GPU_UNROLL for (int i = 0; i < 4; i++) four[i] += side.acc[w][gpu_thread() * 4 + i];
+            }
+            store(block + gpu_thread() * 4, four, all_weights);
+        }
+        if (LISTS) gpu_barrier(); /* before the next sums */
     }
-    if (warps > 1) return sm90_store_shared<QUADS>(p, pair, o_row, top, sums);
-    mla_output_t out = mla_merged_output(p, o_row, pair.head, top, sums.weights);
-    GPU_UNROLL for (int j = 0; j < QUADS; j++)
-        if (j < quads) mla_store_columns(out, lane * 4 + 128 * j, sums.acc[j]);
-    if (lane == 0) mla_store_lse(out);
-}
 
-template <int QUADS> GPU_INLINE void sm90_merge_rows(const ac_mla_merge_params_t &p, sm90_pair_t pair, uint32_t t) {
-    GPU_NO_UNROLL for (; t < (uint32_t)pair.group.num_rows; t += p.group_rows) {
-        pair.first = ac_first_partial(&pair.group, t);
-        sm90_merge_pair<QUADS>(p, pair, (int64_t)pair.group.row + t);
+    GPU_MEMBER void merge(sm90_merge_side_t &side) {
+        find_top();
+        for (int block = 0; block < (LISTS ? width() : 1); block += SM90_MERGE_COLUMNS) {
+            sum(block);
+            if (warps == 1)
+                GPU_UNROLL for (int j = 0; j < 4; j++) store(block + column(j), acc[j], weights);
+            else store_together(side, block);
+        }
     }
-}
+};
 
-GPU_INLINE void merge_partials(const ac_mla_merge_params_t &p) {
-    const int64_t pairs = (int64_t)p.num_groups * p.group_rows * p.num_heads;
-    /* How many partials a list's group has, the host does not know: many pairs are work enough. */
-    const bool few = p.reduce_indptr || p.num_splits <= SM90_MERGE_ONE_WARP_PARTIALS;
-    sm90_pair_t pair;
-    pair.warps = few && pairs >= SM90_MERGE_ONE_WARP_PAIRS ? 1 : SM90_MERGE_WARPS;
-    pair.self = gpu_thread() / 32 % pair.warps;
-    int64_t item = gpu_block() * (SM90_MERGE_WARPS / pair.warps) + gpu_thread() / 32 / pair.warps;
+template <int COLUMNS, bool LISTS> GPU_INLINE void merge_partials(const ac_mla_merge_params_t &p) {
+    static_assert(COLUMNS == SM90_MERGE_COLUMNS, "a lane has 16 of 512 columns");
+    int64_t slots = p.num_groups * p.row_slots, pairs = slots * p.num_heads, item = gpu_block();
+    int warp = gpu_thread() / 32;
+    bool many = pairs >= SM90_MERGE_ONE_WARP_PAIRS, one_warp = many && p.num_splits <= SM90_MERGE_ONE_WARP_PARTS;
+    if (!LISTS && one_warp) item = item * SM90_MERGE_WARPS + warp;
     if (item >= pairs) return;
-    pair.head = (int)(item % p.num_heads);
-    item /= p.num_heads;
-    pair.group = ac_merge_group(&p, item / p.group_rows);
-    if (pair.group.num_partials == 0) return;
-    uint32_t t = (uint32_t)(item % p.group_rows);
-    if (p.value_width > 256) sm90_merge_rows<4>(p, pair, t);
-    else if (p.value_width > 128) sm90_merge_rows<2>(p, pair, t);
-    else sm90_merge_rows<1>(p, pair, t);
+    int head = (int)(item % p.num_heads);
+    int64_t slot = item / p.num_heads % p.row_slots, number = item / p.num_heads / p.row_slots;
+    ac_merge_group_t group = LISTS ? ac_merge_listed(&p, number) : ac_merge_request(&p, number);
+    if (LISTS) {
+        /* The workgroup of every eighth head takes those after it as well. */
+        one_warp = many && group.num_parts <= SM90_MERGE_ONE_WARP_PARTS;
+        if (one_warp && head % SM90_MERGE_WARPS != 0) return;
+        if (one_warp) head += warp;
+        if (head >= p.num_heads) return;
+    }
+    sm90_merge_t<LISTS> pair = {p, group, slot, head, one_warp ? 1 : SM90_MERGE_WARPS, one_warp ? 0 : warp};
+    for (; pair.row < group.num_rows; pair.row += p.row_slots) {
+        pair.merge(*(sm90_merge_side_t *)gpu_shared);
+        if (!LISTS) return; /* every row of a request has a slot */
+    }
 }
 
 #endif

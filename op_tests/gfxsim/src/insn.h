@@ -46,7 +46,7 @@ typedef enum gs_format_t {
     GS_FORMAT_COUNT
 } gs_format_t;
 
-/* What an instruction is counted as, PERFORMANCE.md 8's columns. */
+/* What an instruction is counted as: the columns of `bench simcost`. */
 typedef enum gs_class_t {
     GS_CLASS_MFMA, GS_CLASS_VALU, GS_CLASS_TRANS, GS_CLASS_LDS, GS_CLASS_VMEM, GS_CLASS_SMEM, GS_CLASS_SALU,
     GS_CLASS_BRANCH, GS_CLASS_BARRIER, GS_CLASS_WAIT, GS_CLASS_COUNT

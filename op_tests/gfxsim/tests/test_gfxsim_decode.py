@@ -93,12 +93,13 @@ def rows(tool: Path, arch: str) -> list[tuple[str, int, str]]:
 # ---- against LLVM ---------------------------------------------------------------------------------------------------
 
 
-def listing(path: Path, arch: str) -> list[tuple[list[int], str]]:
-    """Words and text of every instruction of a code object, as llvm-objdump gives them."""
+def listing(path: Path, arch: str) -> list[tuple[tuple[int, ...], str]]:
+    """Words and text of the instructions of a code object, each once, as llvm-objdump gives them."""
     command = ["llvm-objdump-22", "-d", f"--mcpu={arch}", str(path)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     found = [re.fullmatch(r"\s+(\S.*?)\s*// [0-9A-F]+: ((?:[0-9A-F]{8} ?)+)(?:<.*>)?", line) for line in lines]
-    return [([int(word, 16) for word in match[2].split()], re.sub(r"\s+", " ", match[1])) for match in found if match]
+    once = {tuple(int(word, 16) for word in match[2].split()): match[1] for match in found if match}
+    return [(words, re.sub(r"\s+", " ", text)) for words, text in once.items()]
 
 
 @needs_llvm

@@ -1,12 +1,14 @@
+/* Reads of a large buffer and multiply-adds in registers, at the best of each instruction set, on the pool's threads.
+ * No op needs them. */
 #define _POSIX_C_SOURCE 200809L
-#include "ceiling.h"
+#include "cpu_ceiling.h"
 
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "cpu.h"
+#include "../cpu/cpu.h"
 
 #define BUFFER_BYTES ((int64_t)768 << 20)
 #define CHUNK_BYTES ((int64_t)4 << 20)
@@ -74,7 +76,7 @@ DEFINE_FMA(avx512, 16, AVX512)
 DEFINE_FMA(bf16, 16, AVX512BF16)
 #undef MULTIPLY_ADD
 
-#include "amx.h"
+#include "../cpu/amx.h"
 #define TILE_LOOPS 40000
 #define TILE_FLOP (2.0 * 16 * 16 * 32)
 

@@ -1,6 +1,6 @@
 /* What this machine can do at best, measured on the pool's threads: the denominators of the benches. */
-#ifndef AC_CPU_CEILING_H
-#define AC_CPU_CEILING_H
+#ifndef AC_BENCH_CPU_CEILING_H
+#define AC_BENCH_CPU_CEILING_H
 
 #include "../core/error.h"
 

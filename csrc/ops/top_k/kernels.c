@@ -1,0 +1,12 @@
+/* The kernels of top-k as a table. */
+#include "../../core/dtype.h"
+#include "../../core/kernel.h"
+#include "cpu/local.h"
+
+static const char *dtype_text(int64_t dtype) { return ac_dtype_name((ac_dtype_t)dtype); }
+
+static const ac_column_t columns[] = {{"logits_dtype", AC_ONE_OF, dtype_text}};
+
+#define AC_FAMILY top_k
+#define AC_FAMILY_ROWS "top_k/kernels.inc"
+#include "../kernel_rows.inc"
