@@ -170,8 +170,8 @@ HOST = [
     Bug(
         "aliasing-touch",
         "csrc/core/*.c",
-        "low >= other_high || other_low >= high",
-        "low > other_high || other_low > high",
+        "a->low < b->high && b->low < a->high &&",
+        "a->low <= b->high && b->low <= a->high &&",
         "neighbours in memory are refused",
         "refuse",
     ),
@@ -210,7 +210,7 @@ HOST = [
     Bug(
         "shape-twice",
         "csrc/core/*.c",
-        "else if (dims[i].length) matches &= fits(sizes, &dims[i], view->shape[i]);",
+        "else if (dims[i].symbol) all &= fits(sizes, &dims[i], view->shape[i]);",
         "",
         "a symbol twice in a shape is not compared",
         "refuse",
@@ -440,8 +440,8 @@ MODULE = [
     Bug(
         "version-counter",
         "csrc/module/*.c",
-        "ac_tensors_written(call->state, call->tensors, call->tensor_count) < 0",
-        "0",
+        "int told = ac_tensors_written(call->state, call->tensors, call->tensor_count);",
+        "int told = 0;",
         "torch does not see what was written",
         "boundary",
     ),
