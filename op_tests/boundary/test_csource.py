@@ -149,6 +149,14 @@ def test_general_rooms_name_no_op() -> None:
     assert _hits(rf"{'|'.join(OPS)}|\bmla\b|\b(ac_)?mla_|_mla_|\bMLA\b", GENERAL, comments=True) == []
 
 
+def test_symbols_of_shapes_fit() -> None:
+    """core/rules.c keeps a symbol as a number of its characters: at most 8."""
+    texts = [text for path in _room("ops") for text in re.findall(r'RULE\([^;{}]*?"([^"]*)"', path.read_text())]
+    symbols = {word.partition("+")[0].removesuffix("..") for text in texts for word in text.split()}
+    assert len(texts) > 20 and {"T", "H", "B", "512"} <= symbols
+    assert all(len(symbol) <= 8 for symbol in symbols), symbols
+
+
 def test_no_floating_point_surprises_in_the_build() -> None:
     """-ffast-math would break NaN and -inf, on which the contract stands."""
     setup = (ROOT / "setup.py").read_text()
