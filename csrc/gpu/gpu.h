@@ -15,10 +15,10 @@
 #define __global__ __attribute__((global))
 #define __device__ __attribute__((device))
 #define __host__ __attribute__((host))
-#define GPU_KERNEL_OF(threads, per_unit)                                                      \
-    extern "C" __global__ __attribute__((amdgpu_flat_work_group_size(threads, threads),       \
-                                         amdgpu_waves_per_eu((per_unit) * (threads) / 256,    \
-                                                             (per_unit) * (threads) / 256))) void
+#define GPU_KERNEL_OF(threads, per_unit)                                                                               \
+    extern "C" __global__                                                                                              \
+        __attribute__((amdgpu_flat_work_group_size(threads, threads),                                                  \
+                       amdgpu_waves_per_eu((per_unit) * (threads) / 256, (per_unit) * (threads) / 256))) void
 #define GPU_PARAMS(type) type
 #endif
 #define GPU_KERNEL(threads) GPU_KERNEL_OF(threads, 1)
@@ -27,11 +27,9 @@
 #define GPU_MEMBER inline __device__ __attribute__((always_inline))
 #define GPU_INLINE static GPU_MEMBER
 
-/* A loop over an array that has to stay in registers, one that is to stay a loop, and one in steps of `count`. */
+/* A loop over an array that has to stay in registers, and one that is to stay a loop. */
 #define GPU_UNROLL _Pragma("unroll")
 #define GPU_NO_UNROLL _Pragma("unroll 1")
-#define GPU_PRAGMA(text) _Pragma(#text)
-#define GPU_UNROLL_BY(count) GPU_PRAGMA(unroll count)
 
 #define GPU_MINUS_INFINITY (-__builtin_inff())
 #define GPU_FLT_MAX 3.402823466e+38f

@@ -36,8 +36,8 @@ typedef struct ac_attention_params_t {
     float *partial_lse; /* [partial rows, H] or NULL; natural log, -inf where a partial holds nothing for a row */
     ac_scale_t q_scale, kv_scale;
     float sm_scale;
-    int64_t num_rows;  /* T */
-    int32_t num_heads; /* H */
+    int64_t num_rows;         /* T */
+    int32_t num_heads;        /* H */
     int32_t q_dtype, o_dtype; /* ac_dtype_t */
     int32_t causal;
 } ac_attention_params_t;

@@ -7,17 +7,17 @@
 #include "walk.h"
 
 typedef struct mla_output_t {
-    char *row;      /* of o in o_dtype, or of partial_o in fp32; NULL: nothing is to be written */
-    float *lse;     /* NULL: not asked for */
+    char *row;  /* of o in o_dtype, or of partial_o in fp32; NULL: nothing is to be written */
+    float *lse; /* NULL: not asked for */
     float lse_value;
-    float scale;    /* result = accumulators * scale */
-    bool empty;     /* o is 0, and the accumulators are not used */
-    int dtype;      /* ac_dtype_t of *row */
+    float scale; /* result = accumulators * scale */
+    bool empty;  /* o is 0, and the accumulators are not used */
+    int dtype;   /* ac_dtype_t of *row */
 } mla_output_t;
 
 /* `value_scale`: the scale of the cache. `sum` and base are those of the whole row within this split. */
-GPU_INLINE mla_output_t mla_row_output(const ac_attention_params_t &p, const ac_work_t &work,
-                                        const mla_row_t &row, const mla_softmax_t &softmax, float value_scale) {
+GPU_INLINE mla_output_t mla_row_output(const ac_attention_params_t &p, const ac_work_t &work, const mla_row_t &row,
+                                       const mla_softmax_t &softmax, float value_scale) {
     mla_output_t out;
     out.empty = softmax.sum == 0;
     out.lse_value = mla_lse(softmax);

@@ -60,8 +60,8 @@ GPU_INLINE uint32_t mla_pages_before(const ac_kv_cache_t &kv, uint32_t rows) {
 }
 
 /* At key number `key` of the request, which may be past the range. */
-GPU_INLINE mla_cursor_t mla_cursor_at(const ac_attention_params_t &p, const ac_work_t &work,
-                                      const mla_range_t &range, int64_t key) {
+GPU_INLINE mla_cursor_t mla_cursor_at(const ac_attention_params_t &p, const ac_work_t &work, const mla_range_t &range,
+                                      int64_t key) {
     int64_t page_size = p.kv[0].cache.page_size, slot = key / page_size;
     return (mla_cursor_t){work.pages + slot, (int32_t)(key - slot * page_size), range.end - key};
 }

@@ -12,8 +12,8 @@ static const char op_name[] = "mla_decode_fwd";
 
 #define ARG(field) ((ac_arg_t){op_name, #field, args->field})
 #define RULE(field, dtypes, shape, flags) AC_RULE(ac_mla_decode_args_t, field, dtypes, shape, flags)
-#define SCALE_RULE(field)                                                                             \
-    {#field, offsetof(ac_mla_decode_args_t, field) + offsetof(ac_scale_arg_t, view), AC_SET(AC_FLOAT32), NULL, \
+#define SCALE_RULE(field)                                                                                              \
+    {#field, offsetof(ac_mla_decode_args_t, field) + offsetof(ac_scale_arg_t, view), AC_SET(AC_FLOAT32), NULL,         \
      AC_MAY_BE_NONE | AC_HOST_TOO | AC_ONE_ELEMENT}
 #define INDICES AC_SET(AC_INT32)
 #define FLOATS AC_SET(AC_FLOAT32)
@@ -41,8 +41,8 @@ static int check_numbers(const ac_mla_decode_args_t *args, ac_error_t *error) {
     if (ac_check_int(op_name, "max_seqlen_q", args->max_seqlen_q, 1, INT32_MAX, error) < 0) return -1;
     if (ac_check_int(op_name, "page_size", args->page_size, 1, INT32_MAX, error) < 0) return -1;
     if (args->nhead_kv != 1)
-        return ac_fail(error, AC_ERROR_UNSUPPORTED,
-                       "%s: nhead_kv: expected 1 (MLA has one latent head), got %" PRId64, op_name, args->nhead_kv);
+        return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: nhead_kv: expected 1 (MLA has one latent head), got %" PRId64,
+                       op_name, args->nhead_kv);
     if (!(args->logit_cap <= 0))
         return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: logit_cap: expected 0 (no soft cap), got %g", op_name,
                        args->logit_cap);
@@ -165,9 +165,7 @@ static int find_workspaces(const void *arguments, const void *the_plan, ac_works
 }
 
 /* Query rows of a request at most: rows past T do not exist, so max_seqlen_q beyond T would only add empty work. */
-static int64_t served_rows(const ac_mla_plan_t *plan, int64_t T) {
-    return ac_min64(plan->request.max_seqlen_q, T);
-}
+static int64_t served_rows(const ac_mla_plan_t *plan, int64_t T) { return ac_min64(plan->request.max_seqlen_q, T); }
 
 /* Work items of stage 1; not more than plan->grid, which the planner kept below 2**63. */
 static int64_t decode_grid(const ac_mla_plan_t *plan, int64_t T) {
@@ -271,19 +269,19 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
     return ac_launch(target, &launch, error);
 }
 
-static const char *const unserved_lists[] = {"work_meta_data",   "work_indptr",        "work_info_set", "reduce_indptr",
-                                             "reduce_final_map", "reduce_partial_map", NULL};
+static const char *const unserved_lists[] = {
+    "work_meta_data", "work_indptr", "work_info_set", "reduce_indptr", "reduce_final_map", "reduce_partial_map", NULL};
 
 #define AC_OP mla_decode_stage1
 #define AC_OP_ARGS ac_mla_decode_args_t
 #define AC_OP_PARAMS "mla_decode/params.inc"
 #define AC_OP_SUMMARY "Attend over the paged latent cache: final rows when plan.writes_output, else partials."
-#define AC_OP_NOTES                                                                                             \
-    "B requests, T query rows, H query heads, S splits, D = 512 + rope elements of a KV row.\n"                 \
+#define AC_OP_NOTES                                                                                                    \
+    "B requests, T query rows, H query heads, S splits, D = 512 + rope elements of a KV row.\n"                        \
     "Returns (plan, stream, logits, attn_lse, lse): the plan that was used, the handle of the stream that it ran on\n" \
-    "(0 on the CPU), and the buffers, None where there is none. Stage 2 is due unless plan.writes_output.\n"     \
-    "The op runs asynchronously on a device: with a stream of your own, keep the tensors alive until it is done.\n" \
-    "Raises TypeError, ValueError, BufferError (DLPack refusal, read-only output), UnsupportedError, DeviceError;\n" \
+    "(0 on the CPU), and the buffers, None where there is none. Stage 2 is due unless plan.writes_output.\n"           \
+    "The op runs asynchronously on a device: with a stream of your own, keep the tensors alive until it is done.\n"    \
+    "Raises TypeError, ValueError, BufferError (DLPack refusal, read-only output), UnsupportedError, DeviceError;\n"   \
     "a refused call writes nothing."
 #include "../define_op.inc"
 

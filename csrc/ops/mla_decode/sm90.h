@@ -26,14 +26,14 @@ GPU_INLINE void sm90_prefetch_lists(const ac_attention_params_t &p, const ac_wor
 
 /* Registers of a thread: the launch has 168 for each of the three warpgroups, so producer + 2 consumer <= 504. Scores
  * are overlapped where several tiles share a list: see NOTES_sm90.md. */
-#define SM90_DECODE(name, type, source, terms, producer_registers, consumer_registers)                             \
-    CHECK_LOCAL_BYTES(#name, sizeof(sm90_shared_t));                                                               \
-    GPU_KERNEL(SM90_THREADS) name(GPU_PARAMS(ac_mla_decode_params_t) p) {                                          \
-        typedef sm90_kind<type, source, terms> kind_t;                                                             \
-        ac_work_t work;                                                                                            \
-        sm90_prefetch_lists(p.attention, p.grid);                                                                  \
-        if (!ac_work_from_grid(&p.attention, &p.grid, gpu_block(), kind_t::ROWS, &work)) return;                   \
-        sm90_decode<kind_t, producer_registers, consumer_registers>(p.attention, work, p.grid.row_tiles > 1);      \
+#define SM90_DECODE(name, type, source, terms, producer_registers, consumer_registers)                                 \
+    CHECK_LOCAL_BYTES(#name, sizeof(sm90_shared_t));                                                                   \
+    GPU_KERNEL(SM90_THREADS) name(GPU_PARAMS(ac_mla_decode_params_t) p) {                                              \
+        typedef sm90_kind<type, source, terms> kind_t;                                                                 \
+        ac_work_t work;                                                                                                \
+        sm90_prefetch_lists(p.attention, p.grid);                                                                      \
+        if (!ac_work_from_grid(&p.attention, &p.grid, gpu_block(), kind_t::ROWS, &work)) return;                       \
+        sm90_decode<kind_t, producer_registers, consumer_registers>(p.attention, work, p.grid.row_tiles > 1);          \
     }
 
 SM90_DECODE(mla_decode_bf16_r64, SM90_BF16, SM90_SAME, 1, 88, 208)

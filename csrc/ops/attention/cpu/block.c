@@ -2,8 +2,8 @@
 
 /* Adds the keys [from, to) to the block until it is full; returns where it stopped. A page outside the pool masks its
  * keys: they are left out. */
-static int64_t gather(const ac_attention_params_t *p, const ac_work_t *work, int64_t from, int64_t to,
-                      int capacity, ac_cpu_kv_block_t *block) {
+static int64_t gather(const ac_attention_params_t *p, const ac_work_t *work, int64_t from, int64_t to, int capacity,
+                      ac_cpu_kv_block_t *block) {
     const ac_kv_cache_t *kv = &p->kv[0].cache;
     int64_t slot = from / kv->page_size, row = from % kv->page_size;
     int count = 0;
@@ -26,8 +26,8 @@ static int64_t gather(const ac_attention_params_t *p, const ac_work_t *work, int
     return from;
 }
 
-void ac_cpu_mla_next_block(const ac_attention_params_t *p, const ac_work_t *work, int capacity,
-                           int64_t *cursor, ac_cpu_kv_block_t *out_block) {
+void ac_cpu_mla_next_block(const ac_attention_params_t *p, const ac_work_t *work, int capacity, int64_t *cursor,
+                           ac_cpu_kv_block_t *out_block) {
     out_block->num_tokens = out_block->first_row = 0;
     while (*cursor < work->end && out_block->num_tokens == 0) {
         /* The piece ends with what the first token that sees *cursor sees, so that all of it is visible to that token

@@ -12,7 +12,7 @@ typedef struct item_t {
     float score_scale; /* with log2(e): scores are in base 2 */
     float value_scale;
     float fp8_factor; /* for the fp8 scales of a record */
-    bool other_fp8; /* fp8 keys are not of the arch's kind */
+    bool other_fp8;   /* fp8 keys are not of the arch's kind */
 } item_t;
 
 GPU_INLINE float scale_of(const ac_scale_t &scale) { return scale.pointer ? *scale.pointer : scale.value; }

@@ -13,9 +13,9 @@ template <class a_t> GPU_INLINE uint32_t lds_query(uint32_t lane, int wave, int 
 
 template <class a_t, bool ALL>
 GPU_INLINE void attend_shared_tile(const item_t &item, uint32_t tile_at, int wave, const keys_t<a_t::GROUPS> &keys,
-                            int first_group,
-                            const query_t<typename a_t::matrix_t> (&query)[a_t::ROW_TILES][a_t::TERMS],
-                            query_rows_t<> (&rows)[a_t::ROW_TILES]) {
+                                   int first_group,
+                                   const query_t<typename a_t::matrix_t> (&query)[a_t::ROW_TILES][a_t::TERMS],
+                                   query_rows_t<> (&rows)[a_t::ROW_TILES]) {
     typedef typename a_t::tile tile;
     constexpr bool SCALED = a_t::source_t::SCALED;
     auto scales_f = [&](int n, int block) {
@@ -27,7 +27,7 @@ GPU_INLINE void attend_shared_tile(const item_t &item, uint32_t tile_at, int wav
     auto key_f = [&](int n, int step, bool is_rope) {
         uint32_t rope = tile_at + tile::rope_at(a_t::KEYS);
         return lds<u32x4_t>(is_rope ? tile::rope_chunk(rope, key + n * 16, 4 * step + g)
-                                      : tile::chunk(latent, 4 * step) + n * tile::GROUP);
+                                    : tile::chunk(latent, 4 * step) + n * tile::GROUP);
     };
     auto query_f = [&](int r, int term, int step, bool is_rope) {
         if (is_rope) return query[r][term].rope[step];

@@ -10,8 +10,8 @@ template <class matrix_t, class source_t, int ROW_TILES_>
 struct split_columns_t : tiles_t<matrix_t, source_t, matrix_t::GROUPS, 2> {
     typedef tiles_t<matrix_t, source_t, matrix_t::GROUPS, 2> tiles;
     static constexpr int ROW_TILES = ROW_TILES_, ROWS = ROW_TILES * 16;
-    static constexpr int GROUPS = matrix_t::GROUPS; /* of a tile */
-    static constexpr int OWN = GROUPS / WAVES;      /* whose scores a wave computes */
+    static constexpr int GROUPS = matrix_t::GROUPS;        /* of a tile */
+    static constexpr int OWN = GROUPS / WAVES;             /* whose scores a wave computes */
     static constexpr int WORDS = GROUPS * matrix_t::BYTES; /* of a lane's probabilities for one row tile */
     static constexpr int TOPS_AT = tiles::TILES_END, PROBABILITIES_AT = TOPS_AT + ROW_TILES * WAVES * 64;
     static constexpr int BYTES = PROBABILITIES_AT + ROW_TILES * WORDS * 256;

@@ -31,7 +31,7 @@ GPU_INLINE void sm90_split_queries(const ac_attention_params_t &p, const sm90_it
                 float x = fabsf(sm90_query_element(q, p.q_dtype, i));
                 if (x <= GPU_FLT_MAX) largest = gpu_max(largest, x);
             }
-            GPU_UNROLL for (int distance = 16; distance; distance /= 2)
+        GPU_UNROLL for (int distance = 16; distance; distance /= 2)
                 largest = gpu_max(largest, __shfl_xor_sync(0xffffffffu, largest, distance));
             int exponent = (int)(__float_as_uint(largest) >> 23) - 127; /* -127: zero or subnormal */
             scale = __uint_as_float((uint32_t)(127 + (14 - exponent < 126 ? 14 - exponent : 126)) << 23);
