@@ -123,7 +123,11 @@ BUGS = [
         "-1 names a partial of the second row",
     ),
     _host(
-        "beyond", GROUP, "location + row < num_partials", "location < num_partials", "partials past the end are read"
+        "beyond",
+        GROUP,
+        "location + row < num_partials",
+        "location + 0 * row < num_partials",
+        "partials past the end are read",
     ),
     # The arithmetic on the CPU.
     _host("sum", CPU, "sum += weight;", "sum += 1;", "the sum is not rescaled"),

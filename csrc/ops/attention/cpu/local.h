@@ -4,7 +4,7 @@
 #define AC_OPS_ATTENTION_CPU_LOCAL_H
 
 #define AC_LOCAL_ROWS 64   /* rows of a tile: (query token, head) pairs that share one pass over the KV */
-#define AC_MERGE_HEADS 128 /* of a work item of stage 2 */
+#define AC_MERGE_HEADS 16  /* of a work item of the merge: one request with 128 heads is work for 8 threads */
 #define AC_LOCAL_KEY 576   /* elements of the widest key */
 #define AC_LOCAL_VALUE 512 /* elements of a value */
 
