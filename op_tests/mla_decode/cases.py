@@ -128,6 +128,7 @@ def _pages_and_lists() -> list[MlaCase]:
     for n, h, s in product(LIST_LENGTHS, (2, 16), (1, 4, None)):
         masked, kv_dtype = next(kinds)
         cases.append(MlaCase(heads=h, kv_lens=(n,), splits=s, masked=masked, kv_dtype=kv_dtype))
+    cases.append(MlaCase(heads=2, kv_lens=(5000,), splits=320, trend=30.0))  # more than a GPU's merge takes at a time
     cases += [
         MlaCase(heads=4, q_lens=(1, 3), kv_lens=(n, 20), splits=s)
         for n, s in product((0, 1, 2, 15, 16, 17, 31, 33), (1, 2, 5, 16, 33, None, (7, 2), (0, 3)))

@@ -16,8 +16,6 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 HSA = ROOT / "hsa"
 DECODE_ROWS = {"cpu": 64, "gfx942": 16, "gfx950": 16}  # of a tile, by device
-MERGE_HEADS = {"cpu": 128, "gfx942": 1, "gfx950": 1}  # of a work item
-MERGE_LOCAL_BYTES = 5888
 
 
 @cache

@@ -61,7 +61,7 @@ template <int COLUMNS, bool LISTS> struct merge_t {
             bool exists = has_head();
             if (LISTS) {
                 at = locations()[thread()] = group.locations[part];
-                exists &= ac_merge_part(&p, &group, row, part) >= 0;
+                exists &= ac_merge_has_partial(at, row, p.num_partials);
             }
             lses()[thread()] = exists ? lse[(int64_t)at * p.num_heads] : GPU_MINUS_INFINITY;
         }

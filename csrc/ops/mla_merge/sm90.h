@@ -54,7 +54,7 @@ template <bool LISTS> struct sm90_merge_t {
         if (part >= num_parts()) return GPU_MINUS_INFINITY;
         if (LISTS) {
             *out_at = group.locations[part];
-            if (ac_merge_part(&p, &group, row, part) < 0) return GPU_MINUS_INFINITY;
+            if (!ac_merge_has_partial(*out_at, row, p.num_partials)) return GPU_MINUS_INFINITY;
         }
         return p.partial_lse[(first_partial() + *out_at) * p.num_heads + head];
     }
