@@ -125,6 +125,9 @@ def test_only_what_changed_is_compiled(root: Path) -> None:
     assert [_build(root), _build(root)] == [made, nothing]
     file.unlink()
     assert [_build(root), _build(root)] == [made, nothing]
+    header_line, rows = manifest.read_text().split("\n", 1)
+    manifest.write_text(f"{header_line}\n<<<<<<< HEAD\n{rows}")  # a merge that is not resolved
+    assert [_build(root), _build(root)] == [made, nothing]
 
 
 @pytest.mark.isolated

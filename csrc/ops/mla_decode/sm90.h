@@ -43,10 +43,10 @@ SM90_DECODE(mla_decode_bf16_fp8_r64, SM90_BF16, SM90_FP8, 1, 104, 200)
 SM90_DECODE(mla_decode_records_r64, SM90_BF16, SM90_RECORDS, 1, 88, 208)
 
 /* Queries that do not fit the matrix type. */
-SM90_DECODE(mla_decode_any_bf16_r16, SM90_BF16, SM90_SAME, 3, 72, 216)
-SM90_DECODE(mla_decode_any_f16_r16, SM90_F16, SM90_SAME, 3, 72, 216)
-SM90_DECODE(mla_decode_any_fp8_r16, SM90_BF16, SM90_FP8, 3, 56, 224)
-SM90_DECODE(mla_decode_any_records_r16, SM90_BF16, SM90_RECORDS, 3, 56, 224)
+SM90_DECODE(mla_decode_mixed_bf16_r16, SM90_BF16, SM90_SAME, 3, 72, 216)
+SM90_DECODE(mla_decode_mixed_f16_r16, SM90_F16, SM90_SAME, 3, 72, 216)
+SM90_DECODE(mla_decode_mixed_fp8_r16, SM90_BF16, SM90_FP8, 3, 56, 224)
+SM90_DECODE(mla_decode_mixed_records_r16, SM90_BF16, SM90_RECORDS, 3, 56, 224)
 
 #undef SM90_DECODE
 
