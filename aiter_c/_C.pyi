@@ -186,7 +186,6 @@ def mla_decode_stage1(
     attn_lse: SupportsDLPack | None = None,
     lse: SupportsDLPack | None = None,
 ) -> tuple[MlaPlan, int, Any, Any, Any]: ...
-
 def mla_plan(
     batch: int,
     num_heads: int,
@@ -203,7 +202,6 @@ def mla_plan(
     deterministic: bool = False,
     device: DeviceLike = "cpu",
 ) -> MlaPlan: ...
-
 def choose_kv_splits(
     num_kv_splits: int | None,
     batch: int,
@@ -215,7 +213,6 @@ def choose_kv_splits(
     ignore_total_kv: bool,
     compute_units: int,
 ) -> int: ...
-
 def mla_decode_stage2(
     logits: SupportsDLPack | None,
     attn_lse: SupportsDLPack | None,
@@ -226,7 +223,6 @@ def mla_decode_stage2(
     plan: MlaPlan,
     stream: int | None = None,
 ) -> None: ...
-
 def mla_reduce_v1(
     partial_output: SupportsDLPack,
     partial_lse: SupportsDLPack,
@@ -240,7 +236,6 @@ def mla_reduce_v1(
     *,
     stream: int | None = None,
 ) -> None: ...
-
 def top_k_per_row_prefill(
     logits: SupportsDLPack,
     rowStarts: SupportsDLPack,
@@ -257,7 +252,6 @@ def top_k_per_row_prefill(
     candidate_indices: SupportsDLPack | None = None,
     candidate_values: SupportsDLPack | None = None,
 ) -> None: ...
-
 def top_k_per_row_decode(
     logits: SupportsDLPack,
     next_n: int,

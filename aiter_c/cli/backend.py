@@ -77,7 +77,7 @@ class Cpu:
 
     def extra(self, problem: Problem, seconds: float, rates: Rates) -> dict[str, float]:
         """Against bf16 dots, which Intel's processors do at half the rate of fp32 multiply-adds."""
-        if not rates["bf16_flop_per_s"]:
+        if not rates["bf16_flop_per_s"] or not problem.flop:
             return {}
         return {
             "% of bf16": 100 * cpu_floor_seconds(rates, "bf16_flop_per_s", problem.num_bytes, problem.flop) / seconds

@@ -28,7 +28,7 @@ class Problem(Protocol):
     facts: dict[str, Any]  # the op's own columns
     kernel: str  # of the kernel table
     num_bytes: int  # at least read and written
-    flop: int  # at least computed
+    flop: int  # at least computed; 0: the op moves and compares
     fp8_product: bool  # both operands of the matrix product are fp8
     calls: Sequence[Callable[[], Any]]  # the same call over distinct memory; they return the output
     tolerance: float
@@ -67,7 +67,7 @@ def _measure(problem: Problem, backend: Cpu | Gpu, ceilings: Ceilings) -> tuple[
         "kernel": problem.kernel,
         backend.unit: seconds * backend.per_second,
         "GB/s": problem.num_bytes / seconds / 1e9,
-        backend.flop_unit: problem.flop / seconds / backend.flop_scale,
+        backend.flop_unit: problem.flop / seconds / backend.flop_scale if problem.flop else None,
         ROOFLINE: 100 * backend.floor_seconds(around.best, problem) / seconds,
         MOVED: around.moved,
         "error": error,

@@ -26,9 +26,11 @@ class Case:
     byte that the call gets; each has a default, the plainest call.
 
     op: the function of aiter_c that is called.
+    small: fields of a few small cases, which together take every way through the op: tests of all ops call them.
     """
 
     op: ClassVar[str]
+    small: ClassVar[tuple[dict[str, object], ...]] = ({},)
     kinds: ClassVar[dict[str, type[Case]]] = {}  # by name of the class
 
     def __init_subclass__(cls, **keywords: object) -> None:

@@ -21,17 +21,17 @@ typedef struct {
     uint64_t *sums; /* one per item, so that nothing is optimised away */
 } work_t;
 
-#define DEFINE_READ(suffix, bytes, attributes)                                                  \
-    typedef uint64_t words_##suffix __attribute__((vector_size(bytes), aligned(8)));            \
-    attributes static void read_##suffix(const void *params, int64_t item, void *local) {       \
-        const work_t *work = params;                                                            \
-        const words_##suffix *from = (const void *)(work->buffer + item * CHUNK_BYTES);         \
-        words_##suffix a = {0}, b = {0}, c = {0}, d = {0};                                      \
-        for (int64_t i = 0; i < CHUNK_BYTES / bytes; i += 4)                                    \
-            a += from[i], b += from[i + 1], c += from[i + 2], d += from[i + 3];                 \
-        a += b + c + d;                                                                         \
-        work->sums[item] = a[0] + a[1];                                                         \
-        (void)local;                                                                            \
+#define DEFINE_READ(suffix, bytes, attributes)                                                                         \
+    typedef uint64_t words_##suffix __attribute__((vector_size(bytes), aligned(8)));                                   \
+    attributes static void read_##suffix(const void *params, int64_t item, void *local) {                              \
+        const work_t *work = params;                                                                                   \
+        const words_##suffix *from = (const void *)(work->buffer + item * CHUNK_BYTES);                                \
+        words_##suffix a = {0}, b = {0}, c = {0}, d = {0};                                                             \
+        for (int64_t i = 0; i < CHUNK_BYTES / bytes; i += 4)                                                           \
+            a += from[i], b += from[i + 1], c += from[i + 2], d += from[i + 3];                                        \
+        a += b + c + d;                                                                                                \
+        work->sums[item] = a[0] + a[1];                                                                                \
+        (void)local;                                                                                                   \
     }
 
 /* CHAINS separate variables: an array would live in memory. */
@@ -40,21 +40,23 @@ typedef struct {
 #define STEP_CHAIN(j) sum##j = MULTIPLY_ADD(sum##j);
 #define ADD_CHAIN(j) plus += sum##j;
 
-#define DEFINE_FMA(suffix, lanes, attributes)                                                   \
-    attributes static void fma_##suffix(const void *params, int64_t item, void *local) {        \
-        typedef float vector_t __attribute__((vector_size(4 * lanes)));                         \
-        const work_t *work = params;                                                            \
-        vector_t by = {0}, plus = {0};                                                          \
-        by += 0.5f, plus += 1 + (float)item;                                                      \
-        EACH_CHAIN(DECLARE_CHAIN)                                                               \
-        for (int i = 0; i < LOOPS; i++) { EACH_CHAIN(STEP_CHAIN) }                              \
-        EACH_CHAIN(ADD_CHAIN)                                                                   \
-        memcpy(&work->sums[item], &plus, sizeof(uint64_t));                                     \
-        (void)local;                                                                            \
+#define DEFINE_FMA(suffix, lanes, attributes)                                                                          \
+    attributes static void fma_##suffix(const void *params, int64_t item, void *local) {                               \
+        typedef float vector_t __attribute__((vector_size(4 * lanes)));                                                \
+        const work_t *work = params;                                                                                   \
+        vector_t by = {0}, plus = {0};                                                                                 \
+        by += 0.5f, plus += 1 + (float)item;                                                                           \
+        EACH_CHAIN(DECLARE_CHAIN)                                                                                      \
+        for (int i = 0; i < LOOPS; i++) {                                                                              \
+            EACH_CHAIN(STEP_CHAIN)                                                                                     \
+        }                                                                                                              \
+        EACH_CHAIN(ADD_CHAIN)                                                                                          \
+        memcpy(&work->sums[item], &plus, sizeof(uint64_t));                                                            \
+        (void)local;                                                                                                   \
     }
 
 DEFINE_READ(portable, 16, )
-#define MULTIPLY_ADD(sum) sum * by + plus
+#define MULTIPLY_ADD(sum) ((sum) * by + plus)
 DEFINE_FMA(portable, 4, )
 #undef MULTIPLY_ADD
 

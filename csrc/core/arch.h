@@ -4,7 +4,8 @@
 
 #include <stdbool.h>
 
-typedef enum ac_device_type_t { /* DLPack's numbers */
+/* DLPack's numbers. */
+typedef enum ac_device_type_t {
     AC_DEVICE_CPU = 1,
     AC_DEVICE_CUDA = 2,
     AC_DEVICE_CUDA_HOST = 3,

@@ -30,8 +30,7 @@ static void dims_text(int ndim, const ac_dim_t *dims, char *text, int size) {
         const char *comma = i ? ", " : "";
         if (dims[i].size == AC_ANY_SIZE || is_number(dims[i].symbol))
             used += snprintf(text + used, (size_t)(size - used), "%s%s", comma, dims[i].symbol);
-        else
-            used += snprintf(text + used, (size_t)(size - used), "%s%s=%" PRId64, comma, dims[i].symbol, dims[i].size);
+        else used += snprintf(text + used, (size_t)(size - used), "%s%s=%" PRId64, comma, dims[i].symbol, dims[i].size);
     }
     if (used < size) snprintf(text + used, (size_t)(size - used), "]");
 }
@@ -100,8 +99,10 @@ static bool elements_are_apart(const ac_view_t *view) {
 
 int ac_check_output(ac_arg_t arg, ac_error_t *error) {
     if (ac_view_numel(arg.view) == 0 || elements_are_apart(arg.view)) return 0;
-    return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected an output without overlapping elements, got strides that"
-                   " overlap", arg.op, arg.name);
+    return ac_fail(error, AC_ERROR_VALUE,
+                   "%s: %s: expected an output without overlapping elements, got strides that"
+                   " overlap",
+                   arg.op, arg.name);
 }
 
 int ac_check_int(const char *op, const char *name, int64_t value, int64_t low, int64_t high, ac_error_t *error) {
@@ -115,8 +116,8 @@ int64_t ac_stride_bytes(const ac_view_t *view, int dim) {
 }
 
 int ac_view_retype(ac_arg_t arg, const char *keyword, ac_dtype_t dtype, ac_view_t *view, ac_error_t *error) {
-    const ac_dtype_set_t float8 =
-        AC_FP8 | AC_SET(AC_FLOAT8_E5M2) | AC_SET(AC_FLOAT8_E5M2FNUZ) | AC_SET(AC_FLOAT8_E8M0FNU);
+    const ac_dtype_set_t float8 = AC_FP8 | AC_SET(AC_FLOAT8_E5M2) | AC_SET(AC_FLOAT8_E5M2FNUZ) |
+                                  AC_SET(AC_FLOAT8_E8M0FNU);
     if (dtype == AC_DTYPE_NONE || dtype == view->dtype) return 0;
     if (view->dtype != AC_UINT8 || !ac_dtype_in(dtype, float8))
         return ac_fail(error, AC_ERROR_TYPE, "%s: %s: expected uint8 data to read as %s=%s, got %s", arg.op, arg.name,

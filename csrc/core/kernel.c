@@ -111,7 +111,6 @@ const ac_kernel_t *ac_choose_kernel(const ac_kernel_request_t *request, ac_arch_
     if (nearest)
         ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: no kernel on %s for %s; the nearest is %s, which differs in %s",
                 request->op, ac_arch_name(arch), wanted, nearest->name, misfit);
-    else
-        ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: no kernel on %s, got %s", request->op, ac_arch_name(arch), wanted);
+    else ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: no kernel on %s, got %s", request->op, ac_arch_name(arch), wanted);
     return NULL;
 }

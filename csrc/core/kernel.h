@@ -57,12 +57,12 @@ struct ac_kernel_t {
     const char *name; /* unique within an arch; the symbol in the code object */
     const ac_kernel_family_t *family;
     ac_arch_t arch;
-    int tile_rows;       /* rows that one work item serves */
-    int threads;         /* of a workgroup; 1 on the CPU */
-    int local_bytes;     /* scratch of one running work item: LDS on a GPU, an arena per thread on the CPU */
-    const char *object;  /* the code object hsa/<arch>/<object> that holds the symbol; NULL on the CPU */
-    ac_cpu_kernel_t run; /* NULL on a GPU, and where this build lacks the instruction set */
-    unsigned features;   /* of ac_feature_t */
+    int tile_rows;             /* rows that one work item serves */
+    int threads;               /* of a workgroup; 1 on the CPU */
+    int local_bytes;           /* scratch of one running work item: LDS on a GPU, an arena per thread on the CPU */
+    const char *object;        /* the code object hsa/<arch>/<object> that holds the symbol; NULL on the CPU */
+    ac_cpu_kernel_t run;       /* NULL on a GPU, and where this build lacks the instruction set */
+    unsigned features;         /* of ac_feature_t */
     int64_t keys[AC_MAX_KEYS]; /* the family's columns */
 };
 

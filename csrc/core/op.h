@@ -40,11 +40,11 @@ typedef enum ac_param_flags_t {
 } ac_param_flags_t;
 
 typedef struct ac_param_t {
-    const char *name;          /* of the parameter, and of the field; "*": what follows is keyword-only */
-    const char *default_text;  /* "=1"; "": required */
+    const char *name;         /* of the parameter, and of the field; "*": what follows is keyword-only */
+    const char *default_text; /* "=1"; "": required */
     ac_param_kind_t kind;
     unsigned flags;
-    size_t offset;             /* of the field */
+    size_t offset;              /* of the field */
     const char *const *choices; /* AC_KIND_CHOICE: names, ended by NULL */
 } ac_param_t;
 
@@ -90,8 +90,8 @@ typedef struct ac_op_t {
 extern const ac_op_t *const ac_ops[];
 extern const int ac_op_count;
 
-#define AC_MAX_PARAMS 48     /* of an op */
-#define AC_MAX_TENSORS 24    /* of a call */
+#define AC_MAX_PARAMS 48  /* of an op */
+#define AC_MAX_TENSORS 24 /* of a call */
 #define AC_MAX_ARGS_BYTES 1024
 
 #endif

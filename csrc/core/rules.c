@@ -67,8 +67,7 @@ static const char *read_dim(const char *text, dim_t *out_dim) {
     while (*text == ' ') text++;
     out_dim->symbol = 0;
     if (!is_digit(*text))
-        while (*text && !strchr(" +.|", *text))
-            out_dim->symbol = out_dim->symbol << 8 | (unsigned char)*text++;
+        while (*text && !strchr(" +.|", *text)) out_dim->symbol = out_dim->symbol << 8 | (unsigned char)*text++;
     out_dim->constant = 0;
     if (*text == '+') text++;
     while (is_digit(*text)) out_dim->constant = out_dim->constant * 10 + (*text++ - '0');
@@ -126,8 +125,9 @@ static int check_shape(ac_arg_t arg, const char *shape, ac_sizes_t *sizes, ac_er
     for (const char *next = shape; next; next = *next ? next + 1 : NULL) {
         next = read_dims(next, dims, &ndim);
         if (sizes->count + ndim > AC_MAX_SIZES) /* a mistake in the op's rows, which its first call shows */
-            return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: %s: expected at most %d symbols in an op's shapes, got more",
-                           arg.op, arg.name, AC_MAX_SIZES);
+            return ac_fail(error, AC_ERROR_UNSUPPORTED,
+                           "%s: %s: expected at most %d symbols in an op's shapes, got more", arg.op, arg.name,
+                           AC_MAX_SIZES);
         if (matches(arg.view, dims, ndim, arg.name, sizes)) return 0;
         if (shown_ndim >= 0 && (shown_ndim == arg.view->ndim || ndim != arg.view->ndim)) continue;
         memcpy(shown, dims, sizeof dims);
@@ -165,8 +165,7 @@ static int check_tensor(ac_arg_t arg, const ac_tensor_rule_t *rule, ac_sizes_t *
     return rule->flags & AC_WRITTEN ? ac_check_output(arg, error) : 0;
 }
 
-int ac_check_tensors(const void *args, const ac_tensor_rule_t *rules, int count, ac_sizes_t *sizes,
-                     ac_error_t *error) {
+int ac_check_tensors(const void *args, const ac_tensor_rule_t *rules, int count, ac_sizes_t *sizes, ac_error_t *error) {
     for (int i = 0; i < count; i++)
         if (check_tensor((ac_arg_t){sizes->op, rules[i].name, view_of(args, &rules[i])}, &rules[i], sizes, error) < 0)
             return -1;
@@ -192,8 +191,7 @@ static bool overlap(const extent_t *a, const extent_t *b) {
            a->device.type == b->device.type && a->device.index == b->device.index;
 }
 
-int ac_check_own_memory(const char *op, const void *args, const ac_tensor_rule_t *rules, int count,
-                        ac_error_t *error) {
+int ac_check_own_memory(const char *op, const void *args, const ac_tensor_rule_t *rules, int count, ac_error_t *error) {
     extent_t extents[AC_MAX_TENSORS];
     for (int i = 0; i < count && i < AC_MAX_TENSORS; i++) extents[i] = extent_of(view_of(args, &rules[i]));
     for (int i = 0; i < count && i < AC_MAX_TENSORS; i++) {

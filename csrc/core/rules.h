@@ -12,7 +12,7 @@
 
 typedef enum ac_rule_flags_t {
     AC_MAY_BE_NONE = 1 << 0,
-    AC_DENSE_ROWS = 1 << 1,  /* stride 1 in the last dimension */
+    AC_DENSE_ROWS = 1 << 1, /* stride 1 in the last dimension */
     AC_CONTIGUOUS = 1 << 2,
     AC_WRITTEN = 1 << 3,     /* its elements apart, its memory its own */
     AC_LEADS = 1 << 4,       /* its device is that of the call */
@@ -22,7 +22,7 @@ typedef enum ac_rule_flags_t {
 
 typedef struct ac_tensor_rule_t {
     const char *name;
-    size_t offset; /* of the ac_view_t * in the args struct */
+    size_t offset;         /* of the ac_view_t * in the args struct */
     ac_dtype_set_t dtypes; /* 0: the op looks at dtype and shape itself */
     const char *shape;     /* NULL: likewise */
     unsigned flags;
@@ -49,11 +49,9 @@ void ac_size_bind(ac_sizes_t *sizes, const char *symbol, int64_t size, const cha
 int64_t ac_size(const ac_sizes_t *sizes, const char *symbol); /* of a symbol that is bound */
 
 /* One row after the other, in their order. */
-int ac_check_tensors(const void *args, const ac_tensor_rule_t *rules, int count, ac_sizes_t *sizes,
-                     ac_error_t *error);
+int ac_check_tensors(const void *args, const ac_tensor_rule_t *rules, int count, ac_sizes_t *sizes, ac_error_t *error);
 /* No output of the rows shares memory with another row's tensor. */
-int ac_check_own_memory(const char *op, const void *args, const ac_tensor_rule_t *rules, int count,
-                        ac_error_t *error);
+int ac_check_own_memory(const char *op, const void *args, const ac_tensor_rule_t *rules, int count, ac_error_t *error);
 
 #define AC_COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 

@@ -15,8 +15,8 @@ typedef struct ac_device_t {
 } ac_device_t;
 
 typedef struct ac_view_t {
-    char *data;                  /* element [0, ..., 0]; may be NULL when the tensor has no elements */
-    ac_dtype_t dtype;            /* after q_dtype=/kv_dtype= */
+    char *data;       /* element [0, ..., 0]; may be NULL when the tensor has no elements */
+    ac_dtype_t dtype; /* after q_dtype=/kv_dtype= */
     ac_device_t device;
     int ndim;
     bool read_only;

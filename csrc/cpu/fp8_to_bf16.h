@@ -12,20 +12,20 @@ typedef struct ac_cpu_bf16x64_t {
 /* The bf16 of every fp8 code without its sign, apart in low and high bytes. `b` is the biased bf16 exponent of the
  * upper half of fp8's subnormals; BYTE picks a byte; `last` is the value of code 0x7f. */
 #define BF16(exponent, eighths) ((exponent) << 7 | (eighths) << 4)
-#define LOW(x) ((x)&0xff)
+#define LOW(x) ((x) & 0xff)
 #define HIGH(x) ((x) >> 8)
-#define SEVEN(e, BYTE)                                                                                            \
-    BYTE(BF16(e, 0)), BYTE(BF16(e, 1)), BYTE(BF16(e, 2)), BYTE(BF16(e, 3)), BYTE(BF16(e, 4)), BYTE(BF16(e, 5)),   \
+#define SEVEN(e, BYTE)                                                                                                 \
+    BYTE(BF16(e, 0)), BYTE(BF16(e, 1)), BYTE(BF16(e, 2)), BYTE(BF16(e, 3)), BYTE(BF16(e, 4)), BYTE(BF16(e, 5)),        \
         BYTE(BF16(e, 6))
 #define EIGHT(e, BYTE) SEVEN(e, BYTE), BYTE(BF16(e, 7))
-#define SUBNORMALS(b, BYTE)                                                                                       \
-    0, BYTE(BF16((b)-2, 0)), BYTE(BF16((b)-1, 0)), BYTE(BF16((b)-1, 4)), BYTE(BF16(b, 0)), BYTE(BF16(b, 2)),      \
+#define SUBNORMALS(b, BYTE)                                                                                            \
+    0, BYTE(BF16((b) - 2, 0)), BYTE(BF16((b) - 1, 0)), BYTE(BF16((b) - 1, 4)), BYTE(BF16(b, 0)), BYTE(BF16(b, 2)),     \
         BYTE(BF16(b, 4)), BYTE(BF16(b, 6))
-#define CODES(b, BYTE, last)                                                                                      \
-    SUBNORMALS(b, BYTE), EIGHT((b) + 1, BYTE), EIGHT((b) + 2, BYTE), EIGHT((b) + 3, BYTE), EIGHT((b) + 4, BYTE),  \
-        EIGHT((b) + 5, BYTE), EIGHT((b) + 6, BYTE), EIGHT((b) + 7, BYTE), EIGHT((b) + 8, BYTE),                   \
-        EIGHT((b) + 9, BYTE), EIGHT((b) + 10, BYTE), EIGHT((b) + 11, BYTE), EIGHT((b) + 12, BYTE),                \
-        EIGHT((b) + 13, BYTE), EIGHT((b) + 14, BYTE), SEVEN((b) + 15, BYTE), BYTE(last)
+#define CODES(b, BYTE, last)                                                                                           \
+    SUBNORMALS(b, BYTE), EIGHT((b) + 1, BYTE), EIGHT((b) + 2, BYTE), EIGHT((b) + 3, BYTE), EIGHT((b) + 4, BYTE),       \
+        EIGHT((b) + 5, BYTE), EIGHT((b) + 6, BYTE), EIGHT((b) + 7, BYTE), EIGHT((b) + 8, BYTE), EIGHT((b) + 9, BYTE),  \
+        EIGHT((b) + 10, BYTE), EIGHT((b) + 11, BYTE), EIGHT((b) + 12, BYTE), EIGHT((b) + 13, BYTE),                    \
+        EIGHT((b) + 14, BYTE), SEVEN((b) + 15, BYTE), BYTE(last)
 #define BF16_NAN 0x7fc0
 
 static const struct {

@@ -97,7 +97,7 @@ static inline uint16_t half_of(float x) {
     memcpy(&bits, &x, sizeof bits);
     sign = bits >> 16 & 0x8000;
     bits &= 0x7fffffff;
-    if (bits > 0x7f800000) return (uint16_t)(sign | 0x7e00); /* NaN */
+    if (bits > 0x7f800000) return (uint16_t)(sign | 0x7e00);  /* NaN */
     if (bits >= 143u << 23) return (uint16_t)(sign | 0x7c00); /* from 65536 on, infinity included */
     if (bits < 113u << 23) {                                  /* subnormal: adding 0.5 rounds at its last bit */
         float shifted;

@@ -99,8 +99,7 @@ void ac_runtime_describe(int device_type, ac_runtime_info_t *out_info) {
     ac_error_t error = {0};
     *out_info = (ac_runtime_info_t){0};
     out_info->runtime = ac_runtime_for(device_type, &reason);
-    if (!out_info->runtime)
-        snprintf(out_info->note, sizeof out_info->note, "%s", reason);
+    if (!out_info->runtime) snprintf(out_info->note, sizeof out_info->note, "%s", reason);
     else if (out_info->runtime->device_count(out_info->runtime, &out_info->device_count, &error) < 0)
         snprintf(out_info->note, sizeof out_info->note, "%s", error.text);
     if (gpu) ac_gpu_describe(gpu, out_info);

@@ -9,8 +9,8 @@
 #include "../core/kernel.h"
 
 typedef struct ac_device_facts_t {
-    ac_arch_t arch;    /* what the kernel table is keyed by */
-    int compute_units; /* CUs or SMs; threads of the pool on the CPU */
+    ac_arch_t arch;                 /* what the kernel table is keyed by */
+    int compute_units;              /* CUs or SMs; threads of the pool on the CPU */
     int64_t max_items, max_threads; /* of one launch: work items, and the threads of all of them together */
 } ac_device_facts_t;
 
@@ -58,8 +58,8 @@ const ac_runtime_t *ac_runtime_for(int device_type, const char **out_reason);
 typedef struct ac_runtime_info_t {
     const ac_runtime_t *runtime; /* NULL: none, see note */
     int device_count;
-    char library[512];  /* the file that serves it; "" on the CPU */
-    char version[32];   /* of the driver interface, such as "HIP 6.4.43482" */
+    char library[512];             /* the file that serves it; "" on the CPU */
+    char version[32];              /* of the driver interface, such as "HIP 6.4.43482" */
     char attempts[AC_REASON_SIZE]; /* the libraries that were tried before, and why each would not do */
     char note[AC_REASON_SIZE];     /* why there is no runtime, or no device */
 } ac_runtime_info_t;

@@ -256,6 +256,5 @@ void ac_gpu_describe(ac_gpu_t *gpu, ac_runtime_info_t *out_info) {
     if (!atomic_load(&gpu->forked) && gpu->calls.version && gpu->calls.version(&version) == 0)
         gpu->version_text(version, out_info->version, sizeof out_info->version);
     if (atomic_load(&gpu->started) && gpu->count == 0)
-        snprintf(out_info->note, sizeof out_info->note, "no device%s%s", gpu->no_device[0] ? ": " : "",
-                 gpu->no_device);
+        snprintf(out_info->note, sizeof out_info->note, "no device%s%s", gpu->no_device[0] ? ": " : "", gpu->no_device);
 }

@@ -36,9 +36,9 @@ typedef struct ac_driver_symbol_t {
 /* One device. What is not atomic is written under the lock: the facts before `inspected`. */
 typedef struct ac_gpu_device_t {
     atomic_bool inspected;
-    ac_device_facts_t facts; /* arch: AC_ARCH_COUNT where the kernel table has none for this device */
-    char arch_name[64];      /* as the driver says it */
-    _Atomic(void *) context; /* CUDA: the primary one, once it was needed */
+    ac_device_facts_t facts;       /* arch: AC_ARCH_COUNT where the kernel table has none for this device */
+    char arch_name[64];            /* as the driver says it */
+    _Atomic(void *) context;       /* CUDA: the primary one, once it was needed */
     void *modules[AC_MAX_KERNELS]; /* the code object of each kernel that was used */
     _Atomic(void *) functions[AC_MAX_KERNELS];
 } ac_gpu_device_t;
@@ -89,10 +89,10 @@ void ac_gpu_describe(ac_gpu_t *gpu, ac_runtime_info_t *out_info);
 int ac_gpu_fail(ac_gpu_t *gpu, int index, ac_driver_call_t call, int code, ac_error_t *error);
 
 /* Calls the driver; a failure ends the function that it stands in. */
-#define AC_TRY_CALL(name, arguments)                                                    \
-    do {                                                                                \
-        int code_ = gpu->calls.name arguments;                                          \
-        if (code_ != 0) return ac_gpu_fail(gpu, index, AC_CALL_##name, code_, error);   \
+#define AC_TRY_CALL(name, arguments)                                                                                   \
+    do {                                                                                                               \
+        int code_ = gpu->calls.name arguments;                                                                         \
+        if (code_ != 0) return ac_gpu_fail(gpu, index, AC_CALL_##name, code_, error);                                  \
     } while (0)
 
 /* Around work on a device: `begin` makes it current, `end` restores the thread's own. `end` gets the status of the work
@@ -111,9 +111,9 @@ int ac_gpu_synchronize(const ac_runtime_t *self, int index, ac_error_t *error);
 int ac_gpu_fill32(const ac_runtime_t *self, int index, void *to, uint32_t word, int64_t count, intptr_t stream,
                   ac_error_t *error);
 int ac_gpu_launch(const ac_runtime_t *self, int index, const ac_launch_t *launch, ac_error_t *error);
-#define AC_GPU_RUNTIME(name, type)                                                                               \
-    {name, type, ac_gpu_device_count, ac_gpu_facts, ac_gpu_alloc, ac_gpu_free, ac_gpu_copy, ac_gpu_synchronize, \
-     ac_gpu_fill32, ac_gpu_launch}
+#define AC_GPU_RUNTIME(name, type)                                                                                     \
+    {name,        type,        ac_gpu_device_count, ac_gpu_facts,  ac_gpu_alloc,                                       \
+     ac_gpu_free, ac_gpu_copy, ac_gpu_synchronize,  ac_gpu_fill32, ac_gpu_launch}
 static inline ac_gpu_t *ac_gpu_of(const ac_runtime_t *runtime) { return (ac_gpu_t *)runtime; }
 
 #endif

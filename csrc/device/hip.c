@@ -36,8 +36,7 @@ static void version_text(int version, char *out_text, size_t size) {
 
 static const char *error_name(ac_gpu_t *gpu, int code) { return gpu->calls.hip_error_name(code); }
 
-static int read_properties(ac_gpu_t *gpu, int index, char *properties, const layout_t **out_layout,
-                           ac_error_t *error) {
+static int read_properties(ac_gpu_t *gpu, int index, char *properties, const layout_t **out_layout, ac_error_t *error) {
     if (gpu->calls.properties) {
         *out_layout = &layout_r0600;
         AC_TRY_CALL(properties, (properties, index));

@@ -6,18 +6,22 @@
 
 #include <stdint.h>
 
+/* A kernel whose workgroups have `threads` threads, a multiple of 256 on AMD, and registers for `per_unit` workgroups
+ * on one unit. GPU_KERNEL: all registers of the unit are the workgroup's. */
 #if defined(__CUDACC__)
-#define GPU_KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads, 1)
+#define GPU_KERNEL_OF(threads, per_unit) extern "C" __global__ void __launch_bounds__(threads, per_unit)
 #define GPU_PARAMS(type) const __grid_constant__ type
 #else
 #define __global__ __attribute__((global))
 #define __device__ __attribute__((device))
 #define __host__ __attribute__((host))
-/* One wave per SIMD: the kernels keep queries and accumulators in all 512 registers of it. */
-#define GPU_KERNEL(threads) \
-    extern "C" __global__ __attribute__((amdgpu_flat_work_group_size(threads, threads), amdgpu_waves_per_eu(1, 1))) void
+#define GPU_KERNEL_OF(threads, per_unit)                                                                               \
+    extern "C" __global__                                                                                              \
+        __attribute__((amdgpu_flat_work_group_size(threads, threads),                                                  \
+                       amdgpu_waves_per_eu((per_unit) * (threads) / 256, (per_unit) * (threads) / 256))) void
 #define GPU_PARAMS(type) type
 #endif
+#define GPU_KERNEL(threads) GPU_KERNEL_OF(threads, 1)
 
 /* Everything that a kernel calls is inlined into it: GPU_INLINE for functions, GPU_MEMBER for members of a struct. */
 #define GPU_MEMBER inline __device__ __attribute__((always_inline))

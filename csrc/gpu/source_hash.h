@@ -7,8 +7,8 @@
 #if defined(__CUDACC__)
 extern "C" __device__ const char aiter_c_kernel_source[] = "aiter_c kernel source " AC_KERNEL_SOURCE_HASH;
 #else
-extern "C" __attribute__((device, used)) const char aiter_c_kernel_source[] =
-    "aiter_c kernel source " AC_KERNEL_SOURCE_HASH;
+extern "C" __attribute__((device, used)) const char aiter_c_kernel_source[] = "aiter_c kernel "
+                                                                              "source " AC_KERNEL_SOURCE_HASH;
 #endif
 
 #endif

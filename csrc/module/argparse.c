@@ -14,8 +14,8 @@ typedef struct {
 
 #define ARG(name, value) {#name, #value},
 #define STAR {"*", ""},
-#define PARAMETERS(function) \
-    static const parameter_t parameters_##function[] = {AC_ARGS_##function(ARG, STAR) {NULL, NULL}};
+#define PARAMETERS(function)                                                                                           \
+    static const parameter_t parameters_##function[] = {AC_ARGS_##function(ARG, STAR){NULL, NULL}};
 AC_FUNCTIONS(PARAMETERS)
 #undef PARAMETERS
 #undef STAR

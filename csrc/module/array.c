@@ -203,8 +203,7 @@ static PyObject *duplicate(const ac_state_t *state, const char *op, const array_
 static PyObject *array_numpy(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     const ac_view_t *view = &((array_t *)self)->view;
     if (view->device.type == AC_DEVICE_CPU) return ac_numpy_from_view("Array.numpy", view, self);
-    PyObject *host =
-        duplicate(ac_state_of(self), "Array.numpy", (array_t *)self, (ac_device_t){AC_DEVICE_CPU, 0});
+    PyObject *host = duplicate(ac_state_of(self), "Array.numpy", (array_t *)self, (ac_device_t){AC_DEVICE_CPU, 0});
     PyObject *result = host ? ac_numpy_from_view("Array.numpy", &((array_t *)host)->view, host) : NULL;
     Py_XDECREF(host);
     return result;
@@ -348,8 +347,7 @@ PyObject *py_from_host(PyObject *module, PyObject *const *args, Py_ssize_t nargs
     if (ac_bind(ac_function_signature(state, AC_FN_from_host), args, nargs, kwnames, values) < 0) return NULL;
     if (ac_to_device("from_host", "device", values[1], &device) < 0) return NULL;
     if (ac_tensor_import(state, "from_host", "array", values[0], AC_TENSOR_INPUT, &source) < 0) return NULL;
-    if (source.view.device.type == AC_DEVICE_CPU)
-        array = copy_to(state, &source.view, device);
+    if (source.view.device.type == AC_DEVICE_CPU) array = copy_to(state, &source.view, device);
     else
         PyErr_Format(PyExc_ValueError, "from_host: array: expected a tensor on the cpu, got one on %s",
                      ac_device_text(source.view.device, text, sizeof text));

@@ -113,8 +113,7 @@ PyObject *ac_export(PyObject *array, const ac_view_t *view, const ac_export_t *r
     } else {
         DLManagedTensor *managed = PyMem_Malloc(sizeof *managed);
         if (!managed) return PyErr_NoMemory();
-        *managed = (DLManagedTensor){
-            .dl_tensor = dltensor_of(view), .manager_ctx = array, .deleter = delete_legacy};
+        *managed = (DLManagedTensor){.dl_tensor = dltensor_of(view), .manager_ctx = array, .deleter = delete_legacy};
         capsule = PyCapsule_New(managed, "dltensor", destroy_legacy);
         if (!capsule) PyMem_Free(managed);
     }

@@ -167,9 +167,7 @@ PyObject *ac_array_richcompare(PyObject *Py_UNUSED(self), PyObject *other, int o
     return NULL;
 }
 
-Py_hash_t ac_array_hash(PyObject *self) {
-    return ((hashfunc)PyType_GetSlot(&PyBaseObject_Type, Py_tp_hash))(self);
-}
+Py_hash_t ac_array_hash(PyObject *self) { return ((hashfunc)PyType_GetSlot(&PyBaseObject_Type, Py_tp_hash))(self); }
 
 static void refuse_index(void) {
     PyErr_SetString(PyExc_TypeError, "Array: expected no index; index Array.numpy() or a framework's from_dlpack()");

@@ -20,9 +20,9 @@ typedef struct {
     const ac_op_t *op;
     const ac_signature_t *signature;
     PyObject *values[AC_MAX_PARAMS];
-    PyObject *plan_object;              /* strong; NULL: the op has none */
+    PyObject *plan_object;                   /* strong; NULL: the op has none */
     PyObject *workspaces[AC_MAX_WORKSPACES]; /* strong: passed or allocated; NULL: none */
-    PyObject *stream_object;            /* borrowed, or NULL */
+    PyObject *stream_object;                 /* borrowed, or NULL */
     intptr_t stream;
     int tensor_count; /* imported, to be released */
     ac_tensor_t tensors[AC_MAX_TENSORS];
@@ -254,9 +254,9 @@ enum {
 #undef OP
     OP_COUNT
 };
-#define OP(name)                                                                                             \
-    static PyObject *call_##name(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) { \
-        return ac_call(module, OP_##name, args, nargs, kwnames);                                             \
+#define OP(name)                                                                                                       \
+    static PyObject *call_##name(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {       \
+        return ac_call(module, OP_##name, args, nargs, kwnames);                                                       \
     }
 #include "../ops/ops.inc"
 #undef OP

@@ -53,8 +53,7 @@ int ac_to_dtype(const char *op, const char *name, PyObject *object, ac_dtype_t *
                      "%s: %s: expected a dtype (a name such as 'bfloat16', or one of NumPy, ml_dtypes or torch), "
                      "got %R",
                      op, name, object);
-    else
-        result = 0;
+    else result = 0;
 done:
     Py_DECREF(text);
     return result;

@@ -92,8 +92,7 @@ static int apply_num_threads(void) {
     char *end;
     if (!switches[NUM_THREADS].set) return 0;
     long count = strtol(text, &end, 10);
-    if (*end == '\0' && count >= 0 && count <= AC_CPU_MAX_THREADS &&
-        ac_cpu_set_num_threads((int)count, &error) == 0)
+    if (*end == '\0' && count >= 0 && count <= AC_CPU_MAX_THREADS && ac_cpu_set_num_threads((int)count, &error) == 0)
         return 0;
     return ignore(NUM_THREADS, "expected 0 (automatic) .. %d, got '%s'", AC_CPU_MAX_THREADS, text);
 }

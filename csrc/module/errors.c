@@ -11,8 +11,8 @@ int ac_errors_init(ac_state_t *state, PyObject *module) {
     int result = -1;
     PyObject *fields = Py_BuildValue("{s:O,s:O,s:O}", "code", Py_None, "name", Py_None, "call", Py_None);
     if (!fields) goto done;
-    state->unsupported_error =
-        PyErr_NewExceptionWithDoc("aiter_c.UnsupportedError", unsupported_doc, PyExc_NotImplementedError, NULL);
+    state->unsupported_error = PyErr_NewExceptionWithDoc("aiter_c.UnsupportedError", unsupported_doc,
+                                                         PyExc_NotImplementedError, NULL);
     if (!state->unsupported_error) goto done;
     state->device_error = PyErr_NewExceptionWithDoc("aiter_c.DeviceError", device_doc, PyExc_RuntimeError, fields);
     if (!state->device_error) goto done;
@@ -95,10 +95,8 @@ static int replace_live(PyObject *type, const char *op, const char *name, const 
     PyErr_Fetch(&old_type, &cause, &traceback);
     PyErr_NormalizeException(&old_type, &cause, &traceback);
     if (traceback) PyException_SetTraceback(cause, traceback);
-    if (with_reason)
-        set_text_with_reason(type, op, name, text, cause);
-    else
-        set_text(type, op, name, text);
+    if (with_reason) set_text_with_reason(type, op, name, text, cause);
+    else set_text(type, op, name, text);
     PyErr_Fetch(&new_type, &exception, &new_traceback);
     PyErr_NormalizeException(&new_type, &exception, &new_traceback);
     PyException_SetCause(exception, Py_NewRef(cause)); /* steals */

@@ -12,29 +12,17 @@
 #include "plan.h"
 #include "py_info.h"
 
-#define WITH_ARGUMENTS(name) \
+#define WITH_ARGUMENTS(name)                                                                                           \
     {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL | METH_KEYWORDS, AC_DOC_##name}
 #define WITHOUT_ARGUMENTS(name) {#name, py_##name, METH_NOARGS, AC_DOC_##name}
 
 static PyMethodDef methods[] = {
-    WITH_ARGUMENTS(load_plan),
-    WITH_ARGUMENTS(set_allocator),
-    WITH_ARGUMENTS(empty),
-    WITH_ARGUMENTS(from_host),
-    WITH_ARGUMENTS(set_num_threads),
-    WITHOUT_ARGUMENTS(get_num_threads),
-    WITHOUT_ARGUMENTS(cpu_arch),
-    WITHOUT_ARGUMENTS(build_info),
-    WITHOUT_ARGUMENTS(runtime_info),
-    WITHOUT_ARGUMENTS(environment),
-    WITHOUT_ARGUMENTS(kernel_table),
-    WITHOUT_ARGUMENTS(code_objects),
-    WITHOUT_ARGUMENTS(op_table),
-    WITHOUT_ARGUMENTS(plan_table),
-    WITHOUT_ARGUMENTS(cpu_ceilings),
-    WITH_ARGUMENTS(dlpack_path),
-    WITH_ARGUMENTS(tensor_shape),
-    {0},
+    WITH_ARGUMENTS(load_plan),      WITH_ARGUMENTS(set_allocator),   WITH_ARGUMENTS(empty),
+    WITH_ARGUMENTS(from_host),      WITH_ARGUMENTS(set_num_threads), WITHOUT_ARGUMENTS(get_num_threads),
+    WITHOUT_ARGUMENTS(cpu_arch),    WITHOUT_ARGUMENTS(build_info),   WITHOUT_ARGUMENTS(runtime_info),
+    WITHOUT_ARGUMENTS(environment), WITHOUT_ARGUMENTS(kernel_table), WITHOUT_ARGUMENTS(code_objects),
+    WITHOUT_ARGUMENTS(op_table),    WITHOUT_ARGUMENTS(plan_table),   WITHOUT_ARGUMENTS(cpu_ceilings),
+    WITH_ARGUMENTS(dlpack_path),    WITH_ARGUMENTS(tensor_shape),    {0},
 };
 
 /* NumPy's C API lives in the main interpreter only; under the limited API of 3.11 no slot says so. */
@@ -128,15 +116,9 @@ static PyModuleDef_Slot slots[] = {
 };
 
 static PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "aiter_c._C",
-    .m_doc = AC_DOC_module,
-    .m_size = sizeof(ac_state_t),
-    .m_methods = methods,
-    .m_slots = slots,
-    .m_traverse = module_traverse,
-    .m_clear = module_clear,
-    .m_free = module_free,
+    PyModuleDef_HEAD_INIT,         .m_name = "aiter_c._C",  .m_doc = AC_DOC_module,
+    .m_size = sizeof(ac_state_t),  .m_methods = methods,    .m_slots = slots,
+    .m_traverse = module_traverse, .m_clear = module_clear, .m_free = module_free,
 };
 
 PyMODINIT_FUNC PyInit__C(void);

@@ -246,7 +246,7 @@ const void *ac_to_plan(const ac_state_t *state, const ac_plan_kind_t *kind, cons
     return NULL;
 }
 
-#define METHOD(function) (PyCFunction)(void (*)(void))function
+#define METHOD(function) (PyCFunction)(void (*)(void)) function
 static PyMethodDef plan_methods[] = {
     {"workspace_bytes", METHOD(plan_workspace_bytes), METH_FASTCALL | METH_KEYWORDS, AC_DOC_workspace_bytes},
     {"__copy__", plan_copy, METH_NOARGS, NULL},
@@ -269,13 +269,18 @@ static int add_type(ac_state_t *state, PyObject *module, int number) {
     }
     for (int i = 0; i < kind->field_count; i++)
         if (!(kind->fields[i].flags & AC_PLAN_HIDDEN))
-            getsets[number][count++] =
-                (PyGetSetDef){kind->fields[i].name, attribute, NULL, kind->fields[i].doc, (void *)&kind->fields[i]};
+            getsets[number][count++] = (PyGetSetDef){kind->fields[i].name, attribute, NULL, kind->fields[i].doc,
+                                                     (void *)&kind->fields[i]};
     snprintf(type_names[number], sizeof type_names[number], "aiter_c.%s", kind->name);
     PyType_Slot slots[] = {
-        {Py_tp_doc, (void *)kind->doc}, {Py_tp_dealloc, plan_dealloc},           {Py_tp_repr, plan_repr},
-        {Py_tp_hash, plan_hash},        {Py_tp_richcompare, plan_richcompare},   {Py_tp_getset, getsets[number]},
-        {Py_tp_methods, plan_methods},  {0, NULL},
+        {Py_tp_doc, (void *)kind->doc},
+        {Py_tp_dealloc, plan_dealloc},
+        {Py_tp_repr, plan_repr},
+        {Py_tp_hash, plan_hash},
+        {Py_tp_richcompare, plan_richcompare},
+        {Py_tp_getset, getsets[number]},
+        {Py_tp_methods, plan_methods},
+        {0, NULL},
     };
     PyType_Spec spec = {
         .name = type_names[number],

@@ -80,9 +80,8 @@ PyObject *py_build_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored
     Py_INCREF(limited);
 #endif
     result = Py_BuildValue("{s:s,s:s,s:N,s:s,s:s,s:s,s:N,s:s,s:s}", "version", AC_VERSION, "source_hash",
-                           AC_SOURCE_HASH, "code_objects", object_hashes(), "variant", AC_BUILD_VARIANT,
-                           "compiler", COMPILER, "target", TARGET, "limited_api", limited, "python_headers",
-                           PY_VERSION, "dlpack",
+                           AC_SOURCE_HASH, "code_objects", object_hashes(), "variant", AC_BUILD_VARIANT, "compiler",
+                           COMPILER, "target", TARGET, "limited_api", limited, "python_headers", PY_VERSION, "dlpack",
                            Py_STRINGIFY(DLPACK_MAJOR_VERSION) "." Py_STRINGIFY(DLPACK_MINOR_VERSION));
     return result;
 }
@@ -114,10 +113,10 @@ static PyObject *runtime_row(int device_type) {
     Py_BEGIN_ALLOW_THREADS
     ac_runtime_describe(device_type, &info);
     Py_END_ALLOW_THREADS
-    return Py_BuildValue("{s:N,s:i,s:N,s:N,s:N,s:N,s:N}", "available", PyBool_FromLong(info.runtime != NULL),
-                         "devices", info.device_count, "device_names", device_names(&info), "library",
-                         text_or_none(info.library), "version", text_or_none(info.version), "attempts",
-                         text_or_none(info.attempts), "reason", text_or_none(info.note));
+    return Py_BuildValue("{s:N,s:i,s:N,s:N,s:N,s:N,s:N}", "available", PyBool_FromLong(info.runtime != NULL), "devices",
+                         info.device_count, "device_names", device_names(&info), "library", text_or_none(info.library),
+                         "version", text_or_none(info.version), "attempts", text_or_none(info.attempts), "reason",
+                         text_or_none(info.note));
 }
 
 PyObject *py_runtime_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
@@ -188,9 +187,9 @@ PyObject *py_kernel_table(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignor
 }
 
 static const char *const kind_names[] = {
-    [AC_KIND_TENSOR] = "tensor", [AC_KIND_INT] = "int",       [AC_KIND_FLOAT] = "float",
-    [AC_KIND_BOOL] = "bool",     [AC_KIND_DTYPE] = "dtype",   [AC_KIND_CHOICE] = "choice",
-    [AC_KIND_DEVICE] = "device", [AC_KIND_SCALE] = "scale",   [AC_KIND_PLAN] = "plan",
+    [AC_KIND_TENSOR] = "tensor", [AC_KIND_INT] = "int",         [AC_KIND_FLOAT] = "float",
+    [AC_KIND_BOOL] = "bool",     [AC_KIND_DTYPE] = "dtype",     [AC_KIND_CHOICE] = "choice",
+    [AC_KIND_DEVICE] = "device", [AC_KIND_SCALE] = "scale",     [AC_KIND_PLAN] = "plan",
     [AC_KIND_STREAM] = "stream", [AC_KIND_IGNORED] = "ignored", [AC_KIND_UNSERVED] = "unserved"};
 
 /* [(name, default or None, kind, may be None, is written, choices, is a workspace)]; "*" is the keyword-only mark. */
@@ -204,8 +203,7 @@ static PyObject *op_params(const ac_op_t *op) {
             if (!name || PyList_Append(choices, name) < 0) Py_CLEAR(choices);
             Py_XDECREF(name);
         }
-        PyObject *row = Py_BuildValue("(szsNNNN)", param->name,
-                                      param->default_text[0] ? param->default_text + 1 : NULL,
+        PyObject *row = Py_BuildValue("(szsNNNN)", param->name, param->default_text[0] ? param->default_text + 1 : NULL,
                                       param->name[0] == '*' ? "*" : kind_names[param->kind],
                                       PyBool_FromLong((param->flags & AC_OPTIONAL) != 0),
                                       PyBool_FromLong((param->flags & AC_OUTPUT) != 0), choices,
@@ -239,8 +237,8 @@ PyObject *py_plan_table(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored
 }
 
 PyObject *py_op_table(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
-    static const char *const returns[] = {[AC_RETURNS_NONE] = "none", [AC_RETURNS_PLAN] = "plan",
-                                          [AC_RETURNS_STAGE] = "stage", [AC_RETURNS_INT] = "int"};
+    static const char *const returns[] = {
+        [AC_RETURNS_NONE] = "none", [AC_RETURNS_PLAN] = "plan", [AC_RETURNS_STAGE] = "stage", [AC_RETURNS_INT] = "int"};
     PyObject *table = PyList_New(0);
     for (int i = 0; table && i < ac_op_count; i++) {
         const ac_op_t *op = ac_ops[i];

@@ -63,7 +63,7 @@ typedef struct ac_state_t {
     PyObject *str_dlpack, *str_dlpack_device, *str_max_version, *str_stream, *str_shape, *max_version;
     PyObject *str_is_neg, *str_is_conj, *str_requires_grad;
     PyObject *torch_increment_version; /* NULL until a tensor of torch was written to */
-    bool use_exchange; /* AITER_C_DLPACK_EXCHANGE */
+    bool use_exchange;                 /* AITER_C_DLPACK_EXCHANGE */
 } ac_state_t;
 
 /* The state, from the module or from an object of one of its types (none of them can be subclassed). */

@@ -10,8 +10,7 @@
 #include "numpy_api.h"
 #include "torch_tensor.h"
 
-#define FLOAT8                                                                                                   \
-    (AC_FP8 | AC_SET(AC_FLOAT8_E5M2) | AC_SET(AC_FLOAT8_E5M2FNUZ) | AC_SET(AC_FLOAT8_E8M0FNU))
+#define FLOAT8 (AC_FP8 | AC_SET(AC_FLOAT8_E5M2) | AC_SET(AC_FLOAT8_E5M2FNUZ) | AC_SET(AC_FLOAT8_E8M0FNU))
 
 static const char refused[] = "the producer refused DLPack export";
 
@@ -103,8 +102,8 @@ static int import_versioned(const char *op, const char *name, DLManagedTensorVer
                             ac_tensor_t *out_tensor) {
     out_tensor->versioned = managed;
     if (managed->version.major != DLPACK_MAJOR_VERSION) {
-        PyErr_Format(PyExc_BufferError, "%s: %s: expected DLPack version %d, got %u.%u", op, name,
-                     DLPACK_MAJOR_VERSION, managed->version.major, managed->version.minor);
+        PyErr_Format(PyExc_BufferError, "%s: %s: expected DLPack version %d, got %u.%u", op, name, DLPACK_MAJOR_VERSION,
+                     managed->version.major, managed->version.minor);
         return -1;
     }
     if (view_from_dlpack(op, name, &managed->dl_tensor, &out_tensor->view) < 0) return -1;
@@ -214,7 +213,8 @@ static int import_legacy(const char *op, const char *name, PyTypeObject *type, a
     if (writable) return 0;
     PyErr_Format(PyExc_BufferError,
                  "%s: %s: expected an output whose exporter says that it is writable (DLPack 1.0 or later), got a "
-                 "legacy DLPack capsule", op, name);
+                 "legacy DLPack capsule",
+                 op, name);
     return -1;
 }
 

@@ -20,10 +20,8 @@ int ac_torch_stream(const char *op, ac_device_t device, int64_t *out_stream, boo
     if (torch_serves(device.type) && !PyErr_Occurred()) function = ac_loaded("torch._C", "_cuda_getCurrentRawStream");
     if (!function) return PyErr_Occurred() ? -1 : 0;
     handle = PyObject_CallFunction(function, "i", device.index);
-    if (handle)
-        result = ac_to_int64(op, "stream", handle, out_stream);
-    else
-        result = ac_raise_from_live(PyExc_BufferError, op, "stream", "torch does not tell its current stream");
+    if (handle) result = ac_to_int64(op, "stream", handle, out_stream);
+    else result = ac_raise_from_live(PyExc_BufferError, op, "stream", "torch does not tell its current stream");
     *out_found = result == 0;
     Py_XDECREF(handle);
     Py_DECREF(function);

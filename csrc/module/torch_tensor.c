@@ -44,7 +44,7 @@ static int truth(PyObject *value) {
 
 /* torch has complex numbers of these floats alone, and what is lazily negative is the imaginary part of a lazy
  * conjugate: no other dtype needs the question. */
-#define MAY_BE_NEGATIVE \
+#define MAY_BE_NEGATIVE                                                                                                \
     (AC_SET(AC_FLOAT16) | AC_SET(AC_FLOAT32) | AC_SET(AC_FLOAT64) | AC_SET(AC_COMPLEX64) | AC_SET(AC_COMPLEX128))
 #define MAY_BE_CONJUGATE (AC_SET(AC_COMPLEX64) | AC_SET(AC_COMPLEX128))
 

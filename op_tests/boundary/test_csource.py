@@ -94,7 +94,7 @@ def test_no_room_includes_upwards() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT / "csrc").as_posix())
+@pytest.mark.parametrize("path", FILES, ids=lambda path: "-".join(path.relative_to(ROOT / "csrc").parts))
 def test_files_are_short_and_say_what_they_are(path: Path) -> None:
     text = path.read_text()
     longest = LONGEST_KERNEL_HEADER if _is_for_gpus(path) else LONGEST[path.suffix]
@@ -147,6 +147,14 @@ def test_general_rooms_name_no_op() -> None:
     """core, module, device, gpu and cpu serve every op by its rows; the names are those of the folders in csrc/ops."""
     assert len(OPS) >= 2 and len(GENERAL) > 50
     assert _hits(rf"{'|'.join(OPS)}|\bmla\b|\b(ac_)?mla_|_mla_|\bMLA\b", GENERAL, comments=True) == []
+
+
+def test_symbols_of_shapes_fit() -> None:
+    """core/rules.c keeps a symbol as a number of its characters: at most 8."""
+    texts = [text for path in _room("ops") for text in re.findall(r'RULE\([^;{}]*?"([^"]*)"', path.read_text())]
+    symbols = {word.partition("+")[0].removesuffix("..") for text in texts for word in text.split()}
+    assert len(texts) > 20 and {"T", "H", "B", "512"} <= symbols
+    assert all(len(symbol) <= 8 for symbol in symbols), symbols
 
 
 def test_no_floating_point_surprises_in_the_build() -> None:

@@ -94,8 +94,8 @@ BUGS = [
     _host(
         "final-clamp",
         GROUP,
-        "group->first_row = ac_clamp64(from, 0, num_rows);",
-        "group->first_row = from < 0 ? 0 : from;",
+        "ac_clamp64(to, group->first_row, num_rows) - group->first_row;",
+        "ac_max64(to, group->first_row) - group->first_row;",
         "rows past the output are written",
     ),
     _host(
@@ -110,27 +110,33 @@ BUGS = [
     ),
     _host(
         "token",
-        GROUP,
-        "? -1 : first + row;",
-        "? -1 : first;",
+        CPU,
+        "group->locations ? row : (group->first_row",
+        "group->locations ? 0 : (group->first_row",
         "every row of a group is made of the first row's partials",
     ),
     _host(
         "minus-one",
         GROUP,
-        "first < 0 || first + row",
-        "first + row < 0 || first + row",
+        "location >= 0 && location + row",
+        "location + row >= 0 && location + row",
         "-1 names a partial of the second row",
     ),
     _host(
-        "beyond", GROUP, "first + row >= p->num_partials", "first >= p->num_partials", "partials past the end are read"
+        "beyond", GROUP, "location + row < num_partials", "location < num_partials", "partials past the end are read"
     ),
     # The arithmetic on the CPU.
     _host("sum", CPU, "sum += weight;", "sum += 1;", "the sum is not rescaled"),
-    _host("weight", CPU, "expf(lse - top)", "expf(lse)", "weights leave fp32"),
-    _host("top", CPU, "if (lse > top) top = lse;", "if (part == 0) top = lse;", "the first LSE for the largest"),
+    _host("weight", CPU, "expf(lse - pair.top)", "expf(lse - 0 * pair.top)", "weights leave fp32"),
+    _host(
+        "top",
+        CPU,
+        "if (lse > pair.top) pair.top = lse;",
+        "if (part == 0) pair.top = lse;",
+        "the first LSE for the largest",
+    ),
     _host("nothing", CPU, "if (lse == -INFINITY) continue;", "", "a partial that holds nothing is read"),
-    _host("lse", CPU, "(float)(top + log(sum))", "(float)top", "the LSE is the largest of the parts"),
+    _host("lse", CPU, "(float)(pair.top + log(sum))", "(float)pair.top", "the LSE is the largest of the parts"),
     _host(
         "tail",
         CPU,
@@ -155,8 +161,8 @@ BUGS = [
     _host(
         "block",
         CPU,
-        "place * m->p->value_dim + column",
-        "place * m->p->value_dim",
+        "at * pair.partial_step + column",
+        "at * pair.partial_step + 0 * column",
         "columns from 512 on repeat the first",
     ),
     _host(
@@ -200,7 +206,12 @@ BUGS = [
         "",
         "the odd parts are lost",
     ),
-    _gpu("nothing", "if (lse != GPU_MINUS_INFINITY) load(", "load(", "a partial that holds nothing is read"),
+    _gpu(
+        "nothing",
+        "if (lse != GPU_MINUS_INFINITY) load(",
+        "if (lse == lse) load(",
+        "a partial that holds nothing is read",
+    ),
     _gpu("tail-load", "if (!LISTS || from + 4 <= width()) {", "if (true) {", "loads go past the row"),
     _gpu("tail-store", "if (at >= width) break;", "", "stores go past the row"),
     _gpu(

@@ -30,12 +30,13 @@ def _smoke() -> list[MlaReduceCase]:
     ]
     cases += [MlaReduceCase(heads=3, groups=MIXED, empty=empty, rank=4) for empty in EMPTY_PATTERNS[1:]]
     cases += [MlaReduceCase(heads=3, dv=128, groups=MIXED, masked=masked) for masked in MASK_PATTERNS[1:]]
-    return cases
+    return cases + [
+        MlaReduceCase(heads=3, dv=dv, groups=((2, 3), (1, 1)), o_dtype=O_DTYPES[dv % 3]) for dv in ODD_WIDTHS
+    ]
 
 
 def _corner() -> list[MlaReduceCase]:
-    cases = [MlaReduceCase(heads=3, dv=dv, groups=((2, 3), (1, 1)), o_dtype=O_DTYPES[dv % 3]) for dv in ODD_WIDTHS]
-    cases += [MlaReduceCase(heads=h, dv=WIDTHS[h % 4], groups=((1, 2), (2, 1), (1, 0)), o_strided=True) for h in HEADS]
+    cases = [MlaReduceCase(heads=h, dv=WIDTHS[h % 4], groups=((1, 2), (2, 1), (1, 0)), o_strided=True) for h in HEADS]
     # Partials: around the loads in flight, the parts of a workgroup and the chunks of LSEs; the most are many chunks.
     cases += [MlaReduceCase(heads=2, dv=64 << n % 4, groups=((1, n),), spread=1.0) for n in range(1, 20)]
     cases += [

@@ -386,7 +386,9 @@ CPU_KERNELS = [
         harmless="their results are never stored",
     ),
     Bug("merge-sum", CPU, "sum += weight;", "sum += 1;", "the merge adds sums without their scale"),
-    Bug("merge-weight", CPU, "expf(lse - top)", "expf(top - top)", "the merge weighs all partials alike"),
+    Bug(
+        "merge-weight", CPU, "expf(lse - pair.top)", "expf(pair.top - pair.top)", "the merge weighs all partials alike"
+    ),
     Bug(
         "merge-empty",
         CPU,
@@ -394,12 +396,18 @@ CPU_KERNELS = [
         "",
         "the merge reads partials that nobody wrote",
     ),
-    Bug("merge-lse", CPU, "(float)(top + log(sum))", "(float)top", "the merged LSE is the largest of the parts"),
+    Bug(
+        "merge-lse",
+        CPU,
+        "(float)(pair.top + log(sum))",
+        "(float)pair.top",
+        "the merged LSE is the largest of the parts",
+    ),
     Bug(
         "merge-first",
         CPU,
-        "for (int64_t part = 0, place;",
-        "for (int64_t part = 1, place;",
+        "if (lse > pair.top) pair.top = lse;",
+        "if (part > 0 && lse > pair.top) pair.top = lse;",
         "the first partial is not in the maximum",
     ),
     Bug(

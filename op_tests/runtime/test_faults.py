@@ -83,3 +83,12 @@ def test_the_smoke_cases_catch_it(build: Path, fault: str) -> None:
         assert {3, 4, 5, 8, 12} <= heads and max(heads) < 16, sorted(heads)
     else:
         assert {case.splits for case in failures} <= {1, None}
+
+
+def test_the_launcher_refuses_a_null_output(build: Path) -> None:
+    """2983 once more, as it was upstream: the kernel of one split gets no output pointer. Nothing is launched."""
+    lines = [line.split("\t") for line in _failures(build, "null_direct_output")]
+    assert len(lines) >= 5
+    text = "writes_output: expected an address to write to, got a null pointer"
+    assert all(text in message for _, message in lines), lines
+    assert {parse_case(case).splits for case, _ in lines} <= {1, None}

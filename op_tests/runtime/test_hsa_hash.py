@@ -135,3 +135,21 @@ def test_a_code_object_without_the_hash_is_refused(root: Path) -> None:
     command = [sys.executable, str(root / "scripts/build_kernels"), "--arch", "gfx942", "mla_merge"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
     assert done.returncode == 1 and "gfx942/mla_merge: carries no source hash" in done.stderr
+
+
+def test_machine_code_is_compared(tmp_path: Path) -> None:
+    """scripts/compare_kernels.py: the same folder is equal; one other byte in a kernel, or a missing object, is not."""
+    compare = [sys.executable, str(ROOT / "scripts/compare_kernels.py"), str(ROOT / "hsa"), str(tmp_path)]
+    shutil.copytree(ROOT / "hsa", tmp_path, dirs_exist_ok=True)
+    run = lambda: subprocess.run(compare, capture_output=True, text=True, check=False)  # noqa: E731
+    assert (run().returncode, "differ" in run().stdout) == (0, False)
+    for arch, suffix, at in (("gfx950", "co", b"mla_merge.kd"), ("sm_90a", "cubin", b"")):
+        path = tmp_path / arch / f"mla_merge.{suffix}"
+        good = path.read_bytes()
+        assert at in good
+        path.write_bytes(good[: len(good) // 2] + bytes([good[len(good) // 2] ^ 1]) + good[len(good) // 2 + 1 :])
+        done = run()
+        assert done.returncode == 1 and f"{arch}/mla_merge.{suffix}: " in done.stdout and "differ: " in done.stdout
+        path.unlink()
+        assert run().returncode == 1 and f"{arch}/mla_merge.{suffix}: not in {tmp_path}" in run().stdout
+        path.write_bytes(good)

@@ -46,7 +46,7 @@ for _name, (_ops, _dtype) in TENSORS.items():
         _bad(_ops, _name, _value, TypeError, f"expected a tensor (DLPack or NumPy), got {type(_value).__name__}")
     if _name != "values":
         _bad(_ops, _name, None, TypeError, "expected a tensor (DLPack or NumPy), got None")
-    for _other in {"float64", "float16", "int64", "uint32", "int32", "float32"} - {_dtype}:
+    for _other in sorted({"float64", "float16", "int64", "uint32", "int32", "float32"} - {_dtype}):
         _bad(_ops, _name, lambda a, d=_other: np.zeros(a.shape, d), TypeError, f"expected dtype {_dtype}, got {_other}")
     _bad(_ops, _name, lambda a: Producer(a, data=0), ValueError, "expected a tensor with memory, got a null pointer")
     if _name != "logits":

@@ -40,6 +40,7 @@ class MlaCase(Case):
     """
 
     op: ClassVar[str] = "mla_decode_fwd"
+    small: ClassVar = tuple({"heads": 2, "q_lens": (2, 1), "kv_lens": (9, 5), "splits": splits} for splits in (1, 3))
 
     heads: int = 16
     q_lens: tuple[int, ...] = (1,)

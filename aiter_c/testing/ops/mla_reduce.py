@@ -120,6 +120,7 @@ class MlaReduceCase(Case):
     """Symbols: groups of (final rows, partials), H heads, Dv values of a row. Defaults are the plainest call."""
 
     op: ClassVar[str] = "mla_reduce_v1"
+    small: ClassVar = ({"heads": 2},)
 
     heads: int = 16
     dv: int = 512

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -90,6 +90,8 @@ def _window(kind: str, rng: np.random.Generator, columns: int, k: int) -> tuple[
 class TopKCase(Case):
     """top_k_per_row_prefill, or with next_n top_k_per_row_decode. Whatever a row's window does not hold is +inf, which
     would rank first."""
+
+    small: ClassVar = ({}, {"next_n": 2}, {"rows": 1, "columns": SPLIT_COLUMNS})
 
     rows: int = 3
     columns: int = 100

@@ -9,8 +9,7 @@
  * OFFSET; nothing else in these kernels uses M0. */
 template <int OFFSET> GPU_INLINE void start_load16(const char *from, uint32_t to) {
     asm volatile("s_mov_b32 m0, %0\n\ts_nop 0\n\tglobal_load_lds_dwordx4 %1, off offset:%2" ::"s"(to - OFFSET),
-                 "v"(from), "n"(OFFSET)
-                 : "memory");
+                 "v"(from), "n"(OFFSET) : "memory");
 }
 GPU_INLINE void start_load4(const void *from, uint32_t to) {
     asm volatile("s_mov_b32 m0, %0\n\ts_nop 0\n\tglobal_load_lds_dword %1, off" ::"s"(to), "v"(from) : "memory");

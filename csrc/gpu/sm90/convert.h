@@ -47,8 +47,7 @@ template <int TYPE> GPU_INLINE float sm90_unpack(uint32_t pair, int high) {
 template <int TYPE, bool FNUZ> GPU_INLINE uint32_t sm90_widen_pair(uint32_t word, bool upper) {
     if (!FNUZ) {
         uint32_t d;
-        asm("{.reg .b16 low, high; mov.b32 {low, high}, %1; cvt.rn.f16x2.e4m3x2 %0, low;}"
-            : "=r"(d)
+        asm("{.reg .b16 low, high; mov.b32 {low, high}, %1; cvt.rn.f16x2.e4m3x2 %0, low;}" : "=r"(d)
             : "r"(upper ? word >> 16 : word));
         return TYPE == SM90_F16 ? d : sm90_pack_bf16(sm90_unpack<SM90_F16>(d, 0), sm90_unpack<SM90_F16>(d, 1));
     }

@@ -6,6 +6,9 @@
 
 #include "../gpu.h"
 
+/* The tool would break the assembly apart. */
+/* clang-format off */
+
 GPU_INLINE uint32_t sm90_shared_address(const void *pointer) { return (uint32_t)__cvta_generic_to_shared(pointer); }
 
 /* --- mbarriers: one phase completes after `count` arrivals; waiters name the phase by its parity --- */
@@ -114,5 +117,7 @@ GPU_INLINE float sm90_exp2(float x) {
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
+
+/* clang-format on */
 
 #endif

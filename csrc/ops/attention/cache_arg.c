@@ -16,7 +16,8 @@ static int guess_format(ac_arg_t kv, int64_t page_size, ac_kv_format_t *out_form
     else
         return ac_fail(error, AC_ERROR_TYPE,
                        "%s: %s: expected kv_dtype= or kv_format= with a uint8 cache that is neither [num_page, "
-                       "page_size * 656] nor [..., 656], got neither", kv.op, kv.name);
+                       "page_size * 656] nor [..., 656], got neither",
+                       kv.op, kv.name);
     return 0;
 }
 
@@ -51,8 +52,7 @@ int ac_kv_cache_kind(ac_arg_t kv, ac_view_t *view, int kv_format, ac_dtype_t kv_
 
 static int describe_elements(ac_arg_t kv, const ac_kv_kind_t *kind, int64_t page_size, ac_kv_cache_t *out,
                              ac_error_t *error) {
-    const ac_dim_t dims[] = {
-        {"num_page", AC_ANY_SIZE}, {"page_size", page_size}, {"1", 1}, {"D", kind->row_width}};
+    const ac_dim_t dims[] = {{"num_page", AC_ANY_SIZE}, {"page_size", page_size}, {"1", 1}, {"D", kind->row_width}};
     if (ac_check_shape(kv, 4, dims, error) < 0) return -1;
     out->latent_dtype = out->rope_dtype = kind->dtype;
     out->latent_stride = out->rope_stride = ac_stride_bytes(kv.view, 1);

@@ -9,7 +9,7 @@
 /* What a cache holds, before its strides are looked at. */
 typedef struct ac_kv_kind_t {
     ac_kv_format_t format;
-    ac_dtype_t dtype;  /* of the tensor: uint8 for records */
+    ac_dtype_t dtype; /* of the tensor: uint8 for records */
     int32_t rope_dim;
     int64_t row_width; /* D: elements of a key */
 } ac_kv_kind_t;

@@ -30,7 +30,7 @@ extern const ac_cache_format_t ac_cache_formats[AC_KV_FORMAT_COUNT];
 /* The names alone, ended by NULL: what kv_format= takes. */
 extern const char *const ac_kv_format_names[AC_KV_FORMAT_COUNT + 1];
 
-const char *ac_kv_format_name(ac_kv_format_t format); /* "?" outside the table */
+const char *ac_kv_format_name(ac_kv_format_t format);    /* "?" outside the table */
 ac_kv_format_t ac_kv_format_from_name(const char *name); /* AC_KV_FORMAT_COUNT: no such name */
 /* Bytes of a row of 512 latent and 64 rope elements; 0 for rows of one dtype, whose tensor tells. */
 int ac_kv_record_bytes(ac_kv_format_t format);

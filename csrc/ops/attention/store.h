@@ -7,28 +7,29 @@
 #include "walk.h"
 
 typedef struct mla_output_t {
-    char *row;      /* of o in o_dtype, or of partial_o in fp32; NULL: nothing is to be written */
-    float *lse;     /* NULL: not asked for */
+    char *row;  /* of o in o_dtype, or of partial_o in fp32; NULL: nothing is to be written */
+    float *lse; /* NULL: not asked for */
     float lse_value;
-    float scale;    /* result = accumulators * scale */
-    bool empty;     /* o is 0, and the accumulators are not used */
-    int dtype;      /* ac_dtype_t of *row */
+    float scale; /* result = accumulators * scale */
+    bool empty;  /* o is 0, and the accumulators are not used */
+    int dtype;   /* ac_dtype_t of *row */
 } mla_output_t;
 
 /* `value_scale`: the scale of the cache. `sum` and base are those of the whole row within this split. */
-GPU_INLINE mla_output_t mla_row_output(const ac_mla_decode_params_t &p, const ac_mla_work_t &work,
-                                        const mla_row_t &row, const mla_softmax_t &softmax, float value_scale) {
+GPU_INLINE mla_output_t mla_row_output(const ac_attention_params_t &p, const ac_work_t &work, const mla_row_t &row,
+                                       const mla_softmax_t &softmax, float value_scale) {
     mla_output_t out;
     out.empty = softmax.sum == 0;
     out.lse_value = mla_lse(softmax);
     out.scale = value_scale / softmax.sum;
-    if (p.writes_output) {
+    if (work.partial_row < 0) {
         int64_t index = row.query * p.num_heads + row.head;
         out.row = p.o + row.query * p.o_row_stride + row.head * p.o_head_stride;
         out.lse = p.lse ? p.lse + index : nullptr;
         out.dtype = p.o_dtype;
     } else {
-        int64_t index = (row.query * p.splits.num_splits + work.split) * p.num_heads + row.head;
+        int64_t partial_row = work.partial_row + (row.query - work.query_begin) * work.partial_step;
+        int64_t index = partial_row * p.num_heads + row.head;
         out.row = out.empty ? nullptr : (char *)(p.partial_o + index * AC_MLA_DV);
         out.lse = p.partial_lse + index;
         out.dtype = AC_FLOAT32;

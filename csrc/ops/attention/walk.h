@@ -12,7 +12,6 @@
  * `masked_tail` of a row is how many. That of the range is the first row's, which is the largest. */
 typedef struct mla_range_t {
     int64_t begin, end;
-    int64_t frontier; /* keys before the request's first query token: token t sees keys 0 to frontier + t */
     int64_t first_query;
     int first_head, masked_tail;
 } mla_range_t;
@@ -26,32 +25,26 @@ typedef struct mla_row_t {
 
 GPU_INLINE int mla_clamp_far(int64_t x) { return (int)ac_clamp64(x, 0, MLA_FAR); }
 
-GPU_INLINE int64_t mla_seen_end(const ac_mla_decode_params_t &p, const ac_mla_work_t &work, const mla_range_t &range,
-                                int64_t query) {
-    return p.causal ? ac_clamp64(range.frontier + query + 1, work.begin, work.end) : work.end;
-}
-
-GPU_INLINE mla_range_t mla_tile_range(const ac_mla_decode_params_t &p, const ac_mla_work_t &work) {
+GPU_INLINE mla_range_t mla_tile_range(const ac_attention_params_t &p, const ac_work_t &work) {
     mla_range_t range;
-    range.frontier = work.length - work.num_queries;
     range.first_query = work.first_pair / p.num_heads;
     range.first_head = (int)(work.first_pair - range.first_query * p.num_heads);
     uint32_t last_pair = (uint32_t)(range.first_head + work.num_rows - 1);
     range.begin = work.begin;
-    range.end = mla_seen_end(p, work, range, range.first_query + last_pair / (uint32_t)p.num_heads);
-    range.masked_tail = mla_clamp_far(range.end - mla_seen_end(p, work, range, range.first_query));
+    range.end = ac_seen_end(&work, range.first_query + last_pair / (uint32_t)p.num_heads);
+    range.masked_tail = mla_clamp_far(range.end - ac_seen_end(&work, range.first_query));
     return range;
 }
 
 /* Row r of the tile. Rows past the last one duplicate it: computed, never stored. */
-GPU_INLINE mla_row_t mla_tile_row(const ac_mla_decode_params_t &p, const ac_mla_work_t &work, const mla_range_t &range,
+GPU_INLINE mla_row_t mla_tile_row(const ac_attention_params_t &p, const ac_work_t &work, const mla_range_t &range,
                                   int r) {
     mla_row_t row;
     uint32_t pair = (uint32_t)(range.first_head + (r < work.num_rows ? r : work.num_rows - 1));
     uint32_t token = pair / (uint32_t)p.num_heads;
     row.query = work.query_begin + range.first_query + token;
     row.head = (int)(pair - token * p.num_heads);
-    row.masked_tail = mla_clamp_far(range.end - mla_seen_end(p, work, range, range.first_query + token));
+    row.masked_tail = mla_clamp_far(range.end - ac_seen_end(&work, range.first_query + token));
     return row;
 }
 
@@ -67,10 +60,10 @@ GPU_INLINE uint32_t mla_pages_before(const ac_kv_cache_t &kv, uint32_t rows) {
 }
 
 /* At key number `key` of the request, which may be past the range. */
-GPU_INLINE mla_cursor_t mla_cursor_at(const ac_mla_decode_params_t &p, const ac_mla_work_t &work,
-                                      const mla_range_t &range, int64_t key) {
-    int64_t slot = key / p.kv.page_size;
-    return (mla_cursor_t){work.pages + slot, (int32_t)(key - slot * p.kv.page_size), range.end - key};
+GPU_INLINE mla_cursor_t mla_cursor_at(const ac_attention_params_t &p, const ac_work_t &work, const mla_range_t &range,
+                                      int64_t key) {
+    int64_t page_size = p.kv[0].cache.page_size, slot = key / page_size;
+    return (mla_cursor_t){work.pages + slot, (int32_t)(key - slot * page_size), range.end - key};
 }
 
 GPU_INLINE void mla_advance(const ac_kv_cache_t &kv, int keys, mla_cursor_t *cursor) {

@@ -15,9 +15,9 @@ typedef struct ac_mla_decode_args_t {
     ac_view_t *kv_buffer; /* [num_page, page_size, 1, D]; records: see cache_format.inc */
     ac_view_t *o;         /* [T, H, 512] */
     ac_view_t *qo_indptr, *kv_indptr, *kv_indices, *kv_last_page_lens, *num_kv_splits_indptr;
-    ac_view_t *logits;    /* [T, S, H, 512] float32 where the plan has partials */
-    ac_view_t *attn_lse;  /* [T, S, H, 1] float32, likewise */
-    ac_view_t *lse;       /* [T, H] float32, or NULL: not asked for */
+    ac_view_t *logits;   /* [T, S, H, 512] float32 where the plan has partials */
+    ac_view_t *attn_lse; /* [T, S, H, 1] float32, likewise */
+    ac_view_t *lse;      /* [T, H] float32, or NULL: not asked for */
     ac_scale_arg_t q_scale, kv_scale;
     int64_t max_seqlen_q, page_size, nhead_kv, num_kv_splits;
     double sm_scale, logit_cap;

@@ -5,6 +5,7 @@
 #include "../attention/gfx9/per_wave.h"
 #include "../attention/gfx9/shared_tile.h"
 #include "../attention/gfx9/split_columns.h"
+#include "kernel_params.h"
 
 #define AC_FAMILY_ROWS "mla_decode/kernels.inc"
 #include "../local_bytes.inc"
@@ -31,33 +32,36 @@ typedef division_t<2, 1, 2, 0, 0> r32_fp8_t;
 typedef division_t<4, 2, 2, 0, 0> r128_fp8_t;
 #endif
 
-/* Kernel mla_decode_<name>_r<rows>, which uses `used` bytes of LDS and does `call`. */
-#define ENTRY(name, rows, used, call)                                                           \
-    CHECK_LOCAL_BYTES("mla_decode_" #name "_r" #rows, used);                                    \
-    GPU_KERNEL(256) mla_decode_##name##_r##rows(GPU_PARAMS(ac_mla_decode_params_t) p) { call; }
+/* Kernel mla_decode_<name>_r<rows>, which uses `used` bytes of LDS and has `decode` for its work item. */
+#define ENTRY(name, rows, used, decode)                                                                                \
+    CHECK_LOCAL_BYTES("mla_decode_" #name "_r" #rows, used);                                                           \
+    GPU_KERNEL(256) mla_decode_##name##_r##rows(GPU_PARAMS(ac_mla_decode_params_t) p) {                                \
+        decode(p.attention,                                                                                            \
+               [&](ac_work_t *work) { return ac_work_from_grid(&p.attention, &p.grid, gpu_block(), rows, work); });    \
+    }
 
 /* 16 rows. Two groups of keys at a time where one instruction takes them. */
-#define PER_WAVE(name, matrix_t, source_t, terms) \
+#define PER_WAVE(name, matrix_t, source_t, terms)                                                                      \
     PER_WAVE_OF(name, matrix_t, source_t, terms, (matrix_t::GROUPS == 1 ? 1 : 2), false)
 #define MIXED(name, matrix_t, source_t, terms) PER_WAVE_OF(name, matrix_t, source_t, terms, 1, true)
-#define PER_WAVE_OF(name, matrix_t, source_t, terms, groups, mixed)  \
-    ENTRY(name, 16, (per_wave_bytes<matrix_t, terms, groups>()),     \
-          (decode_per_wave<matrix_t, source_t, terms, groups, mixed>(p)))
+#define PER_WAVE_OF(name, matrix_t, source_t, terms, groups, mixed)                                                    \
+    ENTRY(name, 16, (per_wave_bytes<matrix_t, terms, groups>()),                                                       \
+          (decode_per_wave<matrix_t, source_t, terms, groups, mixed>))
 
-#define SHARED_TILE(name, matrix_t, source_t, terms, rows, division_t)                  \
-    typedef arrangement_t<matrix_t, source_t, terms, division_t> name##_r##rows##_t;    \
-    static_assert(name##_r##rows##_t::ROWS == rows, "the name says how many rows");     \
-    ENTRY(name, rows, name##_r##rows##_t::BYTES, decode_shared_tile<name##_r##rows##_t>(p))
+#define SHARED_TILE(name, matrix_t, source_t, terms, rows, division_t)                                                 \
+    typedef arrangement_t<matrix_t, source_t, terms, division_t> name##_r##rows##_t;                                   \
+    static_assert(name##_r##rows##_t::ROWS == rows, "the name says how many rows");                                    \
+    ENTRY(name, rows, name##_r##rows##_t::BYTES, decode_shared_tile<name##_r##rows##_t>)
 
-#define SPLIT_COLUMNS(name, matrix_t, source_t, rows)                          \
-    typedef split_columns_t<matrix_t, source_t, rows / 16> name##_r##rows##_t; \
-    ENTRY(name, rows, name##_r##rows##_t::BYTES, decode_split_columns<name##_r##rows##_t>(p))
+#define SPLIT_COLUMNS(name, matrix_t, source_t, rows)                                                                  \
+    typedef split_columns_t<matrix_t, source_t, rows / 16> name##_r##rows##_t;                                         \
+    ENTRY(name, rows, name##_r##rows##_t::BYTES, decode_split_columns<name##_r##rows##_t>)
 
 /* 16, 32, 64 and 128 rows. */
-#define FAMILY(name, matrix_t, source_t, r32, r64, r128) \
-    PER_WAVE(name, matrix_t, source_t, 1)                \
-    SHARED_TILE(name, matrix_t, source_t, 1, 32, r32)    \
-    SHARED_TILE(name, matrix_t, source_t, 1, 64, r64)    \
+#define FAMILY(name, matrix_t, source_t, r32, r64, r128)                                                               \
+    PER_WAVE(name, matrix_t, source_t, 1)                                                                              \
+    SHARED_TILE(name, matrix_t, source_t, 1, 32, r32)                                                                  \
+    SHARED_TILE(name, matrix_t, source_t, 1, 64, r64)                                                                  \
     SHARED_TILE(name, matrix_t, source_t, 1, 128, r128)
 
 FAMILY(bf16, bf16_matrix_t, same_source_t, r32_t, r64_t, r128_t)

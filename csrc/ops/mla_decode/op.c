@@ -12,8 +12,8 @@ static const char op_name[] = "mla_decode_fwd";
 
 #define ARG(field) ((ac_arg_t){op_name, #field, args->field})
 #define RULE(field, dtypes, shape, flags) AC_RULE(ac_mla_decode_args_t, field, dtypes, shape, flags)
-#define SCALE_RULE(field)                                                                             \
-    {#field, offsetof(ac_mla_decode_args_t, field) + offsetof(ac_scale_arg_t, view), AC_SET(AC_FLOAT32), NULL, \
+#define SCALE_RULE(field)                                                                                              \
+    {#field, offsetof(ac_mla_decode_args_t, field) + offsetof(ac_scale_arg_t, view), AC_SET(AC_FLOAT32), NULL,         \
      AC_MAY_BE_NONE | AC_HOST_TOO | AC_ONE_ELEMENT}
 #define INDICES AC_SET(AC_INT32)
 #define FLOATS AC_SET(AC_FLOAT32)
@@ -41,8 +41,8 @@ static int check_numbers(const ac_mla_decode_args_t *args, ac_error_t *error) {
     if (ac_check_int(op_name, "max_seqlen_q", args->max_seqlen_q, 1, INT32_MAX, error) < 0) return -1;
     if (ac_check_int(op_name, "page_size", args->page_size, 1, INT32_MAX, error) < 0) return -1;
     if (args->nhead_kv != 1)
-        return ac_fail(error, AC_ERROR_UNSUPPORTED,
-                       "%s: nhead_kv: expected 1 (MLA has one latent head), got %" PRId64, op_name, args->nhead_kv);
+        return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: nhead_kv: expected 1 (MLA has one latent head), got %" PRId64,
+                       op_name, args->nhead_kv);
     if (!(args->logit_cap <= 0))
         return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: logit_cap: expected 0 (no soft cap), got %g", op_name,
                        args->logit_cap);
@@ -165,9 +165,7 @@ static int find_workspaces(const void *arguments, const void *the_plan, ac_works
 }
 
 /* Query rows of a request at most: rows past T do not exist, so max_seqlen_q beyond T would only add empty work. */
-static int64_t served_rows(const ac_mla_plan_t *plan, int64_t T) {
-    return ac_min64(plan->request.max_seqlen_q, T);
-}
+static int64_t served_rows(const ac_mla_plan_t *plan, int64_t T) { return ac_min64(plan->request.max_seqlen_q, T); }
 
 /* Work items of stage 1; not more than plan->grid, which the planner kept below 2**63. */
 static int64_t decode_grid(const ac_mla_plan_t *plan, int64_t T) {
@@ -198,19 +196,19 @@ static ac_scale_t scale_for(const ac_scale_arg_t *scale, ac_dtype_t dtype, ac_de
     return (ac_scale_t){ac_floats(scale->view), 1};
 }
 
-static void fill_params(const ac_mla_decode_args_t *args, const ac_mla_plan_t *plan, ac_mla_decode_params_t *p) {
+static void fill_params(const ac_mla_decode_args_t *args, const ac_mla_plan_t *plan, ac_mla_decode_params_t *out) {
     const int64_t T = ac_size(&args->sizes, "T"), H = ac_size(&args->sizes, "H");
     const int64_t served = served_rows(plan, T);
+    ac_attention_params_t *p = &out->attention;
     p->q = args->q->data;
     p->q_row_stride = ac_stride_bytes(args->q, 0);
     p->q_head_stride = ac_stride_bytes(args->q, 1);
-    p->kv = args->cache;
-    p->qo_indptr = ac_ints(args->qo_indptr);
-    p->kv_indptr = ac_ints(args->kv_indptr);
-    p->kv_indices = ac_ints(args->kv_indices);
-    p->kv_last_page_lens = ac_ints(args->kv_last_page_lens);
-    p->splits = (ac_splits_t){ac_ints(args->num_kv_splits_indptr), plan->num_kv_splits, plan->split_count,
-                              plan->split_min_rows, plan->split_granule};
+    p->kv[0].cache = args->cache;
+    p->kv[0].indptr = ac_ints(args->kv_indptr);
+    p->kv[0].indices = ac_ints(args->kv_indices);
+    p->kv[0].last_page_lens = ac_ints(args->kv_last_page_lens);
+    p->kv[0].num_indices = args->kv_indices->shape[0];
+    p->shard = (ac_shard_t){.stride = 1, .phase = 0, .block = 1};
     p->o = args->o->data;
     p->o_row_stride = ac_stride_bytes(args->o, 0);
     p->o_head_stride = ac_stride_bytes(args->o, 1);
@@ -221,17 +219,20 @@ static void fill_params(const ac_mla_decode_args_t *args, const ac_mla_plan_t *p
     p->kv_scale = scale_for(&args->kv_scale, args->kv.dtype, args->target.device);
     p->sm_scale = (float)(isnan(args->sm_scale) ? 1.0 / sqrt((double)args->kv.row_width) : args->sm_scale);
     p->num_rows = T;
-    p->num_indices = args->kv_indices->shape[0];
-    p->batch = plan->request.batch;
     p->num_heads = (int32_t)H;
-    p->max_seqlen_q = (int32_t)served;
-    p->row_tiles = (int32_t)ac_kernel_tiles(plan->stage1, served * H);
     p->q_dtype = (int32_t)args->q->dtype;
     p->o_dtype = (int32_t)args->o->dtype;
     p->causal = args->causal;
-    p->writes_output = plan->writes_output;
+    out->grid = (ac_work_grid_t){
+        .qo_indptr = ac_ints(args->qo_indptr),
+        .splits = {ac_ints(args->num_kv_splits_indptr), plan->num_kv_splits, plan->split_count, plan->split_min_rows,
+                   plan->split_granule},
+        .max_seqlen_q = (int32_t)served,
+        .row_tiles = (int32_t)ac_kernel_tiles(plan->stage1, served * H),
+        .writes_output = plan->writes_output,
+    };
     /* ROCm/aiter#2983: with one split the kernel writes the final rows, and the host merges scratch over them. */
-    if (AC_FAULT("merge_after_direct") && plan->num_kv_splits == 1) p->writes_output = 1;
+    if (AC_FAULT("merge_after_direct") && plan->num_kv_splits == 1) out->grid.writes_output = 1;
     /* ROCm/aiter#2983: the path of one split gets no output pointer. */
     if (AC_FAULT("null_direct_output") && plan->writes_output) p->o = NULL;
     /* ROCm/aiter#2585: below 16 heads the rows of the tile are filled by repeating heads. */
@@ -247,40 +248,40 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
     ac_mla_decode_params_t params = {0};
     if (check_launch(args, plan, error) < 0) return -1;
     fill_params(args, plan, &params);
-    const bool final = params.writes_output;
+    const bool final = params.grid.writes_output;
     const ac_launch_t launch = {
         .kernel = plan->stage1,
         .params = &params,
         .params_bytes = sizeof params,
         .grid = decode_grid(plan, T),
         .stream = stream,
-        .writes = (final ? AC_WRITES_FINAL : AC_WRITES_PARTIALS) | (!final || params.lse ? AC_WRITES_LSE : 0),
-        .final_rows = params.o,
-        .partial_rows = params.partial_o,
-        .lse = final ? params.lse : params.partial_lse,
+        .writes = (final ? AC_WRITES_FINAL : AC_WRITES_PARTIALS) | (!final || params.attention.lse ? AC_WRITES_LSE : 0),
+        .final_rows = params.attention.o,
+        .partial_rows = params.attention.partial_o,
+        .lse = final ? params.attention.lse : params.attention.partial_lse,
     };
     /* ROCm/aiter#2983, as a kernel that nobody stops: nothing writes the rows. */
     if (AC_FAULT("skip_direct_output") && plan->writes_output) return 0;
-    if (params.lse && /* rows that no request owns keep this */
-        target->runtime->fill32(target->runtime, target->device.index, params.lse, minus_infinity, T * H, stream,
-                                error) < 0)
+    if (params.attention.lse && /* rows that no request owns keep this */
+        target->runtime->fill32(target->runtime, target->device.index, params.attention.lse, minus_infinity, T * H,
+                                stream, error) < 0)
         return -1;
     return ac_launch(target, &launch, error);
 }
 
-static const char *const unserved_lists[] = {"work_meta_data",   "work_indptr",        "work_info_set", "reduce_indptr",
-                                             "reduce_final_map", "reduce_partial_map", NULL};
+static const char *const unserved_lists[] = {
+    "work_meta_data", "work_indptr", "work_info_set", "reduce_indptr", "reduce_final_map", "reduce_partial_map", NULL};
 
 #define AC_OP mla_decode_stage1
 #define AC_OP_ARGS ac_mla_decode_args_t
 #define AC_OP_PARAMS "mla_decode/params.inc"
 #define AC_OP_SUMMARY "Attend over the paged latent cache: final rows when plan.writes_output, else partials."
-#define AC_OP_NOTES                                                                                             \
-    "B requests, T query rows, H query heads, S splits, D = 512 + rope elements of a KV row.\n"                 \
+#define AC_OP_NOTES                                                                                                    \
+    "B requests, T query rows, H query heads, S splits, D = 512 + rope elements of a KV row.\n"                        \
     "Returns (plan, stream, logits, attn_lse, lse): the plan that was used, the handle of the stream that it ran on\n" \
-    "(0 on the CPU), and the buffers, None where there is none. Stage 2 is due unless plan.writes_output.\n"     \
-    "The op runs asynchronously on a device: with a stream of your own, keep the tensors alive until it is done.\n" \
-    "Raises TypeError, ValueError, BufferError (DLPack refusal, read-only output), UnsupportedError, DeviceError;\n" \
+    "(0 on the CPU), and the buffers, None where there is none. Stage 2 is due unless plan.writes_output.\n"           \
+    "The op runs asynchronously on a device: with a stream of your own, keep the tensors alive until it is done.\n"    \
+    "Raises TypeError, ValueError, BufferError (DLPack refusal, read-only output), UnsupportedError, DeviceError;\n"   \
     "a refused call writes nothing."
 #include "../define_op.inc"
 

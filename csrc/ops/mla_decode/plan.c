@@ -81,8 +81,7 @@ static void plan_splits(ac_mla_plan_t *plan) {
         most = most < MAX_SPLITS ? MAX_SPLITS : most;
         plan->num_kv_splits = plan->split_count = r->num_kv_splits < most ? r->num_kv_splits : (int32_t)most;
     } else if (r->deterministic) {
-        int64_t most = r->total_kv < 0 ? FIXED_SPLITS
-                                       : ac_ceil_div64(r->total_kv, FIXED_SPLIT_MIN_ROWS);
+        int64_t most = r->total_kv < 0 ? FIXED_SPLITS : ac_ceil_div64(r->total_kv, FIXED_SPLIT_MIN_ROWS);
         plan->num_kv_splits = (int32_t)(most < 1 ? 1 : most > FIXED_SPLITS ? FIXED_SPLITS : most);
         plan->split_count = FIXED_SPLITS;
         plan->split_min_rows = FIXED_SPLIT_MIN_ROWS;
@@ -93,9 +92,9 @@ static void plan_splits(ac_mla_plan_t *plan) {
                                r->total_kv < 0 ? -1 : r->total_kv / ac_max64(r->batch, 1), r->compute_units);
     } else {
         int is_fp8 = ac_dtype_in(r->q_dtype, AC_FP8) && r->total_kv >= 0;
-        plan->num_kv_splits = plan->split_count =
-            ac_mla_choose_splits(AC_MLA_AUTO_SPLITS, r->batch, r->total_kv, r->num_heads, r->max_seqlen_q, is_fp8, 1,
-                                 r->total_kv < 0, r->compute_units);
+        plan->num_kv_splits = plan->split_count = ac_mla_choose_splits(AC_MLA_AUTO_SPLITS, r->batch, r->total_kv,
+                                                                       r->num_heads, r->max_seqlen_q, is_fp8, 1,
+                                                                       r->total_kv < 0, r->compute_units);
     }
 }
 
@@ -112,8 +111,9 @@ int ac_mla_plan(const char *op, const ac_mla_request_t *request, ac_mla_plan_t *
     plan_splits(&plan);
     plan.writes_output = plan.num_kv_splits == 1 && !AC_FAULT("merge_after_direct");
     if (__builtin_mul_overflow((int64_t)request->batch * plan.num_kv_splits, tiles, &plan.grid))
-        return ac_fail(error, AC_ERROR_VALUE, "%s: num_kv_splits: %" PRId32 " splits of %" PRId32
-                       " requests overflow the grid", op, plan.num_kv_splits, request->batch);
+        return ac_fail(error, AC_ERROR_VALUE,
+                       "%s: num_kv_splits: %" PRId32 " splits of %" PRId32 " requests overflow the grid", op,
+                       plan.num_kv_splits, request->batch);
     plan.scratch_bytes = (int64_t)plan.stage1->local_bytes * request->compute_units;
     *out_plan = plan;
     return 0;
@@ -141,9 +141,9 @@ static int64_t arch_number(const char *text) {
 }
 
 #define INPUT (AC_PLAN_INPUT | AC_PLAN_SHOWN)
-#define FIELD(name, kind, flags, place, value, doc) \
+#define FIELD(name, kind, flags, place, value, doc)                                                                    \
     {name, AC_FIELD_##kind, flags, offsetof(ac_mla_plan_t, place), value, NULL, NULL, doc}
-#define NAMED(name, flags, place, value, text, number, doc) \
+#define NAMED(name, flags, place, value, text, number, doc)                                                            \
     {name, AC_FIELD_TEXT, flags, offsetof(ac_mla_plan_t, place), value, text, number, doc}
 
 static const ac_plan_field_t fields[] = {
@@ -163,15 +163,13 @@ static const ac_plan_field_t fields[] = {
           "As asked for; -1 is automatic. May have been lowered."),
     FIELD("total_kv", INT64, AC_PLAN_INPUT | AC_PLAN_HIDDEN, request.total_kv, -1, NULL),
     FIELD("return_lse", BOOL, INPUT, request.return_lse, 0, "The LSE is written too."),
-    FIELD("deterministic", BOOL, INPUT, request.deterministic, 0,
-          "A row's bits do not depend on the batch around it."),
+    FIELD("deterministic", BOOL, INPUT, request.deterministic, 0, "A row's bits do not depend on the batch around it."),
     FIELD("device", DEVICE, INPUT, request.device, AC_DEVICE_CPU, "The device the plan was made for."),
     NAMED("arch", INPUT, request.arch, AC_NO_DEFAULT, arch_text, arch_number,
           "The architecture that the kernels were chosen for."),
     FIELD("compute_units", INT32, AC_PLAN_INPUT, request.compute_units, AC_NO_DEFAULT,
           "CUs, SMs or CPU threads that the splits were chosen by."),
-    FIELD("writes_output", BOOL, 0, writes_output, 0,
-          "Stage 1 writes the final rows and the LSE; stage 2 never runs."),
+    FIELD("writes_output", BOOL, 0, writes_output, 0, "Stage 1 writes the final rows and the LSE; stage 2 never runs."),
     FIELD("stage1", KERNEL, 0, stage1, 0, "The kernel of stage 1."),
     FIELD("stage2", KERNEL, 0, stage2, 0, "The kernel of stage 2, or None."),
     FIELD("grid", INT64, 0, grid, 0, "Work items of stage 1."),

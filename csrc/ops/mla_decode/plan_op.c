@@ -89,7 +89,7 @@ static int make_plan(const void *arguments, void *out_plan, ac_error_t *error) {
 #define AC_OP_ARGS plan_args_t
 #define AC_OP_PARAMS "mla_decode/params_plan.inc"
 #define AC_OP_SUMMARY "Plan MLA decode from plain numbers: kernels, splits, grid and workspace, without a tensor."
-#define AC_OP_NOTES \
+#define AC_OP_NOTES                                                                                                    \
     "Raises TypeError (wrong type, unknown dtype), ValueError (range), UnsupportedError (no kernel, no runtime)."
 #include "../define_op.inc"
 

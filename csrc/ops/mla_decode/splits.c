@@ -45,7 +45,7 @@ int32_t ac_mla_choose_splits(int32_t num_kv_splits, int64_t batch, int64_t total
  * workgroup spends before its first and after its last row, and what the merge costs once. */
 #define WORKGROUP_ROWS 96
 #define MERGE_ROWS 96
-#define LEAST_ROWS 64   /* of a split */
+#define LEAST_ROWS 64 /* of a split */
 #define MOST_SPLITS 256
 #define UNKNOWN_LENGTH 8192
 #define MOST_ITEMS (1 << 24) /* more fill any GPU many times over */

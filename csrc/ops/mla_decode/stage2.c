@@ -42,7 +42,8 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
     if (plan->writes_output)
         return ac_fail(error, AC_ERROR_VALUE,
                        "%s: plan.writes_output: expected a plan with partials to merge, got one whose stage 1 writes "
-                       "the output", op_name);
+                       "the output",
+                       op_name);
     if (ac_find_target(op_name, "o", args->o->device, &target, error) < 0) return -1;
     if ((int32_t)target.facts.arch != r->arch)
         return ac_fail(error, AC_ERROR_VALUE, "%s: plan.arch: expected a plan made for %s, got one made for %s",
@@ -92,7 +93,7 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
 #define AC_OP_ARGS args_t
 #define AC_OP_PARAMS "mla_decode/params_stage2.inc"
 #define AC_OP_SUMMARY "Merge the partials of stage 1 by log-sum-exp. Refused when plan.writes_output."
-#define AC_OP_NOTES \
+#define AC_OP_NOTES                                                                                                    \
     "Raises TypeError, ValueError, BufferError, UnsupportedError, DeviceError; a refused call writes nothing."
 #include "../define_op.inc"
 

@@ -9,14 +9,14 @@
 #include "group.h"
 #include "store.h"
 
-#define MERGE_THREADS 256
-#define MERGE_HALF (MERGE_THREADS / 2)
-#define LOADS 4 /* of a thread that are in flight together */
+constexpr int MERGE_THREADS = 256, MERGE_HALF = MERGE_THREADS / 2;
+constexpr int MERGE_PER_UNIT = 7; /* workgroups, of 72 registers */
+constexpr int LOADS = 4;          /* of a thread that are in flight together */
 
 /* LDS: a chunk of each team's LSEs, what the odd halves have summed, and for lists where the chunk's partials are. */
-#define LSES ((float *)gpu_shared)                           /* [MERGE_THREADS] */
-#define ODD_SUMS (LSES + MERGE_THREADS)                      /* [4][MERGE_HALF] */
-#define LOCATIONS ((int32_t *)(ODD_SUMS + 4 * MERGE_HALF))   /* [MERGE_THREADS] */
+#define LSES ((float *)gpu_shared)                         /* [MERGE_THREADS] */
+#define ODD_SUMS (LSES + MERGE_THREADS)                    /* [4][MERGE_HALF] */
+#define LOCATIONS ((int32_t *)(ODD_SUMS + 4 * MERGE_HALF)) /* [MERGE_THREADS] */
 
 #define AC_FAMILY_ROWS "mla_merge/kernels.inc"
 #include "../local_bytes.inc"
@@ -61,7 +61,7 @@ template <int COLUMNS, bool LISTS> struct merge_t {
             bool exists = has_head();
             if (LISTS) {
                 at = locations()[thread()] = group.locations[part];
-                exists &= ac_merge_part(&p, &group, row, part) >= 0;
+                exists &= ac_merge_has_partial(at, row, p.num_partials);
             }
             lses()[thread()] = exists ? lse[(int64_t)at * p.num_heads] : GPU_MINUS_INFINITY;
         }
@@ -94,9 +94,8 @@ template <int COLUMNS, bool LISTS> struct merge_t {
     /* Adds one chunk of parts: all weights, and the columns of those that belong to the thread's half. */
     GPU_MEMBER void add_chunk(int first, int count, int from) {
         int64_t stride = (int64_t)p.num_heads * width() * 4;
-        const char *partials =
-            (const char *)(p.partial_o + (first_partial() * p.num_heads + head) * width() + from) +
-            (LISTS ? 0 : first * stride);
+        const char *partials = (const char *)(p.partial_o + (first_partial() * p.num_heads + head) * width() + from) +
+                               (LISTS ? 0 : first * stride);
         for (int i = 0; i < count; i++) {
             float lse = lses()[i];
             if (lse != GPU_MINUS_INFINITY) weights += gpu_exp2((lse - top) * (float)AC_LOG2_E);

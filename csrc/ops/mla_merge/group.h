@@ -45,12 +45,9 @@ AC_INLINE ac_merge_group_t ac_merge_listed(const ac_mla_merge_params_t *p, int64
     return group;
 }
 
-/* The row of partials of part `part` of the group's row `row`; -1: outside, nothing to add. */
-AC_INLINE int64_t ac_merge_part(const ac_mla_merge_params_t *p, const ac_merge_group_t *group, int64_t row,
-                                int64_t part) {
-    if (!group->locations) return (group->first_row + row) * group->num_parts + part;
-    int64_t first = group->locations[part];
-    return first < 0 || first + row >= p->num_partials ? -1 : first + row;
+/* Whether the group's row `row` has a partial by a list's entry `location`. */
+AC_INLINE int ac_merge_has_partial(int64_t location, int64_t row, int64_t num_partials) {
+    return location >= 0 && location + row < num_partials;
 }
 
 #endif

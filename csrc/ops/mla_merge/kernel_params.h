@@ -19,7 +19,7 @@ typedef struct ac_mla_merge_params_t {
     const int32_t *partial_map;   /* [num_entries] */
     char *o;                      /* [N, H, Dv] */
     int64_t o_row_stride, o_head_stride;
-    float *lse; /* [N, H] or NULL */
+    float *lse;                                              /* [N, H] or NULL */
     int64_t num_rows, num_partials, num_entries, num_groups; /* N, P, of partial_map, G */
     int32_t num_heads, value_dim;
     int32_t max_seqlen_q; /* of requests: later rows are not served; without a final_map: rows of a group */

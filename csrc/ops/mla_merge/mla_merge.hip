@@ -5,12 +5,12 @@
 #include "gfx9.h"
 #endif
 
-#define MERGE(name, columns, lists)                                             \
-    GPU_KERNEL(MERGE_THREADS) name(GPU_PARAMS(ac_mla_merge_params_t) p) {       \
-        merge_partials<columns, lists>(p);                                      \
+#define MERGE(name, columns, lists)                                                                                    \
+    GPU_KERNEL_OF(MERGE_THREADS, MERGE_PER_UNIT) name(GPU_PARAMS(ac_mla_merge_params_t) p) {                           \
+        merge_partials<columns, lists>(p);                                                                             \
     }
 
-MERGE(mla_merge, 512, false) /* stage 2 of MLA decode */
+MERGE(mla_merge, 512, false)      /* stage 2 of MLA decode */
 MERGE(mla_merge_lists, 512, true) /* any width, 512 columns at a time */
 #if !defined(__CUDACC__)
 MERGE(mla_merge_lists_d64, 64, true)

@@ -1,6 +1,6 @@
 /* sm_90a: merges the partials of (final row, head) pairs by their LSE, in a fixed order. With few parts and many pairs
- * each warp merges a pair, eight pairs per workgroup, and the other workgroups exit; else the eight warps share one pair.
- * A lane has 16 of 512 columns, so that the loads of a warp are whole lines. */
+ * each warp merges a pair, eight pairs per workgroup, and the other workgroups exit; else the eight warps share one
+ * pair. A lane has 16 of 512 columns, so that the loads of a warp are whole lines. */
 #ifndef AC_OPS_MLA_MERGE_SM90_H
 #define AC_OPS_MLA_MERGE_SM90_H
 
@@ -10,6 +10,7 @@
 #include "store.h"
 
 constexpr int SM90_MERGE_WARPS = 8, MERGE_THREADS = 32 * SM90_MERGE_WARPS, SM90_MERGE_COLUMNS = 512;
+constexpr int MERGE_PER_UNIT = 2;                           /* workgroups */
 constexpr int SM90_MERGE_ONE_WARP_PARTS = SM90_MERGE_WARPS; /* at most for one warp: the same order of sums */
 constexpr int SM90_MERGE_ONE_WARP_PAIRS = 1024;             /* at least */
 
@@ -28,8 +29,8 @@ GPU_INLINE float4 sm90_load_quad(const float *from) {
     return make_float4(from[0], from[1], from[2], from[3]);
 }
 
-/* One warp's part of a pair: columns lane * 4 + 128 j, j < 4, of every `warps`-th part from `self` on. Groups from lists,
- * or requests, whose rows have 512 values. */
+/* One warp's part of a pair: columns lane * 4 + 128 j, j < 4, of every `warps`-th part from `self` on. Groups from
+ * lists, or requests, whose rows have 512 values. */
 template <bool LISTS> struct sm90_merge_t {
     static constexpr int LOADS = LISTS ? 2 : 4; /* parts in flight; two leave registers for a second workgroup */
 
@@ -53,7 +54,7 @@ template <bool LISTS> struct sm90_merge_t {
         if (part >= num_parts()) return GPU_MINUS_INFINITY;
         if (LISTS) {
             *out_at = group.locations[part];
-            if (ac_merge_part(&p, &group, row, part) < 0) return GPU_MINUS_INFINITY;
+            if (!ac_merge_has_partial(*out_at, row, p.num_partials)) return GPU_MINUS_INFINITY;
         }
         return p.partial_lse[(first_partial() + *out_at) * p.num_heads + head];
     }

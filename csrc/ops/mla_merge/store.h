@@ -5,8 +5,7 @@
 #include "../attention/store.h"
 #include "kernel_params.h"
 
-GPU_INLINE mla_output_t merged_output(const ac_mla_merge_params_t &p, int64_t row, int head, float top,
-                                      float weights) {
+GPU_INLINE mla_output_t merged_output(const ac_mla_merge_params_t &p, int64_t row, int head, float top, float weights) {
     mla_output_t out;
     out.empty = weights == 0;
     out.scale = 1 / weights;

@@ -135,16 +135,16 @@ static int run(void *arguments, const void *plan, intptr_t stream, ac_error_t *e
 #define AC_OP_ARGS args_t
 #define AC_OP_PARAMS "mla_reduce/params.inc"
 #define AC_OP_SUMMARY "Merge the partials of split attention by log-sum-exp, group by group."
-#define AC_OP_NOTES                                                                                               \
-    "G groups, N final rows, P rows of partials, H heads, Dv values; any H and Dv. For final row r of group i,\n" \
-    "with s over the partials of the group (r counts from the group's first final row):\n\n"                      \
-    "    final_lse = ln(sum_s exp(partial_lse[s, r]))\n"                                                         \
-    "    final_output = sum_s exp(partial_lse[s, r] - final_lse) * partial_output[s, r]\n\n"                      \
-    "in the order of the list: the same call gives the same bits. A group of one partial is a copy. Rows whose\n"  \
+#define AC_OP_NOTES                                                                                                    \
+    "G groups, N final rows, P rows of partials, H heads, Dv values; any H and Dv. For final row r of group i,\n"      \
+    "with s over the partials of the group (r counts from the group's first final row):\n\n"                           \
+    "    final_lse = ln(sum_s exp(partial_lse[s, r]))\n"                                                               \
+    "    final_output = sum_s exp(partial_lse[s, r] - final_lse) * partial_output[s, r]\n\n"                           \
+    "in the order of the list: the same call gives the same bits. A group of one partial is a copy. Rows whose\n"      \
     "partials all hold nothing are 0, and their LSE is -inf. Rows of a group without entries, and rows of no group,\n" \
-    "are not written; rows of two groups hold what either gives. No value in an index tensor is an error, and none\n" \
-    "makes the op touch memory outside its arguments.\n\n"                                                        \
-    "Returns None. Raises TypeError, ValueError, BufferError, UnsupportedError, DeviceError; a refused call writes\n" \
+    "are not written; rows of two groups hold what either gives. No value in an index tensor is an error, and none\n"  \
+    "makes the op touch memory outside its arguments.\n\n"                                                             \
+    "Returns None. Raises TypeError, ValueError, BufferError, UnsupportedError, DeviceError; a refused call writes\n"  \
     "nothing."
 #include "../define_op.inc"
 

@@ -21,8 +21,6 @@ from aiter_c.testing.device import address_of
 
 ENOUGH = 30  # calls in a row that no failure reaches: they ask for less
 MOST = 3_000
-SIZES = {"heads": 2, "q_lens": (2, 1), "kv_lens": (9, 5)}
-VARIANTS = ({}, {"splits": 3})  # fields of a case, where it has them
 
 
 class PythonAllocator:
@@ -91,11 +89,9 @@ class Call:
 
 def calls() -> Iterator[Call]:
     for kind in case_kinds().values():
-        known = {name: value for name, value in SIZES.items() if name in kind.__dataclass_fields__}
-        for more in VARIANTS:
-            more = {name: value for name, value in more.items() if name in kind.__dataclass_fields__}
+        for fields in kind.small:
             for own in (False, True):
-                yield Call(kind(**known | more), own=own)
+                yield Call(kind(**fields), own=own)
 
 
 def fail_each(call: Call, arm: Callable, disarm: Callable) -> tuple[int, int]:

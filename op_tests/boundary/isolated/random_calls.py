@@ -23,9 +23,6 @@ from aiter_c.testing.case import case_kinds
 
 BATCH = 20_000
 MEMORY = 8 << 30  # of address space: what asks for more gets MemoryError
-_SIZES = {"heads": 2, "q_lens": (2, 1), "kv_lens": (9, 5)}
-SMALL = (_SIZES, _SIZES | {"splits": 2})  # fields of cases, where they have them
-
 
 #: Of what right calls are made.
 LIKELY = (1, 2, 2, 3, 16, 0.5, "bfloat16", "bfloat16", "float32", None, (2, 3), np.arange(3, dtype=np.int32))
@@ -133,8 +130,8 @@ def right_calls() -> list[dict[str, object]]:
     """Of small cases of every op, with what each call allocated under the op's names for it."""
     out = []
     for kind in case_kinds().values():
-        for fields in SMALL:
-            case = kind(**{name: value for name, value in fields.items() if name in kind.__dataclass_fields__})
+        for fields in kind.small:
+            case = kind(**fields)
             arguments = case.inputs().arguments()
             with poisoned_scratch() as scratch:
                 getattr(aiter_c, case.op)(**arguments)

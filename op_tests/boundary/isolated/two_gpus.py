@@ -157,7 +157,7 @@ def check_graphs(right: dict) -> None:
                 torch.cuda.current_stream().wait_stream(stream)
                 graph = torch.cuda.CUDAGraph()
                 arguments["q"].zero_()
-                with torch.cuda.graph(graph):
+                with torch.cuda.graph(graph, stream=torch.cuda.Stream()):  # its default one stays on the first device
                     _, lse = aiter_c.mla_decode_fwd(**call)
                 arguments["q"].copy_(q)
                 torch.cuda.synchronize()

@@ -9,8 +9,12 @@ typedef enum gs_argument_kind_t {
     GS_ARGUMENT_VALUE,
     GS_ARGUMENT_POINTER,
     GS_ARGUMENT_DYNAMIC_LDS_POINTER,
-    GS_HIDDEN_BLOCK_COUNT_X, GS_HIDDEN_BLOCK_COUNT_Y, GS_HIDDEN_BLOCK_COUNT_Z,
-    GS_HIDDEN_GROUP_SIZE_X, GS_HIDDEN_GROUP_SIZE_Y, GS_HIDDEN_GROUP_SIZE_Z,
+    GS_HIDDEN_BLOCK_COUNT_X,
+    GS_HIDDEN_BLOCK_COUNT_Y,
+    GS_HIDDEN_BLOCK_COUNT_Z,
+    GS_HIDDEN_GROUP_SIZE_X,
+    GS_HIDDEN_GROUP_SIZE_Y,
+    GS_HIDDEN_GROUP_SIZE_Z,
     GS_HIDDEN_GRID_DIMS,
     GS_HIDDEN_DYNAMIC_LDS_SIZE,
     GS_HIDDEN_ZERO, /* remainders, offsets of the grid: always 0 here */
@@ -41,7 +45,7 @@ typedef struct gs_kernel_t {
     uintptr_t entry;
     uint32_t kernarg_bytes, vgprs, agprs, sgprs, max_threads;
     gs_argument_t *arguments;
-    int argument_count; /* hidden ones come last */
+    int argument_count;       /* hidden ones come last */
     uint32_t max_dynamic_lds; /* hipFuncSetAttribute */
     bool decoded;
 } gs_kernel_t;

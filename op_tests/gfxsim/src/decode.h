@@ -6,8 +6,8 @@
 
 /* Source codes with a meaning of their own. */
 enum {
-    GS_CODE_SDWA = 249,   /* in src0: a dword with the selections follows */
-    GS_CODE_DPP = 250,    /* in src0: a dword with the lane pattern follows */
+    GS_CODE_SDWA = 249,    /* in src0: a dword with the selections follows */
+    GS_CODE_DPP = 250,     /* in src0: a dword with the lane pattern follows */
     GS_CODE_LITERAL = 255, /* the value is the next dword */
     GS_CODE_VGPR = 256
 };
@@ -25,9 +25,7 @@ static inline uint32_t gs_bits(uint32_t word, int low, int count) {
     return word >> low & (uint32_t)((UINT64_C(1) << count) - 1);
 }
 
-static inline int32_t gs_signed(uint32_t value, int bits) {
-    return (int32_t)(value << (32 - bits)) >> (32 - bits);
-}
+static inline int32_t gs_signed(uint32_t value, int bits) { return (int32_t)(value << (32 - bits)) >> (32 - bits); }
 
 /* ---- decode_operand.c: each appends one operand to the instruction ----------------------------------------------- */
 

@@ -12,7 +12,7 @@ bool gs_decode_ds(gs_decoder_t *decoder, uint32_t word) {
     const gs_row_t *row = decoder->row;
     gs_insn_t *insn = decoder->insn;
     uint32_t word1 = decoder->words[1];
-    if (gs_bits(word, 16, 1)) return false; /* GDS, which these chips do not have */
+    if (gs_bits(word, 16, 1)) return false;  /* GDS, which these chips do not have */
     bool accumulator = gs_bits(word, 25, 1); /* the data are in AGPRs; the address never is */
     decoder->used = 2;
     if (row->flags & GS_TWO) {
@@ -38,9 +38,7 @@ static bool decode_flat_address(gs_decoder_t *decoder, uint32_t word, gs_operand
     int reg = (int)gs_bits(word1, 0, 8), saddr = (int)gs_bits(word1, 16, 7);
     bool scratch_vector = gs_bits(word, 13, 1);
     switch (insn->format) {
-    case GS_FLAT:
-        address->bits = 64;
-        return saddr == 0 && !scratch_vector && gs_set_vector(address, reg, false);
+    case GS_FLAT: address->bits = 64; return saddr == 0 && !scratch_vector && gs_set_vector(address, reg, false);
     case GS_GLOBAL:
         address->bits = saddr == SADDR_OFF ? 64 : 32;
         base->bits = 64;

@@ -6,7 +6,7 @@ enum {
     SGPR_COUNT = 102,
     CODE_TTMP = 108,
     TTMP_COUNT = 16,
-    CODE_INTEGER = 128,          /* 128 + n is n for 0..64, 192 + n is -n for 1..16 */
+    CODE_INTEGER = 128, /* 128 + n is n for 0..64, 192 + n is -n for 1..16 */
     CODE_INTEGER_NEGATIVE = 192,
     CODE_INTEGER_LAST = 208,
     CODE_FLOAT = 240,

@@ -8,9 +8,7 @@ enum { SDWA_DWORD = 6, SDWA_UNUSED_LAST = 2, DPP_QUAD_PERM_LAST = 0xff };
 /* Where the opcodes of the 32-bit formats begin within those of VOP3. */
 enum { VOP3_VOP2 = 0x100, VOP3_VOP1 = 0x140, VOP3_OWN = 0x1c0 };
 
-static uint8_t negatable(const gs_row_t *row) {
-    return (uint8_t)(row->flags & (GS_NEG0 | GS_NEG1 | GS_NEG2));
-}
+static uint8_t negatable(const gs_row_t *row) { return (uint8_t)(row->flags & (GS_NEG0 | GS_NEG1 | GS_NEG2)); }
 
 /* Refuses signs of sources that cannot have one, or drops them where they are ignored. */
 static bool check_signs(gs_insn_t *insn) {
@@ -111,9 +109,9 @@ static bool is_dpp_ctrl(const gs_row_t *row, uint32_t ctrl) {
     case 0x10: /* row_shl */
     case 0x11: /* row_shr */
     case 0x12: /* row_ror */ return ctrl & 15;
-    case 0x13: return ctrl % 4 == 0; /* wave_shl, wave_rol, wave_shr, wave_ror */
+    case 0x13: return ctrl % 4 == 0;   /* wave_shl, wave_rol, wave_shr, wave_ror */
     case 0x14: return (ctrl & 15) < 4; /* row_mirror, row_half_mirror, row_bcast:15, row_bcast:31 */
-    case 0x15: return true; /* row_newbcast */
+    case 0x15: return true;            /* row_newbcast */
     default: return false;
     }
 }

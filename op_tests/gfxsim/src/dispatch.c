@@ -44,10 +44,12 @@ static uint32_t padded_kernarg_bytes(const gs_kernel_t *kernel) {
 
 static uint64_t hidden_value(const gs_launch_t *launch, gs_argument_kind_t kind) {
     switch (kind) {
-    case GS_HIDDEN_BLOCK_COUNT_X: case GS_HIDDEN_BLOCK_COUNT_Y: case GS_HIDDEN_BLOCK_COUNT_Z:
-        return launch->grid[kind - GS_HIDDEN_BLOCK_COUNT_X];
-    case GS_HIDDEN_GROUP_SIZE_X: case GS_HIDDEN_GROUP_SIZE_Y: case GS_HIDDEN_GROUP_SIZE_Z:
-        return launch->block[kind - GS_HIDDEN_GROUP_SIZE_X];
+    case GS_HIDDEN_BLOCK_COUNT_X:
+    case GS_HIDDEN_BLOCK_COUNT_Y:
+    case GS_HIDDEN_BLOCK_COUNT_Z: return launch->grid[kind - GS_HIDDEN_BLOCK_COUNT_X];
+    case GS_HIDDEN_GROUP_SIZE_X:
+    case GS_HIDDEN_GROUP_SIZE_Y:
+    case GS_HIDDEN_GROUP_SIZE_Z: return launch->block[kind - GS_HIDDEN_GROUP_SIZE_X];
     case GS_HIDDEN_GRID_DIMS:
         if (launch->grid[2] > 1 || launch->block[2] > 1) return 3;
         return launch->grid[1] > 1 || launch->block[1] > 1 ? 2 : 1;

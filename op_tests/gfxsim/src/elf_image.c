@@ -83,7 +83,8 @@ static gs_load_error_t check_header(const loader_t *loader, const Elf64_Ehdr *he
         return invalid(loader, "its program headers lie outside of the file");
     }
     switch (header->e_flags & FLAG_MACH_MASK) {
-    case MACH_GFX942: case MACH_GFX9_4_GENERIC: loader->image->arch = GS_GFX942; return GS_LOAD_OK;
+    case MACH_GFX942:
+    case MACH_GFX9_4_GENERIC: loader->image->arch = GS_GFX942; return GS_LOAD_OK;
     case MACH_GFX950: loader->image->arch = GS_GFX950; return GS_LOAD_OK;
     default:
         snprintf(loader->message, loader->message_size, "its processor (EF_AMDGPU_MACH 0x%x) is not gfx942 or gfx950",
@@ -122,8 +123,8 @@ static gs_load_error_t load_segments(const loader_t *loader, const Elf64_Ehdr *h
         if (image->segment_count == GS_MAX_SEGMENTS) return invalid(loader, "too many segments");
         uintptr_t low = image->base + program.p_vaddr;
         memcpy((void *)low, loader->file + program.p_offset, program.p_filesz);
-        image->segments[image->segment_count++] = (gs_segment_t){
-            low, low + program.p_memsz, (program.p_flags & PF_W) != 0, (program.p_flags & PF_X) != 0};
+        image->segments[image->segment_count++] =
+            (gs_segment_t){low, low + program.p_memsz, (program.p_flags & PF_W) != 0, (program.p_flags & PF_X) != 0};
     }
     return GS_LOAD_OK;
 }
@@ -228,8 +229,8 @@ static gs_load_error_t read_symbols(const loader_t *loader, const dynamic_t *dyn
         if (symbol->st_shndx == SHN_UNDEF || symbol->st_name >= dynamic->strings_bytes) continue;
         if (!gs_image_holds(image, address, symbol->st_size)) continue;
         bool is_object = ELF64_ST_TYPE(symbol->st_info) == STT_OBJECT;
-        image->symbols[image->symbol_count++] =
-            (gs_symbol_t){(const char *)strings + symbol->st_name, address, symbol->st_size, is_object};
+        image->symbols[image->symbol_count++] = (gs_symbol_t){(const char *)strings + symbol->st_name, address,
+                                                              symbol->st_size, is_object};
     }
     return GS_LOAD_OK;
 }
@@ -258,8 +259,10 @@ static gs_load_error_t relocate(const loader_t *loader, const dynamic_t *dynamic
         }
         uint32_t low = (uint32_t)value, high = (uint32_t)(value >> 32);
         switch (type) {
-        case RELOCATION_RELATIVE64: case RELOCATION_ABS64: memcpy((void *)place, &value, 8); break;
-        case RELOCATION_ABS32_LOW: case RELOCATION_ABS32: memcpy((void *)place, &low, 4); break;
+        case RELOCATION_RELATIVE64:
+        case RELOCATION_ABS64: memcpy((void *)place, &value, 8); break;
+        case RELOCATION_ABS32_LOW:
+        case RELOCATION_ABS32: memcpy((void *)place, &low, 4); break;
         case RELOCATION_ABS32_HIGH: memcpy((void *)place, &high, 4); break;
         default: return invalid(loader, "a relocation of an unknown type");
         }

@@ -15,7 +15,7 @@ typedef struct gs_symbol_t {
     const char *name; /* in the loaded image */
     uintptr_t address;
     uint64_t bytes;
-    bool is_object;   /* a variable or a kernel descriptor; else a function */
+    bool is_object; /* a variable or a kernel descriptor; else a function */
 } gs_symbol_t;
 
 typedef struct gs_image_t {

@@ -10,10 +10,10 @@
 
 /* How undefined bits pass through an instruction (taint.c). Zero: any undefined source bit spoils the whole result. */
 typedef enum gs_traits_t {
-    GS_BITWISE = 1,        /* moves, logic, shifts: worked out bit by bit */
-    GS_OWN_TAINT = 2,      /* the execute function does it */
-    GS_KEEPS_DST = 4,      /* may leave a part of dst[0] as it was */
-    GS_READS_DST = 8,      /* dst[0] is a source, too */
+    GS_BITWISE = 1,   /* moves, logic, shifts: worked out bit by bit */
+    GS_OWN_TAINT = 2, /* the execute function does it */
+    GS_KEEPS_DST = 4, /* may leave a part of dst[0] as it was */
+    GS_READS_DST = 8, /* dst[0] is a source, too */
     GS_WRITES_SCC = 16,
     GS_READS_SCC = 32,
     GS_LANE_MASK_SRC2 = 64, /* src[2] is one bit per lane in a pair of scalar registers */
@@ -29,7 +29,7 @@ typedef struct gs_semantics_t {
 } gs_semantics_t;
 
 /* An instruction whose execute function bears its name. */
-#define GS_ENTRY(name, traits) { #name, name, 0, 0, traits, 0 }
+#define GS_ENTRY(name, traits) {#name, name, 0, 0, traits, 0}
 
 #define GS_FOR_LANES for (int lane = 0; lane < GS_LANES; lane++)
 

@@ -37,18 +37,15 @@ uint32_t gs_f16_bits_toward_zero(float value) {
 
 typedef struct format_t {
     int exponent_bits, mantissa_bits, bias;
-    uint32_t max_code; /* of the largest finite value */
+    uint32_t max_code;           /* of the largest finite value */
     int infinity_code, nan_code; /* without sign; -1: there is none */
-    bool fnuz; /* no negative zero; its code is the only NaN */
+    bool fnuz;                   /* no negative zero; its code is the only NaN */
 } format_t;
 
 static const format_t FORMATS[GS_SMALL_KIND_COUNT] = {
-    [GS_E4M3FN] = {4, 3, 7, 0x7e, -1, 0x7f, false},
-    [GS_E5M2] = {5, 2, 15, 0x7b, 0x7c, 0x7f, false},
-    [GS_E4M3FNUZ] = {4, 3, 8, 0x7f, -1, 0x80, true},
-    [GS_E5M2FNUZ] = {5, 2, 16, 0x7f, -1, 0x80, true},
-    [GS_E2M3] = {2, 3, 1, 0x1f, -1, -1, false},
-    [GS_E3M2] = {3, 2, 3, 0x1f, -1, -1, false},
+    [GS_E4M3FN] = {4, 3, 7, 0x7e, -1, 0x7f, false},  [GS_E5M2] = {5, 2, 15, 0x7b, 0x7c, 0x7f, false},
+    [GS_E4M3FNUZ] = {4, 3, 8, 0x7f, -1, 0x80, true}, [GS_E5M2FNUZ] = {5, 2, 16, 0x7f, -1, 0x80, true},
+    [GS_E2M3] = {2, 3, 1, 0x1f, -1, -1, false},      [GS_E3M2] = {3, 2, 3, 0x1f, -1, -1, false},
     [GS_E2M1] = {2, 1, 1, 0x07, -1, -1, false},
 };
 
@@ -65,10 +62,8 @@ static float value_of_code(const format_t *format, uint32_t code) {
     }
     int exponent = (int)(magnitude >> format->mantissa_bits);
     uint32_t mantissa = magnitude & ((1u << format->mantissa_bits) - 1);
-    if (exponent)
-        mantissa |= 1u << format->mantissa_bits;
-    else
-        exponent = 1;
+    if (exponent) mantissa |= 1u << format->mantissa_bits;
+    else exponent = 1;
     float value = ldexpf((float)mantissa, exponent - format->bias - format->mantissa_bits);
     return negative ? -value : value;
 }

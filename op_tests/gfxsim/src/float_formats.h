@@ -19,7 +19,7 @@ static inline float gs_f16_value(uint32_t half) {
 
 static inline uint32_t gs_f16_bits(float value) {
     uint32_t bits = gs_u32(value), sign = bits >> 16 & 0x8000, u = bits & 0x7fffffff;
-    uint32_t normal = (u + 0xc8000fff + (u >> 13 & 1)) >> 13; /* exponent rebias, half an ulp, ties to even */
+    uint32_t normal = (u + 0xc8000fff + (u >> 13 & 1)) >> 13;  /* exponent rebias, half an ulp, ties to even */
     uint32_t denormal = gs_u32(gs_f32(u) + 0.5f) - 0x3f000000; /* an ulp of 0.5 is the smallest f16 */
     uint32_t special = u > 0x7f800000 ? 0x7e00 | (u >> 13 & 0x3ff) : 0x7c00;
     return sign | (u >= 0x47800000 ? special : u < 0x38800000 ? denormal : normal);
@@ -58,9 +58,13 @@ uint32_t gs_f16_fma(float a, float b, float c);
 uint32_t gs_f16_bits_toward_zero(float value);
 
 typedef enum gs_small_kind_t {
-    GS_E4M3FN, GS_E5M2, GS_E4M3FNUZ, GS_E5M2FNUZ, /* 8 bits: OCP's and the fnuz kinds of gfx942 */
-    GS_E2M3, GS_E3M2,                             /* 6 bits */
-    GS_E2M1,                                      /* 4 bits */
+    GS_E4M3FN,
+    GS_E5M2,
+    GS_E4M3FNUZ,
+    GS_E5M2FNUZ, /* 8 bits: OCP's and the fnuz kinds of gfx942 */
+    GS_E2M3,
+    GS_E3M2, /* 6 bits */
+    GS_E2M1, /* 4 bits */
     GS_SMALL_KIND_COUNT
 } gs_small_kind_t;
 

@@ -19,8 +19,8 @@ static hipError_t allocate(void **out, size_t bytes, bool on_host) {
     char name[40];
     snprintf(name, sizeof name, "%s %llu (%zu bytes)", on_host ? "host" : "alloc",
              (unsigned long long)++gs_state.allocations, bytes);
-    gs_buffer_t *buffer =
-        gs_memory_allocate(bytes, true, on_host ? -1 : gs_current_device, name, gs_state.options.fill);
+    gs_buffer_t *buffer = gs_memory_allocate(bytes, true, on_host ? -1 : gs_current_device, name,
+                                             gs_state.options.fill);
     if (!buffer) return hipErrorOutOfMemory;
     if (!on_host) device->used_bytes += bytes;
     if (!on_host) gs_memory_show(buffer, !gs_state.options.hide_memory);
@@ -76,8 +76,11 @@ static hipError_t get_attributes(hipPointerAttribute_t *attributes, const void *
     if (!buffer) return hipErrorInvalidValue;
     bool on_host = buffer->device == -1;
     *attributes = (hipPointerAttribute_t){on_host ? hipMemoryTypeHost : hipMemoryTypeDevice,
-                                          on_host ? 0 : buffer->device, (void *)address,
-                                          on_host ? (void *)address : NULL, 0, 0};
+                                          on_host ? 0 : buffer->device,
+                                          (void *)address,
+                                          on_host ? (void *)address : NULL,
+                                          0,
+                                          0};
     return hipSuccess;
 }
 
@@ -181,7 +184,8 @@ hipError_t gs_check_fill(const gs_fill_work_t *work) {
 void gs_run_fill(const gs_fill_work_t *work) {
     uint8_t *to = work->to;
     if (work->width == 1) memset(to, (int)work->value, work->count);
-    else for (size_t i = 0; i < work->count; i++) memcpy(to + i * work->width, &work->value, work->width);
+    else
+        for (size_t i = 0; i < work->count; i++) memcpy(to + i * work->width, &work->value, work->width);
 }
 
 static hipError_t fill_on(void *to, uint32_t value, size_t width, size_t count, hipStream_t stream) {

@@ -51,9 +51,11 @@ bool gs_set_option(const char *name, uint64_t value) {
 }
 
 void gs_read_options(void) {
-    static const char *const NAMES[] = {"seed", "quantum", "timeout", "threads", "order_check", "check_barriers",
-                                        "check_waits", "check_races", "check_uninitialized", "quiet", "hide_memory",
-                                        "sticky", "late_errors", "fill"};
+    static const char *const NAMES[] = {"seed",        "quantum",     "timeout",
+                                        "threads",     "order_check", "check_barriers",
+                                        "check_waits", "check_races", "check_uninitialized",
+                                        "quiet",       "hide_memory", "sticky",
+                                        "late_errors", "fill"};
     gs_state.options = (gs_options_t){.quantum = 4096,
                                       .timeout = 100 * 1000 * 1000,
                                       .check_barriers = 1,

@@ -15,10 +15,10 @@ typedef enum gs_call_t {
 } gs_call_t;
 
 /* The body of an exported function: takes the lock, counts, fails if told to, runs `work`, keeps its error. */
-#define GS_CALL(name, work)                                     \
-    do {                                                        \
-        hipError_t entered = gs_enter(GS_CALL_##name);          \
-        return entered != hipSuccess ? entered : gs_leave(work); \
+#define GS_CALL(name, work)                                                                                            \
+    do {                                                                                                               \
+        hipError_t entered = gs_enter(GS_CALL_##name);                                                                 \
+        return entered != hipSuccess ? entered : gs_leave(work);                                                       \
     } while (0)
 
 hipError_t gs_enter(gs_call_t call);
@@ -80,7 +80,12 @@ hipError_t gs_device_fail(int device, const gs_report_t *report);
 /* ---- handles ---------------------------------------------------------------------------------------------------- */
 
 typedef enum gs_handle_kind_t {
-    GS_HANDLE_STREAM, GS_HANDLE_EVENT, GS_HANDLE_MODULE, GS_HANDLE_GRAPH, GS_HANDLE_GRAPH_EXEC, GS_HANDLE_KIND_COUNT
+    GS_HANDLE_STREAM,
+    GS_HANDLE_EVENT,
+    GS_HANDLE_MODULE,
+    GS_HANDLE_GRAPH,
+    GS_HANDLE_GRAPH_EXEC,
+    GS_HANDLE_KIND_COUNT
 } gs_handle_kind_t;
 
 /* Makes `object` (from malloc; owned by the table from now on) a valid handle. False: out of memory. */

@@ -50,7 +50,7 @@ struct ihipStream_t {
     bool unjoined;               /* holds captured work that the origin does not wait for */
     struct ihipGraph_t *graph;   /* of the origin: what was captured so far */
     unsigned long long capture_id;
-    unsigned long thread;        /* that began it */
+    unsigned long thread; /* that began it */
 };
 
 /* Runs the work on the device, or captures it; checks its addresses in both cases. */

@@ -9,7 +9,7 @@ typedef struct gfxsim_kernel_info_t {
     char name[512];
     uint32_t vgprs, agprs, sgprs, lds_bytes, scratch_bytes, kernarg_bytes, max_threads;
     uint32_t instructions[GS_CLASS_COUNT];
-    uint32_t unknown;              /* words that are no instruction, instructions without semantics */
+    uint32_t unknown;                 /* words that are no instruction, instructions without semantics */
     uint64_t code_offset, code_bytes; /* from the start of the text */
 } gfxsim_kernel_info_t;
 

@@ -9,18 +9,18 @@
 enum { GS_MAX_WAVES = 16, GS_MAX_USER_SGPRS = 32, GS_REPORT_TEXT = 2048 };
 
 typedef struct gs_options_t {
-    uint64_t seed;       /* 0: waves take turns; else a random interleaving */
-    uint64_t quantum;    /* instructions of a turn */
-    uint64_t timeout;    /* instructions of one wave before the launch is given up */
-    int threads;         /* 0: all that the process may use */
-    int order_check;     /* reruns under other seeds */
-    int check_barriers;  /* 1: a wave must not end while others wait; 2: all must wait at the same instruction */
+    uint64_t seed;      /* 0: waves take turns; else a random interleaving */
+    uint64_t quantum;   /* instructions of a turn */
+    uint64_t timeout;   /* instructions of one wave before the launch is given up */
+    int threads;        /* 0: all that the process may use */
+    int order_check;    /* reruns under other seeds */
+    int check_barriers; /* 1: a wave must not end while others wait; 2: all must wait at the same instruction */
     bool check_waits, check_races, check_uninitialized;
-    bool quiet;          /* nothing on stderr */
-    bool hide_memory;    /* device memory faults when the host touches it */
-    bool sticky;         /* a device that failed stays failed until gfxsim_reset, as on a GPU */
-    bool late_errors;    /* a launch succeeds and the next synchronisation fails, as on a GPU */
-    uint8_t fill;        /* fresh device memory; 0xff is a NaN in every format */
+    bool quiet;       /* nothing on stderr */
+    bool hide_memory; /* device memory faults when the host touches it */
+    bool sticky;      /* a device that failed stays failed until gfxsim_reset, as on a GPU */
+    bool late_errors; /* a launch succeeds and the next synchronisation fails, as on a GPU */
+    uint8_t fill;     /* fresh device memory; 0xff is a NaN in every format */
 } gs_options_t;
 
 typedef struct gs_report_t {
@@ -32,7 +32,7 @@ typedef struct gs_launch_t {
     gs_kernel_t *kernel;
     uint32_t grid[3], block[3]; /* workgroups; work-items of one */
     uint32_t dynamic_lds;
-    const uint8_t *arguments;   /* [kernel->kernarg_bytes], the explicit ones filled in */
+    const uint8_t *arguments; /* [kernel->kernarg_bytes], the explicit ones filled in */
 } gs_launch_t;
 
 typedef struct gs_totals_t {

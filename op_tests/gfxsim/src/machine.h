@@ -16,8 +16,8 @@
 typedef struct gs_buffer_t {
     uintptr_t low, high; /* the bytes [low, high) */
     bool writable;
-    int device;          /* of the device that owns it; -1: host memory that any device reaches */
-    char name[40];       /* "alloc 7 (4096 bytes)", "kernarg", "code mla_decode" */
+    int device;    /* of the device that owns it; -1: host memory that any device reaches */
+    char name[40]; /* "alloc 7 (4096 bytes)", "kernarg", "code mla_decode" */
 } gs_buffer_t;
 
 /* The buffer that holds `address`, or the nearest one for a report (then address is outside of it), or NULL. Safe from
@@ -39,19 +39,19 @@ typedef struct gs_counters_t {
 typedef enum gs_report_kind_t {
     GS_REPORT_NONE,
     GS_REPORT_UNKNOWN_INSTRUCTION,
-    GS_REPORT_UNSUPPORTED,      /* an instruction is known, this use of it is not modelled */
+    GS_REPORT_UNSUPPORTED, /* an instruction is known, this use of it is not modelled */
     GS_REPORT_GLOBAL_BOUNDS,
     GS_REPORT_LDS_BOUNDS,
     GS_REPORT_SCRATCH_BOUNDS,
     GS_REPORT_WRITE_TO_READ_ONLY,
     GS_REPORT_MISALIGNED,
     GS_REPORT_LDS_RACE,
-    GS_REPORT_MISSING_WAIT,     /* a result used, or its register overwritten, before its s_waitcnt */
-    GS_REPORT_UNINITIALIZED,    /* an unwritten register or LDS byte reached memory, an address or a branch */
-    GS_REPORT_BARRIER,          /* a wave ended or waits elsewhere while others stand at a barrier */
+    GS_REPORT_MISSING_WAIT,  /* a result used, or its register overwritten, before its s_waitcnt */
+    GS_REPORT_UNINITIALIZED, /* an unwritten register or LDS byte reached memory, an address or a branch */
+    GS_REPORT_BARRIER,       /* a wave ended or waits elsewhere while others stand at a barrier */
     GS_REPORT_TIMEOUT,
     GS_REPORT_BAD_PC,
-    GS_REPORT_ORDER             /* results differ between two interleavings of the waves */
+    GS_REPORT_ORDER /* results differ between two interleavings of the waves */
 } gs_report_kind_t;
 
 /* Stops the wave and, in the end, the launch; the first report of a launch is kept. Does not return (longjmp out of
@@ -76,15 +76,15 @@ typedef struct gs_workgroup_t {
 /* What a launch fixes for all of its waves. */
 typedef struct gs_program_t {
     gs_arch_t arch;
-    int device;              /* that runs it: it reaches buffers whose device is this one or -1 */
+    int device; /* that runs it: it reaches buffers whose device is this one or -1 */
     const char *kernel;
-    uint8_t float_mode;      /* MODE[7:0] at entry: rounding and denormals of fp32 and fp16/64; clang's default 0xf0 */
-    uintptr_t code_low;      /* address of the first decoded word */
+    uint8_t float_mode; /* MODE[7:0] at entry: rounding and denormals of fp32 and fp16/64; clang's default 0xf0 */
+    uintptr_t code_low; /* address of the first decoded word */
     uint32_t code_words;
-    const gs_insn_t *insns;  /* [code_words]: the instruction that starts at a word; execute NULL where none does */
-    uint32_t scratch_bytes;  /* per lane */
-    int vgprs, agprs;        /* that the kernel is given; the others are never touched */
-    bool check_waits;        /* s_waitcnt discipline; on by default */
+    const gs_insn_t *insns; /* [code_words]: the instruction that starts at a word; execute NULL where none does */
+    uint32_t scratch_bytes; /* per lane */
+    int vgprs, agprs;       /* that the kernel is given; the others are never touched */
+    bool check_waits;       /* s_waitcnt discipline; on by default */
     bool check_races, check_uninitialized;
 } gs_program_t;
 

@@ -7,7 +7,7 @@
 
 enum {
     GUARD_BYTES = 64 << 10,
-    ALIGNMENT = 256,     /* what hipMalloc promises */
+    ALIGNMENT = 256, /* what hipMalloc promises */
     CANARY = 0xc9,
     MAX_GRAVES = 512,    /* freed allocations that keep their addresses */
     FILL_LIMIT = 1 << 28 /* larger allocations start as zero pages: filling would make them resident */

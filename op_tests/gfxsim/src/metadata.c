@@ -73,8 +73,11 @@ static void read_kernel(gs_pack_t *pack, gs_kernel_t *kernel) {
         const char *key;
         uint32_t *field;
     } numbers[] = {
-        {".kernarg_segment_size", &kernel->kernarg_bytes}, {".max_flat_workgroup_size", &kernel->max_threads},
-        {".vgpr_count", &kernel->vgprs}, {".agpr_count", &kernel->agprs}, {".sgpr_count", &kernel->sgprs},
+        {".kernarg_segment_size", &kernel->kernarg_bytes},
+        {".max_flat_workgroup_size", &kernel->max_threads},
+        {".vgpr_count", &kernel->vgprs},
+        {".agpr_count", &kernel->agprs},
+        {".sgpr_count", &kernel->sgprs},
     };
     uint32_t pairs = gs_pack_map(pack);
     for (uint32_t i = 0; i < pairs && !pack->bad; i++) {

@@ -33,15 +33,28 @@ static item_kind_t head(gs_pack_t *pack, uint64_t *out_value) {
     if (type >= 0xe0) return *out_value = sign_extended(type, 1), ITEM_UINT;
     int width = 1 << (type & 3);
     switch (type) {
-    case 0xc2: case 0xc3: return *out_value = type & 1, ITEM_UINT;
-    case 0xcc: case 0xcd: case 0xce: case 0xcf: return *out_value = big_endian(pack, width), ITEM_UINT;
-    case 0xd0: case 0xd1: case 0xd2: case 0xd3:
-        return *out_value = sign_extended(big_endian(pack, width), width), ITEM_UINT;
-    case 0xd9: case 0xda: case 0xdb: return *out_value = big_endian(pack, 1 << (type - 0xd9)), ITEM_STRING;
-    case 0xdc: case 0xdd: return *out_value = big_endian(pack, 2 << (type - 0xdc)), ITEM_ARRAY;
-    case 0xde: case 0xdf: return *out_value = big_endian(pack, 2 << (type - 0xde)), ITEM_MAP;
-    case 0xca: case 0xcb: return (void)big_endian(pack, 4 << (type - 0xca)), ITEM_OTHER;
-    case 0xc4: case 0xc5: case 0xc6: {
+    case 0xc2:
+    case 0xc3: return *out_value = type & 1, ITEM_UINT;
+    case 0xcc:
+    case 0xcd:
+    case 0xce:
+    case 0xcf: return *out_value = big_endian(pack, width), ITEM_UINT;
+    case 0xd0:
+    case 0xd1:
+    case 0xd2:
+    case 0xd3: return *out_value = sign_extended(big_endian(pack, width), width), ITEM_UINT;
+    case 0xd9:
+    case 0xda:
+    case 0xdb: return *out_value = big_endian(pack, 1 << (type - 0xd9)), ITEM_STRING;
+    case 0xdc:
+    case 0xdd: return *out_value = big_endian(pack, 2 << (type - 0xdc)), ITEM_ARRAY;
+    case 0xde:
+    case 0xdf: return *out_value = big_endian(pack, 2 << (type - 0xde)), ITEM_MAP;
+    case 0xca:
+    case 0xcb: return (void)big_endian(pack, 4 << (type - 0xca)), ITEM_OTHER;
+    case 0xc4:
+    case 0xc5:
+    case 0xc6: {
         uint64_t bytes = big_endian(pack, 1 << (type - 0xc4));
         if (bytes > (uint64_t)(pack->end - pack->at)) pack->bad = true;
         if (!pack->bad) pack->at += bytes;

@@ -20,8 +20,8 @@ typedef struct gs_pack_string_t {
 uint32_t gs_pack_map(gs_pack_t *pack);   /* the number of pairs that follow */
 uint32_t gs_pack_array(gs_pack_t *pack); /* the number of items that follow */
 gs_pack_string_t gs_pack_string(gs_pack_t *pack);
-uint64_t gs_pack_uint(gs_pack_t *pack);  /* an integer or a boolean; a negative one as two's complement */
-void gs_pack_skip(gs_pack_t *pack);      /* any one item */
+uint64_t gs_pack_uint(gs_pack_t *pack); /* an integer or a boolean; a negative one as two's complement */
+void gs_pack_skip(gs_pack_t *pack);     /* any one item */
 
 bool gs_pack_is(gs_pack_string_t string, const char *text);
 

@@ -46,8 +46,17 @@ void gs_write_scalar64(gs_wave_t *wave, const gs_operand_t *operand, uint64_t va
 
 int gs_dpp_source(gs_wave_t *wave, const gs_insn_t *insn, int lane) {
     enum {
-        ROW_SHL = 0x100, ROW_SHR = 0x110, ROW_ROR = 0x120, WAVE_SHL = 0x130, WAVE_ROL = 0x134, WAVE_SHR = 0x138,
-        WAVE_ROR = 0x13c, ROW_MIRROR = 0x140, ROW_HALF_MIRROR = 0x141, ROW_BCAST15 = 0x142, ROW_BCAST31 = 0x143,
+        ROW_SHL = 0x100,
+        ROW_SHR = 0x110,
+        ROW_ROR = 0x120,
+        WAVE_SHL = 0x130,
+        WAVE_ROL = 0x134,
+        WAVE_SHR = 0x138,
+        WAVE_ROR = 0x13c,
+        ROW_MIRROR = 0x140,
+        ROW_HALF_MIRROR = 0x141,
+        ROW_BCAST15 = 0x142,
+        ROW_BCAST31 = 0x143,
         ROW_NEWBCAST = 0x150
     };
     int control = insn->dpp_ctrl, amount = control & 15, in_row = lane & 15, row = lane & ~15;
@@ -164,8 +173,10 @@ const uint64_t *gs_read64(gs_wave_t *wave, const gs_insn_t *insn, int k, uint64_
 uint32_t gs_source_bits(const gs_insn_t *insn, int k) {
     if (insn->is_sdwa && k < 2) {
         int sel = insn->sdwa_sel[k];
-        return sel < SDWA_WORD_0 ? 0xffu << 8 * sel : sel == SDWA_WORD_0 ? 0xffff : sel == SDWA_WORD_1 ? 0xffff0000
-                                                                                                       : 0xffffffff;
+        return sel < SDWA_WORD_0    ? 0xffu << 8 * sel
+               : sel == SDWA_WORD_0 ? 0xffff
+               : sel == SDWA_WORD_1 ? 0xffff0000
+                                    : 0xffffffff;
     }
     if (insn->src[k].bits != 16) return 0xffffffff;
     return insn->op_sel >> k & 1 ? 0xffff0000 : 0xffff;
@@ -193,10 +204,8 @@ static void insert_sdwa(const gs_insn_t *insn, const uint32_t *old, const uint32
     uint32_t part = ((1u << bits) - 1) << shift, above = ~(part | (part - 1));
     for (int lane = 0; lane < GS_LANES; lane++) {
         uint32_t value = values[lane] << shift & part;
-        if (insn->sdwa_dst_unused == PRESERVE)
-            value |= old[lane] & ~part;
-        else if (insn->sdwa_dst_unused == SEXT && (values[lane] >> (bits - 1) & 1))
-            value |= above;
+        if (insn->sdwa_dst_unused == PRESERVE) value |= old[lane] & ~part;
+        else if (insn->sdwa_dst_unused == SEXT && (values[lane] >> (bits - 1) & 1)) value |= above;
         out[lane] = value;
     }
 }

@@ -13,8 +13,8 @@ enum { MAX_THREADS = 64 };
 
 typedef struct job_t {
     const gs_dispatch_t *dispatch;
-    uint64_t next_turn; /* atomic */
-    uint64_t last_turn; /* atomic: falls to the earliest turn with a report */
+    uint64_t next_turn;   /* atomic */
+    uint64_t last_turn;   /* atomic: falls to the earliest turn with a report */
     pthread_mutex_t lock; /* of the report */
     gs_report_t *report;
 } job_t;

@@ -119,9 +119,7 @@ static void put_bitmask(gs_text_t *text, unsigned and_mask, unsigned or_mask, un
     gs_put(text, "\"");
 }
 
-static bool is_power_of_two(unsigned value) {
-    return value && !(value & (value - 1));
-}
+static bool is_power_of_two(unsigned value) { return value && !(value & (value - 1)); }
 
 void gs_put_swizzle(gs_text_t *text, unsigned offset) {
     if (!offset) return;

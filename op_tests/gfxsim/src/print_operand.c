@@ -74,9 +74,7 @@ void gs_put_operand(gs_text_t *text, const gs_operand_t *operand) {
     switch (operand->kind) {
     case GS_NONE: gs_put(text, "off"); break;
     case GS_CONST: put_constant(text, operand); break;
-    case GS_VREG:
-        put_registers(text, reg < GS_FIRST_AGPR ? "v" : "a", reg % GS_FIRST_AGPR, bits);
-        break;
+    case GS_VREG: put_registers(text, reg < GS_FIRST_AGPR ? "v" : "a", reg % GS_FIRST_AGPR, bits); break;
     default: {
         const char *name = special_name(reg, bits > 32);
         if (name) {

@@ -20,10 +20,23 @@ static void put_waitcnt(gs_text_t *text, unsigned value) {
 
 static void put_hwreg(gs_text_t *text, unsigned value) {
     static const char *const names[] = {
-        [1] = "MODE", [2] = "STATUS", [3] = "TRAPSTS", [4] = "HW_ID", [5] = "GPR_ALLOC", [6] = "LDS_ALLOC",
-        [7] = "IB_STS", [15] = "SH_MEM_BASES", [16] = "TBA_LO", [17] = "TBA_HI", [18] = "TMA_LO", [19] = "TMA_HI",
-        [20] = "XCC_ID", [21] = "SQ_PERF_SNAPSHOT_DATA", [22] = "SQ_PERF_SNAPSHOT_DATA1",
-        [23] = "SQ_PERF_SNAPSHOT_PC_LO", [24] = "SQ_PERF_SNAPSHOT_PC_HI",
+        [1] = "MODE",
+        [2] = "STATUS",
+        [3] = "TRAPSTS",
+        [4] = "HW_ID",
+        [5] = "GPR_ALLOC",
+        [6] = "LDS_ALLOC",
+        [7] = "IB_STS",
+        [15] = "SH_MEM_BASES",
+        [16] = "TBA_LO",
+        [17] = "TBA_HI",
+        [18] = "TMA_LO",
+        [19] = "TMA_HI",
+        [20] = "XCC_ID",
+        [21] = "SQ_PERF_SNAPSHOT_DATA",
+        [22] = "SQ_PERF_SNAPSHOT_DATA1",
+        [23] = "SQ_PERF_SNAPSHOT_PC_LO",
+        [24] = "SQ_PERF_SNAPSHOT_PC_HI",
     };
     unsigned id = value & 63, offset = value >> 6 & 31, width = (value >> 11 & 31) + 1;
     const char *name = id < sizeof names / sizeof names[0] ? names[id] : NULL;
@@ -39,13 +52,18 @@ static void put_hwreg(gs_text_t *text, unsigned value) {
 static void put_message(gs_text_t *text, unsigned value) {
     enum { MESSAGE_GS = 2, MESSAGE_GS_DONE = 3, MESSAGE_SYSTEM = 15 };
     static const char *const names[] = {
-        [1] = "MSG_INTERRUPT", [2] = "MSG_GS", [3] = "MSG_GS_DONE", [4] = "MSG_SAVEWAVE", [5] = "MSG_STALL_WAVE_GEN",
-        [6] = "MSG_HALT_WAVES", [7] = "MSG_ORDERED_PS_DONE", [8] = "MSG_EARLY_PRIM_DEALLOC", [9] = "MSG_GS_ALLOC_REQ",
-        [10] = "MSG_GET_DOORBELL", [15] = "MSG_SYSMSG",
+        [1] = "MSG_INTERRUPT",       [2] = "MSG_GS",
+        [3] = "MSG_GS_DONE",         [4] = "MSG_SAVEWAVE",
+        [5] = "MSG_STALL_WAVE_GEN",  [6] = "MSG_HALT_WAVES",
+        [7] = "MSG_ORDERED_PS_DONE", [8] = "MSG_EARLY_PRIM_DEALLOC",
+        [9] = "MSG_GS_ALLOC_REQ",    [10] = "MSG_GET_DOORBELL",
+        [15] = "MSG_SYSMSG",
     };
     static const char *const gs_operations[] = {"GS_OP_NOP", "GS_OP_CUT", "GS_OP_EMIT", "GS_OP_EMIT_CUT"};
     static const char *const system_operations[] = {
-        [1] = "SYSMSG_OP_ECC_ERR_INTERRUPT", [2] = "SYSMSG_OP_REG_RD", [4] = "SYSMSG_OP_TTRACE_PC",
+        [1] = "SYSMSG_OP_ECC_ERR_INTERRUPT",
+        [2] = "SYSMSG_OP_REG_RD",
+        [4] = "SYSMSG_OP_TTRACE_PC",
     };
     unsigned id = value & 15, operation = value >> 4 & 7, stream = value >> 8 & 3;
     bool geometry = id == MESSAGE_GS || id == MESSAGE_GS_DONE;

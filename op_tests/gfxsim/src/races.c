@@ -135,10 +135,8 @@ static void enter_reads(gs_races_t *races, gs_span_t span) {
     int kept = 0;
     for (int i = 0; i < races->read_count; i++) {
         gs_race_read_t *read = &races->reads[i];
-        if (read->span.first <= span.last && span.first <= read->span.last)
-            enter_read(races, read);
-        else if (kept++ != i)
-            races->reads[kept - 1] = *read;
+        if (read->span.first <= span.last && span.first <= read->span.last) enter_read(races, read);
+        else if (kept++ != i) races->reads[kept - 1] = *read;
     }
     races->read_count = kept;
 }
@@ -165,18 +163,16 @@ static inline __attribute__((always_inline)) void set_writers(uint32_t *writers,
     }
 }
 
-void gs_races_access(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t lanes,
-                     const gs_extent_t *extent, uint32_t size, gs_lds_access_t access) {
+void gs_races_access(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t lanes, const gs_extent_t *extent,
+                     uint32_t size, gs_lds_access_t access) {
     gs_races_t *races = wave->workgroup->races;
     if (!lanes) return;
     uint32_t mine = races->epoch << EPOCH_SHIFT | (uint32_t)(wave->index + 1);
     gs_span_t span = {extent->low / BLOCK_BYTES, (extent->high + size - 1) / BLOCK_BYTES};
     bool alone = !others_in(races->block_writer, span, mine), dwords = !((extent->bits | size) & 3);
     if (access == GS_LDS_READ) {
-        if (alone && dwords)
-            put_on_list(races, address, lanes, span, size, mine | ALL_BYTES);
-        else
-            record_lanes(wave, address, lanes, size, mine, false);
+        if (alone && dwords) put_on_list(races, address, lanes, span, size, mine | ALL_BYTES);
+        else record_lanes(wave, address, lanes, size, mine, false);
         mark_blocks(races->block_reader, span, mine);
         return;
     }
@@ -186,11 +182,8 @@ void gs_races_access(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t
     }
     if (!alone || !dwords || access == GS_LDS_ATOMIC)
         record_lanes(wave, address, lanes, size, mine | (access == GS_LDS_ATOMIC ? ATOMIC : 0), true);
-    else if (size == 16)
-        set_writers(races->writer, address, lanes, 4, mine | ALL_BYTES);
-    else if (size == 8)
-        set_writers(races->writer, address, lanes, 2, mine | ALL_BYTES);
-    else
-        set_writers(races->writer, address, lanes, size / 4, mine | ALL_BYTES);
+    else if (size == 16) set_writers(races->writer, address, lanes, 4, mine | ALL_BYTES);
+    else if (size == 8) set_writers(races->writer, address, lanes, 2, mine | ALL_BYTES);
+    else set_writers(races->writer, address, lanes, size / 4, mine | ALL_BYTES);
     mark_blocks(races->block_writer, span, mine);
 }

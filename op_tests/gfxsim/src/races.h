@@ -21,8 +21,8 @@ typedef struct gs_race_read_t {
  * The records of blocks are coarse and say quickly that nobody else was there. Only then may a read be put on a list
  * instead of into `reader`; a write that comes close to a read of another wave enters the reads near it. */
 typedef struct gs_races_t {
-    uint32_t epoch; /* the interval, counted on and on over all workgroups */
-    uint32_t capacity; /* in bytes of LDS */
+    uint32_t epoch;                        /* the interval, counted on and on over all workgroups */
+    uint32_t capacity;                     /* in bytes of LDS */
     uint32_t *writer, *reader;             /* [dwords]: the last access */
     uint32_t *block_writer, *block_reader; /* [blocks] */
     gs_race_read_t *reads;
@@ -37,7 +37,7 @@ void gs_races_free(gs_races_t *races);
 void gs_races_next_interval(gs_races_t *races);
 
 /* Checks and records an access of `size` bytes at address[lane] by each of `lanes`, whose extent is given. */
-void gs_races_access(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t lanes,
-                     const gs_extent_t *extent, uint32_t size, gs_lds_access_t access);
+void gs_races_access(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t lanes, const gs_extent_t *extent,
+                     uint32_t size, gs_lds_access_t access);
 
 #endif

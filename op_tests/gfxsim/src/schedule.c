@@ -124,8 +124,7 @@ static bool take_turn(run_t *run, int index, uint64_t quantum) {
     }
     if (gs_wave_instruction_count(wave) < run->dispatch->options->timeout) return true;
     gs_report_of_machine(run->report, run->dispatch, group, index, gs_wave_pc(wave), GS_REPORT_TIMEOUT,
-                         "no end after %llu instructions",
-                         (unsigned long long)gs_wave_instruction_count(wave));
+                         "no end after %llu instructions", (unsigned long long)gs_wave_instruction_count(wave));
     return false;
 }
 

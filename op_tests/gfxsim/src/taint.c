@@ -60,8 +60,7 @@ void gs_require_scalar(gs_wave_t *wave, int reg, int count, const char *role) {
 void gs_require_defined(gs_wave_t *wave, const gs_operand_t *operand, uint64_t lanes, const char *role) {
     if (operand->kind == GS_VREG)
         gs_require_vector(wave, operand->reg, gs_operand_registers(operand), UINT32_MAX, lanes, role);
-    else if (operand->kind == GS_SREG)
-        gs_require_scalar(wave, operand->reg, gs_operand_registers(operand), role);
+    else if (operand->kind == GS_SREG) gs_require_scalar(wave, operand->reg, gs_operand_registers(operand), role);
 }
 
 /* ---- what is undefined of an operand ---------------------------------------------------------------------------- */
@@ -176,8 +175,7 @@ static void clear_results(gs_wave_t *wave, const gs_insn_t *insn) {
     for (int k = 0; k < insn->dst_count; k++) {
         const gs_operand_t *dst = &insn->dst[k];
         int count = gs_operand_registers(dst);
-        if (dst->kind == GS_VREG)
-            gs_taint_clear(wave, gs_vector_register(wave, dst, 3), count, wave->lanes);
+        if (dst->kind == GS_VREG) gs_taint_clear(wave, gs_vector_register(wave, dst, 3), count, wave->lanes);
         else if (dst->kind == GS_SREG)
             for (int r = dst->reg; r < dst->reg + count && r < GS_SREGS; r++) wave->undefined_sreg[r] = 0;
     }
@@ -207,8 +205,7 @@ static int first_undefined_bit(const gs_wave_t *wave, const gs_operand_t *operan
         uint32_t bits = 0;
         if (operand->kind == GS_VREG)
             bits = gs_taint_bits(wave, (gs_vector_register(wave, operand, k) + i) & (GS_VREGS - 1), lane);
-        else if (operand->kind == GS_SREG && operand->reg + i < GS_SREGS)
-            bits = wave->undefined_sreg[operand->reg + i];
+        else if (operand->kind == GS_SREG && operand->reg + i < GS_SREGS) bits = wave->undefined_sreg[operand->reg + i];
         if (bits) return 32 * i + __builtin_ctz(bits);
     }
     return 64;
@@ -273,17 +270,14 @@ static void execute_spoiling(gs_wave_t *wave, const gs_insn_t *insn) {
     clear_results(wave, insn);
     for (int k = 0; k < insn->dst_count; k++) {
         const gs_operand_t *dst = &insn->dst[k];
-        if (dst->kind == GS_VREG)
-            spoil_vector(wave, dst, spoiled & wave->lanes, reached);
+        if (dst->kind == GS_VREG) spoil_vector(wave, dst, spoiled & wave->lanes, reached);
         else if (dst->kind == GS_SREG && is_scalar_insn(insn))
             for (int i = 0; i < gs_operand_registers(dst); i++)
                 wave->undefined_sreg[dst->reg + i] = (uint32_t)(reached[0] >> 32 * (i & 1));
-        else if (dst->kind == GS_SREG)
-            gs_set_pair(wave->undefined_sreg, dst->reg, spoiled & wave->lanes);
+        else if (dst->kind == GS_SREG) gs_set_pair(wave->undefined_sreg, dst->reg, spoiled & wave->lanes);
     }
     if (insn->traits & GS_WRITES_SCC) wave->undefined_scc = spoiled != 0;
-    if (keeps)
-        GS_FOR_LANES if (wave->lanes >> lane & 1) {
+    if (keeps) GS_FOR_LANES if (wave->lanes >> lane & 1) {
             uint32_t written = spoiled >> lane & 1 ? ~kept[lane] : 0;
             gs_taint_set_bits(wave, first, lane, written | (old[lane] & kept[lane]));
         }
@@ -324,11 +318,9 @@ static void restore(gs_wave_t *wave, const input_t *inputs, int count, const sna
 }
 
 static void fill_undefined(gs_wave_t *wave, const input_t *input, bool ones) {
-    if (input->scc)
-        wave->scc = ones;
+    if (input->scc) wave->scc = ones;
     else if (input->vector)
-        for (int r = input->reg; r < input->reg + input->count; r++)
-            GS_FOR_LANES {
+        for (int r = input->reg; r < input->reg + input->count; r++) GS_FOR_LANES {
                 uint32_t bits = gs_taint_bits(wave, r, lane);
                 wave->v[r][lane] = ones ? wave->v[r][lane] | bits : wave->v[r][lane] & ~bits;
             }
@@ -394,8 +386,8 @@ static void store_spread(gs_wave_t *wave, const gs_insn_t *insn, const spread_t 
         input_t dst = input_of(wave, &insn->dst[k], 3);
         for (int i = 0; i < dst.count; i++) {
             if (dst.vector) {
-                GS_FOR_LANES if (wave->lanes >> lane & 1) gs_taint_set_bits(
-                    wave, dst.reg + i, lane, spread->any[k][i][lane] & ~spread->all[k][i][lane]);
+                GS_FOR_LANES if (wave->lanes >> lane & 1)
+                    gs_taint_set_bits(wave, dst.reg + i, lane, spread->any[k][i][lane] & ~spread->all[k][i][lane]);
             } else if (dst.reg + i < GS_SREGS) {
                 wave->undefined_sreg[dst.reg + i] = spread->any_scalar[k][i] & ~spread->all_scalar[k][i];
             }
@@ -454,12 +446,9 @@ void gs_taint_execute(gs_wave_t *wave, const gs_insn_t *insn) {
         clear_results(wave, insn);
         return;
     }
-    if (insn->moves && !wave->gpr_index_on)
-        execute_move(wave, insn);
-    else if (insn->traits & GS_BITWISE)
-        execute_bitwise(wave, insn);
-    else
-        execute_spoiling(wave, insn);
+    if (insn->moves && !wave->gpr_index_on) execute_move(wave, insn);
+    else if (insn->traits & GS_BITWISE) execute_bitwise(wave, insn);
+    else execute_spoiling(wave, insn);
     if (wave->undefined_sreg[GS_EXEC] | wave->undefined_sreg[GS_EXEC + 1])
         gs_report(wave, GS_REPORT_UNINITIALIZED, "EXEC becomes undefined: bits 0x%08x%08x",
                   wave->undefined_sreg[GS_EXEC + 1], wave->undefined_sreg[GS_EXEC]);

@@ -201,14 +201,12 @@ static uint64_t combine(gs_atomic_t operation, int size, uint64_t old, uint64_t 
 uint64_t gs_atomic_apply(uint8_t *target, gs_atomic_t operation, int size, uint64_t data, uint64_t compare) {
     if (size == 4) {
         uint32_t *word = (uint32_t *)(void *)target, old = __atomic_load_n(word, __ATOMIC_RELAXED), result;
-        do
-            result = (uint32_t)combine(operation, 4, old, data, compare);
+        do result = (uint32_t)combine(operation, 4, old, data, compare);
         while (!__atomic_compare_exchange_n(word, &old, result, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
         return old;
     }
     uint64_t *word = (uint64_t *)(void *)target, old = __atomic_load_n(word, __ATOMIC_RELAXED), result;
-    do
-        result = combine(operation, 8, old, data, compare);
+    do result = combine(operation, 8, old, data, compare);
     while (!__atomic_compare_exchange_n(word, &old, result, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
     return old;
 }

@@ -37,9 +37,25 @@ void gs_require_store_data(gs_wave_t *wave, const gs_insn_t *insn, int reg, uint
 /* ---- atomic operations ------------------------------------------------------------------------------------------ */
 
 typedef enum gs_atomic_t {
-    GS_ATOMIC_ADD, GS_ATOMIC_SUB, GS_ATOMIC_RSUB, GS_ATOMIC_SMIN, GS_ATOMIC_UMIN, GS_ATOMIC_SMAX, GS_ATOMIC_UMAX,
-    GS_ATOMIC_AND, GS_ATOMIC_OR, GS_ATOMIC_XOR, GS_ATOMIC_INC, GS_ATOMIC_DEC, GS_ATOMIC_SWAP, GS_ATOMIC_CMPSWAP,
-    GS_ATOMIC_FADD, GS_ATOMIC_FMIN, GS_ATOMIC_FMAX, GS_ATOMIC_PK_ADD_F16, GS_ATOMIC_PK_ADD_BF16
+    GS_ATOMIC_ADD,
+    GS_ATOMIC_SUB,
+    GS_ATOMIC_RSUB,
+    GS_ATOMIC_SMIN,
+    GS_ATOMIC_UMIN,
+    GS_ATOMIC_SMAX,
+    GS_ATOMIC_UMAX,
+    GS_ATOMIC_AND,
+    GS_ATOMIC_OR,
+    GS_ATOMIC_XOR,
+    GS_ATOMIC_INC,
+    GS_ATOMIC_DEC,
+    GS_ATOMIC_SWAP,
+    GS_ATOMIC_CMPSWAP,
+    GS_ATOMIC_FADD,
+    GS_ATOMIC_FMIN,
+    GS_ATOMIC_FMAX,
+    GS_ATOMIC_PK_ADD_F16,
+    GS_ATOMIC_PK_ADD_BF16
 } gs_atomic_t;
 
 /* Applies the operation to the 4 or 8 bytes at `target`, atomically among host threads; returns the old value. */
@@ -72,8 +88,8 @@ void gs_memory_access_lanes(gs_wave_t *wave, uint8_t *places[GS_LANES], uint64_t
 
 #define GS_MEMORY_STORES(ENTRY)                                                                                        \
     ENTRY("byte", 1, 0), ENTRY("byte_d16_hi", 1, GS_D16_HIGH), ENTRY("short", 2, 0),                                   \
-        ENTRY("short_d16_hi", 2, GS_D16_HIGH), ENTRY("dword", 4, 0), ENTRY("dwordx2", 8, 0),                           \
-        ENTRY("dwordx3", 12, 0), ENTRY("dwordx4", 16, 0)
+        ENTRY("short_d16_hi", 2, GS_D16_HIGH), ENTRY("dword", 4, 0), ENTRY("dwordx2", 8, 0), ENTRY("dwordx3", 12, 0),  \
+        ENTRY("dwordx4", 16, 0)
 
 /* ENTRY(name, gs_atomic_t, size) */
 #define GS_MEMORY_ATOMICS(ENTRY)                                                                                       \
@@ -84,9 +100,8 @@ void gs_memory_access_lanes(gs_wave_t *wave, uint8_t *places[GS_LANES], uint64_t
         GS_BOTH_SIZES(ENTRY, "and", GS_ATOMIC_AND), GS_BOTH_SIZES(ENTRY, "or", GS_ATOMIC_OR),                          \
         GS_BOTH_SIZES(ENTRY, "xor", GS_ATOMIC_XOR), GS_BOTH_SIZES(ENTRY, "inc", GS_ATOMIC_INC),                        \
         GS_BOTH_SIZES(ENTRY, "dec", GS_ATOMIC_DEC), ENTRY("add_f32", GS_ATOMIC_FADD, 4),                               \
-        ENTRY("add_f64", GS_ATOMIC_FADD, 8), ENTRY("min_f64", GS_ATOMIC_FMIN, 8),                                      \
-        ENTRY("max_f64", GS_ATOMIC_FMAX, 8), ENTRY("pk_add_f16", GS_ATOMIC_PK_ADD_F16, 4),                             \
-        ENTRY("pk_add_bf16", GS_ATOMIC_PK_ADD_BF16, 4)
+        ENTRY("add_f64", GS_ATOMIC_FADD, 8), ENTRY("min_f64", GS_ATOMIC_FMIN, 8), ENTRY("max_f64", GS_ATOMIC_FMAX, 8), \
+        ENTRY("pk_add_f16", GS_ATOMIC_PK_ADD_F16, 4), ENTRY("pk_add_bf16", GS_ATOMIC_PK_ADD_BF16, 4)
 #define GS_BOTH_SIZES(ENTRY, name, operation) ENTRY(name, operation, 4), ENTRY(name "_x2", operation, 8)
 
 #endif

@@ -26,18 +26,18 @@ static _Noreturn void report_missing(gs_wave_t *wave, int reg, bool written) {
     bool scalar = reg >= GS_VREGS;
     int number = scalar ? reg - GS_VREGS : reg % GS_FIRST_AGPR;
     gs_report(wave, GS_REPORT_MISSING_WAIT, "%c%d is %s before a wait on %s for the load at code+0x%zx",
-              scalar ? 's' : reg < GS_FIRST_AGPR ? 'v' : 'a', number, written ? "overwritten" : "used",
-              COUNTERS[by->stream], (size_t)(by->pc - wave->program->code_low));
+              scalar                ? 's'
+              : reg < GS_FIRST_AGPR ? 'v'
+                                    : 'a',
+              number, written ? "overwritten" : "used", COUNTERS[by->stream],
+              (size_t)(by->pc - wave->program->code_low));
 }
 
 static void check_operand(gs_wave_t *wave, const gs_operand_t *operand, gs_stream_id_t allowed, bool written) {
     int first, end, limit = GS_VREGS + GS_SREGS;
-    if (operand->kind == GS_VREG)
-        first = operand->reg;
-    else if (operand->kind == GS_SREG && operand->reg < GS_SREGS)
-        first = GS_VREGS + operand->reg;
-    else
-        return;
+    if (operand->kind == GS_VREG) first = operand->reg;
+    else if (operand->kind == GS_SREG && operand->reg < GS_SREGS) first = GS_VREGS + operand->reg;
+    else return;
     end = first + gs_operand_registers(operand);
     if (end > limit) end = limit;
     for (int word = first >> 6; word << 6 < end; word++) {
@@ -119,10 +119,8 @@ static void retire(gs_wave_t *wave) {
     int kept = 0;
     for (int i = 0; i < wave->direct_load_count; i++) {
         const gs_direct_load_t *load = &wave->direct_loads[i];
-        if (is_retired(&wave->streams[GS_STREAM_VMEM], load->sequence))
-            gs_lds_land(wave, load);
-        else
-            wave->direct_loads[kept++] = *load;
+        if (is_retired(&wave->streams[GS_STREAM_VMEM], load->sequence)) gs_lds_land(wave, load);
+        else wave->direct_loads[kept++] = *load;
     }
     wave->direct_load_count = kept;
 }

@@ -72,12 +72,9 @@ uintptr_t gs_wave_pc(const gs_wave_t *wave) { return wave->pc; }
 
 static void instruction_text(const gs_wave_t *wave, char *text, int size) {
     const gs_insn_t *insn = wave->insn;
-    if (!insn)
-        snprintf(text, (size_t)size, "outside of the code");
-    else if (insn->name)
-        gs_print(wave->program->arch, insn, wave->insn_pc, text, size);
-    else
-        snprintf(text, (size_t)size, "not an instruction: 0x%08x", *(const uint32_t *)wave->insn_pc);
+    if (!insn) snprintf(text, (size_t)size, "outside of the code");
+    else if (insn->name) gs_print(wave->program->arch, insn, wave->insn_pc, text, size);
+    else snprintf(text, (size_t)size, "not an instruction: 0x%08x", *(const uint32_t *)wave->insn_pc);
 }
 
 void gs_report(gs_wave_t *wave, gs_report_kind_t kind, const char *format, ...) {
@@ -103,10 +100,8 @@ void gs_report(gs_wave_t *wave, gs_report_kind_t kind, const char *format, ...) 
 #ifdef __SSE2__
 static unsigned enter_float_mode(const gs_wave_t *wave) {
     unsigned old = _mm_getcsr(), denormals = wave->mode >> 4 & 3, csr = 0x1f80; /* round to nearest, no traps */
-    if (!(denormals & 1))
-        csr |= 0x0040; /* denormal inputs are zero */
-    if (!(denormals & 2))
-        csr |= 0x8000; /* denormal results are zero */
+    if (!(denormals & 1)) csr |= 0x0040;                                        /* denormal inputs are zero */
+    if (!(denormals & 2)) csr |= 0x8000;                                        /* denormal results are zero */
     _mm_setcsr(csr);
     return old;
 }
@@ -137,21 +132,17 @@ static void step(gs_wave_t *wave) {
     counters->instructions[insn->class_]++;
     counters->mfma_clocks += insn->mfma_clocks;
     wave->instruction_count++;
-    if (program->check_uninitialized)
-        gs_taint_execute(wave, insn);
-    else
-        insn->execute(wave, insn);
+    if (program->check_uninitialized) gs_taint_execute(wave, insn);
+    else insn->execute(wave, insn);
 }
 
 gs_stop_t gs_wave_run(gs_wave_t *wave, uint64_t quantum) {
     unsigned old = enter_float_mode(wave);
     wave->stopped = false;
     wave->stop = GS_STOP_QUANTUM;
-    if (setjmp(wave->on_report))
-        wave->stop = GS_STOP_REPORT;
+    if (setjmp(wave->on_report)) wave->stop = GS_STOP_REPORT;
     else
-        for (uint64_t left = quantum; left && !wave->stopped; left--)
-            step(wave);
+        for (uint64_t left = quantum; left && !wave->stopped; left--) step(wave);
     leave_float_mode(old);
     return wave->stop;
 }

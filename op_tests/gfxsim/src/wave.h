@@ -9,7 +9,11 @@
 
 /* Loads of one stream return in order; between the streams there is no order. FLAT needs both counters at zero. */
 typedef enum gs_stream_id_t {
-    GS_STREAM_VMEM, GS_STREAM_LDS, GS_STREAM_SMEM, GS_STREAM_FLAT, GS_STREAM_COUNT
+    GS_STREAM_VMEM,
+    GS_STREAM_LDS,
+    GS_STREAM_SMEM,
+    GS_STREAM_FLAT,
+    GS_STREAM_COUNT
 } gs_stream_id_t;
 
 typedef struct gs_stream_t {
@@ -37,14 +41,14 @@ struct gs_wave_t {
     _Alignas(64) uint32_t v[GS_VREGS][GS_LANES];
     _Alignas(64) uint32_t s[GS_SREGS];
     uint32_t scc;
-    uint32_t mode;           /* the MODE register */
-    uint32_t gpr_index_on;   /* s_set_gpr_idx_on: M0[7:0] is added to the vector registers that M0[15:12] names */
-    uint64_t lanes;          /* that the current instruction writes: EXEC, less what DPP leaves alone */
-    uintptr_t pc;            /* of the next instruction */
-    const gs_insn_t *insn;   /* the current one */
+    uint32_t mode;         /* the MODE register */
+    uint32_t gpr_index_on; /* s_set_gpr_idx_on: M0[7:0] is added to the vector registers that M0[15:12] names */
+    uint64_t lanes;        /* that the current instruction writes: EXEC, less what DPP leaves alone */
+    uintptr_t pc;          /* of the next instruction */
+    const gs_insn_t *insn; /* the current one */
     uintptr_t insn_pc;
     gs_stop_t stop;
-    bool stopped;            /* set by s_endpgm and s_barrier */
+    bool stopped; /* set by s_endpgm and s_barrier */
 
     /* taint.c: undefined data. A lane's bits count only where undefined_lanes has the lane. */
     uint64_t undefined_lanes[GS_VREGS];
@@ -63,8 +67,8 @@ struct gs_wave_t {
 
     const gs_program_t *program;
     gs_workgroup_t *workgroup;
-    int index;               /* in the workgroup */
-    uint8_t *scratch;        /* [64][program->scratch_bytes] */
+    int index;        /* in the workgroup */
+    uint8_t *scratch; /* [64][program->scratch_bytes] */
     const gs_buffer_t *last_buffer;
     uint64_t instruction_count;
 

@@ -9,6 +9,6 @@ print("variant", _C.build_info()["variant"])
 for case in SMOKE:
     try:
         run_case(case)
-    except AssertionError as failure:
+    except (AssertionError, ValueError) as failure:  # ValueError: refused by the launcher
         print(repr(case), str(failure).split("\n")[0], sep="\t")
 print("ran", len(SMOKE))

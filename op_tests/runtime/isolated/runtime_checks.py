@@ -208,8 +208,8 @@ def check_steady_state() -> None:
     for repeat in range(3):
         since = driver.call_count()
         _C.mla_decode_stage1(
-            call.q, call.kv, call.o, call.qo_indptr, call.kv_indptr, call.kv_indices, call.last, 1, 4, 1, None, 0.0,
-            None, logits, attn_lse, lse, None, None, True, plan=plan, stream=9,
+            call.q, call.kv, call.o, call.qo_indptr, call.kv_indptr, call.kv_indices, call.last, 1, 4,
+            logits=logits, attn_lse=attn_lse, lse=lse, plan=plan, stream=9,
         )  # fmt: skip
         _C.mla_decode_stage2(logits, attn_lse, call.o, lse, call.qo_indptr, plan=plan, stream=9)
         calls = driver.calls(since)
@@ -226,8 +226,8 @@ def check_capture() -> None:
     plan = mla_plan(2, 16, 1, 4, "bfloat16", "bfloat16", num_kv_splits=1, return_lse=True, device=ZERO)
     driver.set_capturing(True)
     _C.mla_decode_stage1(
-        call.q, call.kv, call.o, call.qo_indptr, call.kv_indptr, call.kv_indices, call.last, 1, 4, 1, None, 0.0,
-        None, None, None, lse, None, None, True, plan=plan, stream=9,
+        call.q, call.kv, call.o, call.qo_indptr, call.kv_indptr, call.kv_indices, call.last, 1, 4,
+        lse=lse, plan=plan, stream=9,
     )  # fmt: skip
     assert driver.launches() == 1 and driver.capture_mode() == 0
     with raises(DeviceError, f"{ZERO}: {SYNC} failed: "):

@@ -2,9 +2,9 @@
 
 /* Adds the keys [from, to) to the block until it is full; returns where it stopped. A page outside the pool masks its
  * keys: they are left out. */
-static int64_t gather(const ac_mla_decode_params_t *p, const ac_mla_work_t *work, int64_t from, int64_t to,
-                      int capacity, ac_cpu_kv_block_t *block) {
-    const ac_kv_cache_t *kv = &p->kv;
+static int64_t gather(const ac_attention_params_t *p, const ac_work_t *work, int64_t from, int64_t to, int capacity,
+                      ac_cpu_kv_block_t *block) {
+    const ac_kv_cache_t *kv = &p->kv[0].cache;
     int64_t slot = from / kv->page_size, row = from % kv->page_size;
     int count = 0;
     for (; from < to && count < capacity; slot++, row = 0) {
@@ -26,20 +26,17 @@ static int64_t gather(const ac_mla_decode_params_t *p, const ac_mla_work_t *work
     return from;
 }
 
-void ac_cpu_mla_next_block(const ac_mla_decode_params_t *p, const ac_mla_work_t *work, int capacity,
-                           int64_t *cursor, ac_cpu_kv_block_t *out_block) {
+void ac_cpu_mla_next_block(const ac_attention_params_t *p, const ac_work_t *work, int capacity, int64_t *cursor,
+                           ac_cpu_kv_block_t *out_block) {
     out_block->num_tokens = out_block->first_row = 0;
     while (*cursor < work->end && out_block->num_tokens == 0) {
-        int64_t to = work->end;
-        if (p->causal) {
-            /* Query token t sees the keys up to frontier + t. The piece ends with what the first token that sees
-             * *cursor sees, so that all of it is visible to that token and to every later one. */
-            int64_t frontier = work->length - work->num_queries;
-            int64_t query = ac_max64(work->first_pair / p->num_heads, *cursor - frontier);
-            out_block->first_row = (int)ac_clamp64(query * p->num_heads - work->first_pair, 0, work->num_rows);
-            if (out_block->first_row == work->num_rows) return;
-            to = ac_min64(to, frontier + query + 1);
-        }
+        /* The piece ends with what the first token that sees *cursor sees, so that all of it is visible to that token
+         * and to every later one. */
+        int64_t query = work->first_pair / p->num_heads;
+        if (work->causal) query = ac_max64(query, ac_shard_key(&work->shard, *cursor) - work->frontier);
+        out_block->first_row = (int)ac_clamp64(query * p->num_heads - work->first_pair, 0, work->num_rows);
+        int64_t to = ac_seen_end(work, query);
+        if (out_block->first_row == work->num_rows || to <= *cursor) return;
         *cursor = gather(p, work, *cursor, to, capacity, out_block);
     }
 }

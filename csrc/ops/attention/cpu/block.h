@@ -20,7 +20,7 @@ typedef struct ac_cpu_kv_block_t {
 } ac_cpu_kv_block_t;
 
 /* The next block of at most `capacity` keys from KV row *cursor on; moves the cursor past it. */
-void ac_cpu_mla_next_block(const ac_mla_decode_params_t *params, const ac_mla_work_t *work, int capacity,
-                           int64_t *cursor, ac_cpu_kv_block_t *out_block);
+void ac_cpu_mla_next_block(const ac_attention_params_t *params, const ac_work_t *work, int capacity, int64_t *cursor,
+                           ac_cpu_kv_block_t *out_block);
 
 #endif

@@ -17,13 +17,13 @@
 #define AC_LOCAL_COMMON (AC_LOCAL_ROWS * AC_LOCAL_VALUE * 4 + AC_LOCAL_ROWS * 3 * 4 + AC_LOCAL_KEY * 4)
 
 /* Queries, keys (which are the values as well) and scores, all fp32. */
-#define AC_LOCAL_F32                                                                          \
-    (AC_LOCAL_COMMON + AC_LOCAL_ROWS * AC_LOCAL_KEY * 4 + AC_LOCAL_F32_TOKENS * AC_LOCAL_KEY * 4 + \
+#define AC_LOCAL_F32                                                                                                   \
+    (AC_LOCAL_COMMON + AC_LOCAL_ROWS * AC_LOCAL_KEY * 4 + AC_LOCAL_F32_TOKENS * AC_LOCAL_KEY * 4 +                     \
      AC_LOCAL_F32_TOKENS * AC_LOCAL_ROWS * 4)
 
 /* Queries and keys in bf16, values in bf16 with the tokens interleaved in pairs, scores in fp32. */
-#define AC_LOCAL_DOT                                                                          \
-    (AC_LOCAL_COMMON + AC_LOCAL_ROWS * AC_LOCAL_KEY * 2 + AC_LOCAL_DOT_TOKENS * AC_LOCAL_KEY * 2 + \
+#define AC_LOCAL_DOT                                                                                                   \
+    (AC_LOCAL_COMMON + AC_LOCAL_ROWS * AC_LOCAL_KEY * 2 + AC_LOCAL_DOT_TOKENS * AC_LOCAL_KEY * 2 +                     \
      AC_LOCAL_DOT_TOKENS * AC_LOCAL_VALUE * 2 + AC_LOCAL_DOT_TOKENS * AC_LOCAL_ROWS * 4)
 
 #endif

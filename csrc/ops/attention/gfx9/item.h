@@ -7,22 +7,25 @@
 constexpr int WAVES = 4;
 
 typedef struct item_t {
-    ac_mla_work_t work;
+    ac_work_t work;
     mla_range_t range;
     float score_scale; /* with log2(e): scores are in base 2 */
     float value_scale;
     float fp8_factor; /* for the fp8 scales of a record */
-    bool other_fp8; /* fp8 keys are not of the arch's kind */
+    bool other_fp8;   /* fp8 keys are not of the arch's kind */
 } item_t;
 
 GPU_INLINE float scale_of(const ac_scale_t &scale) { return scale.pointer ? *scale.pointer : scale.value; }
 
-template <class source_t> GPU_INLINE bool make_item(const ac_mla_decode_params_t &p, int tile_rows, item_t *out) {
-    if (!ac_mla_work(&p, gpu_block(), tile_rows, &out->work)) return false;
+/* find_work(&work): the workgroup's item, from whatever source; false where there is none. (It is asked here, and not
+ * by the kernel, because of the registers: 100 are spilled otherwise at 128 rows of fp8.) */
+template <class source_t, class find_work_f>
+GPU_INLINE bool make_item(const ac_attention_params_t &p, find_work_f find_work, item_t *out) {
+    if (!find_work(&out->work)) return false;
     out->range = mla_tile_range(p, out->work);
     bool widens = source_t::WIDEN == 2;
-    float kv_scale = scale_of(p.kv_scale), fp8_factor = widens ? fp8_factor_of(p.kv.latent_dtype) : 1;
-    out->other_fp8 = widens && fp8_is_other(p.kv.latent_dtype);
+    float kv_scale = scale_of(p.kv_scale), fp8_factor = widens ? fp8_factor_of(p.kv[0].cache.latent_dtype) : 1;
+    out->other_fp8 = widens && fp8_is_other(p.kv[0].cache.latent_dtype);
     out->fp8_factor = source_t::SCALED ? fp8_factor : 1;
     if (!source_t::SCALED) kv_scale *= fp8_factor;
     out->score_scale = (float)(p.sm_scale * AC_LOG2_E * scale_of(p.q_scale) * kv_scale);
@@ -30,7 +33,7 @@ template <class source_t> GPU_INLINE bool make_item(const ac_mla_decode_params_t
     return true;
 }
 
-GPU_INLINE const char *query_row(const ac_mla_decode_params_t &p, const mla_row_t &row) {
+GPU_INLINE const char *query_row(const ac_attention_params_t &p, const mla_row_t &row) {
     return p.q + row.query * p.q_row_stride + row.head * p.q_head_stride;
 }
 
@@ -49,7 +52,7 @@ GPU_INLINE void locate_keys(const ac_kv_cache_t &kv, const mla_cursor_t &cursor,
 
 /* Where a row's results go. Computed from an opaque lane number, so that nothing of it is kept in registers during the
  * loop. */
-GPU_INLINE mla_output_t row_output(const ac_mla_decode_params_t &p, const item_t &item, int first_row,
+GPU_INLINE mla_output_t row_output(const ac_attention_params_t &p, const item_t &item, int first_row,
                                     const mla_softmax_t &softmax) {
     int r = first_row + gpu_lane() % 16;
     asm volatile("" : "+v"(r));

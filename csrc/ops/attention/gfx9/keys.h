@@ -36,9 +36,7 @@ template <class source_t, int PARTS> struct loaded_t {
 
 /* Part number `part` loads the latent runs part * LATENT + i; likewise the rope runs, of which only the first parts
  * have any. */
-template <class source_t, int PARTS> GPU_INLINE bool part_has_rope(int part) {
-    return part < source_t::ROPE;
-}
+template <class source_t, int PARTS> GPU_INLINE bool part_has_rope(int part) { return part < source_t::ROPE; }
 
 /* What is loaded instead of a masked key, or of a rope part that does not exist: no branch, and zeros. */
 static const __device__ __attribute__((aligned(64))) char zeros[AC_MLA_DV * 2] = {};

@@ -22,7 +22,7 @@ GPU_INLINE void read_values(uint32_t lane, uint32_t latent, int group, int block
     if constexpr (matrix_t::BYTES == 1) {
         uint32_t j = lane / 2 % 8, key = j / 4 * 16 + 4 * g + j % 4;
         uint32_t from = keep_in_register(tile::lane_part(latent, key, 0) + lane % 2 * 8 + group * tile::GROUP);
-        GPU_UNROLL for (int e = 0; e < N; e++)
+    GPU_UNROLL for (int e = 0; e < N; e++)
             GPU_UNROLL for (int n = 0; n < GROUPS; n += 2) {
                 auto at = (bytes_t)(tile::chunk(from, TILES * block + first + e) + n * tile::GROUP);
                 u32x2_t x = BITS(u32x2_t, __builtin_amdgcn_ds_read_tr8_b64_v2i32(at));

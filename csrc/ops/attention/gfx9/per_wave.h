@@ -15,17 +15,21 @@ template <class matrix_t, int TERMS, int GROUPS> constexpr int per_wave_bytes() 
 
 /* A wave's own stream of keys. */
 template <class source_t, int GROUPS> struct stream_t {
-    mla_cursor_t cursor, next;           /* at the keys in `loaded`; at those after them, whose `locations` are known */
+    mla_cursor_t cursor, next; /* at the keys in `loaded`; at those after them, whose `locations` are known */
     mla_location_t locations[GROUPS];
     loaded_t<source_t, 1> loaded[GROUPS];
 };
+
+template <class source_t, int GROUPS>
+GPU_INLINE void load_groups(const ac_kv_cache_t &kv, stream_t<source_t, GROUPS> *stream) {
+    GPU_UNROLL for (int n = 0; n < GROUPS; n++) load_keys(kv, stream->locations[n], 0, &stream->loaded[n]);
+}
 
 /* Starts the loads of the next keys and looks up the locations of those after them. */
 template <class source_t, int GROUPS>
 GPU_INLINE void load_next(const ac_kv_cache_t &kv, stream_t<source_t, GROUPS> *stream) {
     stream->cursor = stream->next;
-    if (stream->cursor.left > 0)
-        GPU_UNROLL for (int n = 0; n < GROUPS; n++) load_keys(kv, stream->locations[n], 0, &stream->loaded[n]);
+    if (stream->cursor.left > 0) load_groups(kv, stream);
     mla_advance(kv, WAVES * GROUPS * 16, &stream->next);
     locate_keys(kv, stream->next, stream->locations);
 }
@@ -39,7 +43,7 @@ GPU_INLINE keys_t<GROUPS> keys_of(const stream_t<source_t, GROUPS> &stream, uint
 
 /* One step: the keys in registers, and the loads of the next. */
 template <class matrix_t, bool ALL, class source_t, int TERMS, int GROUPS>
-GPU_INLINE void attend_per_wave(const ac_mla_decode_params_t &p, const item_t &item, uint32_t latent,
+GPU_INLINE void attend_per_wave(const ac_attention_params_t &p, const item_t &item, uint32_t latent,
                              const query_t<matrix_t> (&query)[1][TERMS], stream_t<source_t, GROUPS> *stream,
                              query_rows_t<> (&rows)[1]) {
     typedef tile_t<matrix_t> tile;
@@ -63,7 +67,7 @@ GPU_INLINE void attend_per_wave(const ac_mla_decode_params_t &p, const item_t &i
             [&](int, int i, bool is_rope) { return is_rope ? rope[i] : chunks[i]; }, score_of_group);
         scores[0][n] = score_of_group[0][0];
     }
-    load_next(p.kv, stream);
+    load_next(p.kv[0].cache, stream);
     probabilities_t<matrix_t, source_t::SCALED, GROUPS> probabilities[1];
     online_softmax<matrix_t, ALL>(keys, item.score_scale, scores[0], &rows[0]);
     pack_probabilities(scores[0], &probabilities[0]);
@@ -72,10 +76,11 @@ GPU_INLINE void attend_per_wave(const ac_mla_decode_params_t &p, const item_t &i
 }
 
 /* MIXED: queries of any type. */
-template <class matrix_t, class source_t, int TERMS, int GROUPS, bool MIXED>
-GPU_INLINE void decode_per_wave(const ac_mla_decode_params_t &p) {
+template <class matrix_t, class source_t, int TERMS, int GROUPS, bool MIXED, class find_work_f>
+GPU_INLINE void decode_per_wave(const ac_attention_params_t &p, find_work_f find_work) {
     item_t item;
-    if (!make_item<source_t>(p, 16, &item)) return;
+    if (!make_item<source_t>(p, find_work, &item)) return;
+    const ac_kv_cache_t &kv = p.kv[0].cache;
     const int wave = gpu_uniform(gpu_thread() / 64);
     const uint32_t latent = wave * GROUPS * tile_t<matrix_t>::GROUP;
     const mla_row_t row = mla_tile_row(p, item.work, item.range, gpu_lane() % 16);
@@ -83,13 +88,13 @@ GPU_INLINE void decode_per_wave(const ac_mla_decode_params_t &p) {
     query_rows_t<> rows[1];
     stream_t<source_t, GROUPS> stream;
     stream.next = mla_cursor_at(p, item.work, item.range, item.range.begin + wave * GROUPS * 16);
-    locate_keys(p.kv, stream.next, stream.locations);
+    locate_keys(kv, stream.next, stream.locations);
     if constexpr (MIXED)
         item.score_scale *= convert_query<matrix_t, source_t::WIDEN, source_t::WIDEN_ROPE>(
-            query_row(p, row), AC_MLA_DV + p.kv.rope_dim, p.q_dtype, wave, query[0]);
-    else load_query<matrix_t, source_t::WIDEN, source_t::WIDEN_ROPE>(query_row(p, row), p.kv.rope_dim, query[0]);
+            query_row(p, row), AC_MLA_DV + kv.rope_dim, p.q_dtype, wave, query[0]);
+    else load_query<matrix_t, source_t::WIDEN, source_t::WIDEN_ROPE>(query_row(p, row), kv.rope_dim, query[0]);
     start_rows(row, &rows[0]);
-    load_next(p.kv, &stream);
+    load_next(kv, &stream);
     while (sees_all(keys_of(stream, latent, item.range.masked_tail)))
         attend_per_wave<matrix_t, true>(p, item, latent, query, &stream, rows);
     while (stream.cursor.left > 0) attend_per_wave<matrix_t, false>(p, item, latent, query, &stream, rows);

@@ -13,9 +13,9 @@ template <class a_t> GPU_INLINE uint32_t lds_query(uint32_t lane, int wave, int 
 
 template <class a_t, bool ALL>
 GPU_INLINE void attend_shared_tile(const item_t &item, uint32_t tile_at, int wave, const keys_t<a_t::GROUPS> &keys,
-                            int first_group,
-                            const query_t<typename a_t::matrix_t> (&query)[a_t::ROW_TILES][a_t::TERMS],
-                            query_rows_t<> (&rows)[a_t::ROW_TILES]) {
+                                   int first_group,
+                                   const query_t<typename a_t::matrix_t> (&query)[a_t::ROW_TILES][a_t::TERMS],
+                                   query_rows_t<> (&rows)[a_t::ROW_TILES]) {
     typedef typename a_t::tile tile;
     constexpr bool SCALED = a_t::source_t::SCALED;
     auto scales_f = [&](int n, int block) {
@@ -27,7 +27,7 @@ GPU_INLINE void attend_shared_tile(const item_t &item, uint32_t tile_at, int wav
     auto key_f = [&](int n, int step, bool is_rope) {
         uint32_t rope = tile_at + tile::rope_at(a_t::KEYS);
         return lds<u32x4_t>(is_rope ? tile::rope_chunk(rope, key + n * 16, 4 * step + g)
-                                      : tile::chunk(latent, 4 * step) + n * tile::GROUP);
+                                    : tile::chunk(latent, 4 * step) + n * tile::GROUP);
     };
     auto query_f = [&](int r, int term, int step, bool is_rope) {
         if (is_rope) return query[r][term].rope[step];
@@ -50,10 +50,11 @@ GPU_INLINE void attend_shared_tile(const item_t &item, uint32_t tile_at, int wav
     multiply_values<typename a_t::matrix_t, SCALED, ALL>(keys, scales_f, probabilities, rows);
 }
 
-template <class a_t> GPU_INLINE void decode_shared_tile(const ac_mla_decode_params_t &p) {
+template <class a_t, class find_work_f>
+GPU_INLINE void decode_shared_tile(const ac_attention_params_t &p, find_work_f find_work) {
     typedef typename a_t::matrix_t matrix_t;
     item_t item;
-    if (!make_item<typename a_t::source_t>(p, a_t::ROWS, &item)) return;
+    if (!make_item<typename a_t::source_t>(p, find_work, &item)) return;
     const int wave = gpu_uniform(gpu_thread() / 64), row_wave = wave / a_t::KEY_WAVES, key_wave = wave % a_t::KEY_WAVES;
     const int first_row = row_wave * a_t::ROW_TILES * 16, first_group = key_wave * a_t::GROUPS;
     query_t<matrix_t> query[a_t::ROW_TILES][a_t::TERMS];
@@ -61,21 +62,21 @@ template <class a_t> GPU_INLINE void decode_shared_tile(const ac_mla_decode_para
     tile_stream_t<a_t> stream;
     GPU_UNROLL for (int r = 0; r < a_t::ROW_TILES; r++) {
         mla_row_t row = mla_tile_row(p, item.work, item.range, first_row + r * 16 + gpu_lane() % 16);
-        load_query<matrix_t, 1, 1>(query_row(p, row), p.kv.rope_dim, query[r]);
+        load_query<matrix_t, 1, 1>(query_row(p, row), p.kv[0].cache.rope_dim, query[r]);
         GPU_UNROLL for (int term = 0; term < a_t::TERMS; term++)
             GPU_UNROLL for (int i = 0; i < a_t::LDS_STEPS; i++)
                 lds<u32x4_t>(lds_query<a_t>(gpu_lane(), wave, r, term, i)) = query[r][term].latent[i];
         start_rows(row, &rows[r]);
     }
-    start_stream(p.kv, mla_cursor_at(p, item.work, item.range, item.range.begin), wave, &stream);
+    start_stream(p.kv[0].cache, mla_cursor_at(p, item.work, item.range, item.range.begin), wave, &stream);
     const int masked_tail = item.range.masked_tail;
-    bool more = take_tile(p.kv, item, wave, &stream);
-    for (; more; more = take_tile(p.kv, item, wave, &stream)) {
+    bool more = take_tile(p.kv[0].cache, item, wave, &stream);
+    for (; more; more = take_tile(p.kv[0].cache, item, wave, &stream)) {
         auto keys = keys_of_tile<a_t, a_t::GROUPS>(stream.tile, stream.left, masked_tail, first_group);
         if (!sees_all(keys)) break;
         attend_shared_tile<a_t, true>(item, stream.tile, wave, keys, first_group, query, rows);
     }
-    for (; more; more = take_tile(p.kv, item, wave, &stream)) {
+    for (; more; more = take_tile(p.kv[0].cache, item, wave, &stream)) {
         auto keys = keys_of_tile<a_t, a_t::GROUPS>(stream.tile, stream.left, masked_tail, first_group);
         attend_shared_tile<a_t, false>(item, stream.tile, wave, keys, first_group, query, rows);
     }

@@ -22,10 +22,10 @@ template <int N = BLOCKS> struct query_rows_t {
 
 /* A wave's keys. Key t is seen by a row if it is valid and t < left - masked_tail of the row. */
 template <int GROUPS> struct keys_t {
-    uint32_t lane;           /* opaque to the compiler: see recompute_lane_id() */
-    uint32_t latent;         /* LDS address of the values */
-    uint32_t valid[GROUPS];  /* the same in all lanes */
-    int64_t left;            /* keys to the end of the range */
+    uint32_t lane;          /* opaque to the compiler: see recompute_lane_id() */
+    uint32_t latent;        /* LDS address of the values */
+    uint32_t valid[GROUPS]; /* the same in all lanes */
+    int64_t left;           /* keys to the end of the range */
     int masked_tail;
 };
 

@@ -10,8 +10,8 @@ template <class matrix_t, class source_t, int ROW_TILES_>
 struct split_columns_t : tiles_t<matrix_t, source_t, matrix_t::GROUPS, 2> {
     typedef tiles_t<matrix_t, source_t, matrix_t::GROUPS, 2> tiles;
     static constexpr int ROW_TILES = ROW_TILES_, ROWS = ROW_TILES * 16;
-    static constexpr int GROUPS = matrix_t::GROUPS; /* of a tile */
-    static constexpr int OWN = GROUPS / WAVES;      /* whose scores a wave computes */
+    static constexpr int GROUPS = matrix_t::GROUPS;        /* of a tile */
+    static constexpr int OWN = GROUPS / WAVES;             /* whose scores a wave computes */
     static constexpr int WORDS = GROUPS * matrix_t::BYTES; /* of a lane's probabilities for one row tile */
     static constexpr int TOPS_AT = tiles::TILES_END, PROBABILITIES_AT = TOPS_AT + ROW_TILES * WAVES * 64;
     static constexpr int BYTES = PROBABILITIES_AT + ROW_TILES * WORDS * 256;
@@ -86,26 +86,27 @@ GPU_INLINE void attend_split_columns(const item_t &item, const direct_stream_t<a
     multiply_values<matrix_t, false, ALL>(keys, no_scales, probabilities, rows);
 }
 
-template <class a_t> GPU_INLINE void decode_split_columns(const ac_mla_decode_params_t &p) {
+template <class a_t, class find_work_f>
+GPU_INLINE void decode_split_columns(const ac_attention_params_t &p, find_work_f find_work) {
     typedef typename a_t::matrix_t matrix_t;
     item_t item;
-    if (!make_item<typename a_t::source_t>(p, a_t::ROWS, &item)) return;
+    if (!make_item<typename a_t::source_t>(p, find_work, &item)) return;
     const int wave = gpu_uniform(gpu_thread() / 64);
     query_t<matrix_t> query[a_t::ROW_TILES][1];
     query_rows_t<1> rows[a_t::ROW_TILES];
     direct_stream_t<a_t> stream;
     GPU_UNROLL for (int r = 0; r < a_t::ROW_TILES; r++) {
         mla_row_t row = mla_tile_row(p, item.work, item.range, r * 16 + gpu_lane() % 16);
-        load_query<matrix_t, 1, 1>(query_row(p, row), p.kv.rope_dim, query[r]);
+        load_query<matrix_t, 1, 1>(query_row(p, row), p.kv[0].cache.rope_dim, query[r]);
         start_rows(row, &rows[r]);
     }
-    start_stream(p.kv, mla_cursor_at(p, item.work, item.range, item.range.begin), wave, &stream);
-    bool more = take_tile(p.kv, item, wave, &stream);
-    for (; more; more = take_tile(p.kv, item, wave, &stream)) {
+    start_stream(p.kv[0].cache, mla_cursor_at(p, item.work, item.range, item.range.begin), wave, &stream);
+    bool more = take_tile(p.kv[0].cache, item, wave, &stream);
+    for (; more; more = take_tile(p.kv[0].cache, item, wave, &stream)) {
         if (!sees_all(keys_of_tile<a_t, a_t::GROUPS>(stream.tile, stream.left, item.range.masked_tail, 0))) break;
         attend_split_columns<a_t, true>(item, stream, wave, query, rows);
     }
-    for (; more; more = take_tile(p.kv, item, wave, &stream))
+    for (; more; more = take_tile(p.kv[0].cache, item, wave, &stream))
         attend_split_columns<a_t, false>(item, stream, wave, query, rows);
 
     gpu_barrier();

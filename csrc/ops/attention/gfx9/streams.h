@@ -8,9 +8,9 @@
 
 /* The workgroup's stream of keys: the part that one wave loads. */
 template <class a_t> struct staged_stream_t {
-    int64_t left;  /* keys from the tile in LDS to the end */
-    uint32_t tile; /* its LDS address */
-    mla_cursor_t next; /* at the tile in `loaded` */
+    int64_t left;                         /* keys from the tile in LDS to the end */
+    uint32_t tile;                        /* its LDS address */
+    mla_cursor_t next;                    /* at the tile in `loaded` */
     mla_location_t locations[a_t::LOADS]; /* of the keys after it */
     loaded_t<typename a_t::source_t, a_t::PARTS> loaded[a_t::LOADS];
 };

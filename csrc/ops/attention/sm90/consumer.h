@@ -18,12 +18,12 @@ template <class KIND> struct sm90_consumer {
     int64_t num_keys;
     int masked_tail, tiles;
     sm90_side_t &side;
-    int self;                  /* 0 or 1 */
-    int warp, lane;            /* of the warpgroup */
-    int row;                   /* of the tile; this lane holds fragments of rows `row` and `row` + 8 */
+    int self;       /* 0 or 1 */
+    int warp, lane; /* of the warpgroup */
+    int row;        /* of the tile; this lane holds fragments of rows `row` and `row` + 8 */
     float score_scale;
-    mla_softmax_t softmax[2];  /* this lane's share of the sums over the tiles that it owns */
-    float (&o)[128];           /* [run of 8 columns][row 0: 2 columns, row 1: 2 columns] */
+    mla_softmax_t softmax[2]; /* this lane's share of the sums over the tiles that it owns */
+    float (&o)[128];          /* [run of 8 columns][row 0: 2 columns, row 1: 2 columns] */
 
     GPU_MEMBER uint32_t keys(int stage) const { return sm90_shared_address(sm90_shared().key[stage]); }
     GPU_MEMBER uint32_t probabilities(int stage) const { return keys(stage) + SM90_ROPE_PANEL * SM90_PANEL_BYTES; }
@@ -83,7 +83,7 @@ template <class KIND> struct sm90_consumer {
 template <class KIND>
 template <int N>
 GPU_MEMBER void sm90_consumer<KIND>::score_panels(float (&s)[N], int stage, int first_key, int first, int panels,
-                                                   bool fresh) const {
+                                                  bool fresh) const {
     uint64_t a = sm90_descriptor(sm90_shared_address(sm90_shared().query) + first * SM90_PANEL_BYTES, 16);
     uint64_t b = sm90_descriptor(keys(stage) + first_key * 128 + first * SM90_PANEL_BYTES, 16);
     GPU_NO_UNROLL for (int i = 0; i < panels; i++) {

@@ -24,7 +24,7 @@ GPU_INLINE void sm90_spread_rows(float *to, int warp, const float (&o)[128]) {
 }
 
 /* Stores the rows of the tile, one warp per row, from the consumer's stage. */
-GPU_INLINE void sm90_store_rows(const ac_mla_decode_params_t &p, const sm90_item_t &item, int self, int warp) {
+GPU_INLINE void sm90_store_rows(const ac_attention_params_t &p, const sm90_item_t &item, int self, int warp) {
     const sm90_side_t &side = sm90_shared().side;
     int lane = gpu_lane();
     float value_scale = sm90_scale(p.kv_scale);
@@ -46,12 +46,13 @@ GPU_INLINE void sm90_store_rows(const ac_mla_decode_params_t &p, const sm90_item
     }
 }
 
-GPU_INLINE float sm90_score_scale(const ac_mla_decode_params_t &p) {
+GPU_INLINE float sm90_score_scale(const ac_attention_params_t &p) {
     return (float)(p.sm_scale * AC_LOG2_E * sm90_scale(p.q_scale) * sm90_scale(p.kv_scale));
 }
 
 template <class KIND>
-GPU_INLINE void sm90_consume(const ac_mla_decode_params_t &p, const sm90_item_t &item, int self, int thread) {
+GPU_INLINE void sm90_consume(const ac_attention_params_t &p, const sm90_item_t &item, bool overlap_scores, int self,
+                             int thread) {
     int warp = thread / 32, lane = gpu_lane();
     if (item.tiles > 0) {
         float o[128];
@@ -59,8 +60,8 @@ GPU_INLINE void sm90_consume(const ac_mla_decode_params_t &p, const sm90_item_t 
         if (self == 0 && thread < SM90_ROWS)
             sm90_shared().side.masked_tail[thread] = mla_tile_row(p, item.work, item.range, thread).masked_tail;
         sm90_load_queries<KIND>(p, item, self * 128 + thread);
-        sm90_consumer<KIND> consumer = {p.kv.rope_dim > 0,
-                                        KIND::SOURCE == SM90_SAME && p.row_tiles > 1,
+        sm90_consumer<KIND> consumer = {p.kv[0].cache.rope_dim > 0,
+                                        KIND::SOURCE == SM90_SAME && overlap_scores,
                                         item.range.end - item.range.begin,
                                         item.range.masked_tail,
                                         item.tiles,
@@ -95,27 +96,11 @@ template <class KIND> GPU_INLINE void sm90_init_barriers() {
     }
 }
 
-GPU_INLINE void sm90_prefetch_if(bool wanted, const void *address) {
-    if (wanted && address) sm90_prefetch(address);
-}
-
-/* Prefetches the request's entries of all lists at once; they are then read one after the other. */
-GPU_INLINE void sm90_prefetch_lists(const ac_mla_decode_params_t &p) {
-    uint32_t request = blockIdx.x / (uint32_t)p.row_tiles / (uint32_t)p.splits.num_splits;
-    int thread = gpu_thread();
-    sm90_prefetch_if(thread == 0, p.qo_indptr + request);
-    sm90_prefetch_if(thread == 1, p.kv_indptr + request);
-    sm90_prefetch_if(thread == 2 && p.kv_last_page_lens, p.kv_last_page_lens + request);
-    sm90_prefetch_if(thread == 3 && p.splits.indptr, p.splits.indptr + request);
-    sm90_prefetch_if(thread == 4, p.q_scale.pointer);
-    sm90_prefetch_if(thread == 5, p.kv_scale.pointer);
-}
-
+/* overlap_scores: see sm90_consumer; only for keys that are copied. */
 template <class KIND, int PRODUCER_REGISTERS, int CONSUMER_REGISTERS>
-GPU_INLINE void sm90_decode(const ac_mla_decode_params_t &p) {
+GPU_INLINE void sm90_decode(const ac_attention_params_t &p, const ac_work_t &work, bool overlap_scores) {
     sm90_item_t item;
-    sm90_prefetch_lists(p);
-    if (!ac_mla_work(&p, gpu_block(), KIND::ROWS, &item.work)) return;
+    item.work = work;
     item.range = mla_tile_range(p, item.work);
     item.tiles = (int)ac_min64((item.range.end - item.range.begin + SM90_KEYS - 1) / SM90_KEYS, MLA_FAR);
     if (gpu_thread() == 0) sm90_init_barriers<KIND>();
@@ -127,7 +112,7 @@ GPU_INLINE void sm90_decode(const ac_mla_decode_params_t &p) {
         sm90_produce<KIND>(p, item, gpu_thread() / 32);
     } else {
         sm90_more_registers<CONSUMER_REGISTERS>();
-        sm90_consume<KIND>(p, item, warpgroup - 1, gpu_thread() % 128);
+        sm90_consume<KIND>(p, item, overlap_scores, warpgroup - 1, gpu_thread() % 128);
     }
 }
 

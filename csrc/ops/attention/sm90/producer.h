@@ -11,8 +11,9 @@
 /* Every part of every row is at a multiple of 16 bytes, its scales at one of 4. */
 GPU_INLINE bool sm90_is_aligned(const ac_kv_cache_t &kv) {
     int64_t scales = kv.scale_groups ? (kv.scale_offset | kv.scale_stride) << 2 : 0; /* of 4 bytes each */
-    return (((int64_t)kv.base | kv.page_stride | kv.latent_offset | kv.latent_stride | kv.rope_offset |
-             kv.rope_stride | scales) & 15) == 0;
+    return (((int64_t)kv.base | kv.page_stride | kv.latent_offset | kv.latent_stride | kv.rope_offset | kv.rope_stride |
+             scales) &
+            15) == 0;
 }
 
 /* A thread's keys of a tile, and which of its warp's keys exist. The other parts of a key are at known distances from
@@ -25,17 +26,19 @@ template <int KEYS> struct sm90_key_rows_t {
 
 template <class KIND> struct sm90_producer {
     static constexpr bool WIDENS = KIND::SOURCE != SM90_SAME;
-    static constexpr int LANES = WIDENS ? 4 : 8;   /* that share a key */
-    static constexpr int STEP = 32 / LANES;        /* keys of the warp in one go */
-    static constexpr int THREAD_KEYS = 16 / STEP;  /* keys of the thread, STEP apart */
+    static constexpr int LANES = WIDENS ? 4 : 8;              /* that share a key */
+    static constexpr int STEP = 32 / LANES;                   /* keys of the warp in one go */
+    static constexpr int THREAD_KEYS = 16 / STEP;             /* keys of the thread, STEP apart */
     static constexpr bool FAST = !WIDENS || KIND::TERMS == 1; /* else there are no registers for loads ahead */
     static constexpr int BATCHES = 2 * THREAD_KEYS;           /* of a tile: see widen() */
     typedef sm90_key_rows_t<THREAD_KEYS> key_rows_t;
 
-    const ac_mla_decode_params_t &p;
+    const ac_attention_params_t &p;
     sm90_side_t &side;
     int warp, lane;
     bool aligned, fnuz;
+
+    GPU_MEMBER const ac_kv_cache_t &kv() const { return p.kv[0].cache; }
 
     GPU_MEMBER int part() const { return lane % LANES; } /* of each key, that is the thread's */
     GPU_MEMBER int key(int i) const { return warp * 16 + lane / LANES + STEP * i; }
@@ -66,12 +69,12 @@ template <class KIND> struct sm90_producer {
         uint4 panel[KIND::SOURCE == SM90_FP8 ? 5 : 4];
     };
 
-    GPU_MEMBER int panels(int unit) const { return KIND::SOURCE == SM90_FP8 && unit && p.kv.rope_dim ? 5 : 4; }
+    GPU_MEMBER int panels(int unit) const { return KIND::SOURCE == SM90_FP8 && unit && kv().rope_dim ? 5 : 4; }
     GPU_MEMBER void load(const key_rows_t &rows, int index, batch_t *batch) const;
     template <bool FNUZ> GPU_MEMBER void store(int stage, int index, const batch_t &batch) const;
     GPU_MEMBER void copy_sides(int stage, const key_rows_t &rows) const;
     GPU_MEMBER key_rows_t widen(int stage, uint32_t parity, const key_rows_t &rows, mla_cursor_t *cursor,
-                             mla_location_t (&locations)[THREAD_KEYS], batch_t *first) const;
+                                mla_location_t (&locations)[THREAD_KEYS], batch_t *first) const;
 
     template <bool GATHERS> GPU_MEMBER void walk(const sm90_item_t &item) const;
     GPU_MEMBER void run(const sm90_item_t &item) const;
@@ -81,8 +84,8 @@ template <class KIND> struct sm90_producer {
 
 template <class KIND>
 GPU_MEMBER void sm90_producer<KIND>::locate_keys(const mla_cursor_t &cursor,
-                                                  mla_location_t (&locations)[THREAD_KEYS]) const {
-    GPU_UNROLL for (int i = 0; i < THREAD_KEYS; i++) locations[i] = mla_locate(p.kv, cursor, key(i));
+                                                 mla_location_t (&locations)[THREAD_KEYS]) const {
+    GPU_UNROLL for (int i = 0; i < THREAD_KEYS; i++) locations[i] = mla_locate(kv(), cursor, key(i));
 }
 
 template <class KIND>
@@ -91,10 +94,10 @@ GPU_MEMBER sm90_key_rows_t<sm90_producer<KIND>::THREAD_KEYS> sm90_producer<KIND>
     key_rows_t rows;
     bool all = true, exists = false;
     GPU_UNROLL for (int i = 0; i < THREAD_KEYS; i++) {
-        bool exists_here = mla_in_pool(p.kv, locations[i]);
+        bool exists_here = mla_in_pool(kv(), locations[i]);
         rows.latent[i] = nullptr;
         rows.row[i] = locations[i].row;
-        if (exists_here) rows.latent[i] = mla_key_address(p.kv, locations[i], p.kv.latent_offset, p.kv.latent_stride);
+        if (exists_here) rows.latent[i] = mla_key_address(kv(), locations[i], kv().latent_offset, kv().latent_stride);
         all = all && exists_here;
     }
     rows.exist = 0xffff;
@@ -112,7 +115,7 @@ template <class KIND>
 GPU_MEMBER sm90_key_rows_t<sm90_producer<KIND>::THREAD_KEYS> sm90_producer<KIND>::next_rows(
     mla_cursor_t *cursor, mla_location_t (&locations)[THREAD_KEYS]) const {
     key_rows_t rows = resolve_rows(locations);
-    mla_advance(p.kv, SM90_KEYS, cursor);
+    mla_advance(kv(), SM90_KEYS, cursor);
     locate_keys(*cursor, locations);
     return rows;
 }
@@ -121,12 +124,12 @@ GPU_MEMBER sm90_key_rows_t<sm90_producer<KIND>::THREAD_KEYS> sm90_producer<KIND>
 template <class KIND>
 GPU_MEMBER const char *sm90_producer<KIND>::rope(const char *latent, int32_t row) const {
     if (KIND::SOURCE != SM90_RECORDS) return latent + AC_MLA_DV * KIND::ELEMENT_BYTES;
-    return latent + (p.kv.rope_offset - p.kv.latent_offset) + row * (p.kv.rope_stride - p.kv.latent_stride);
+    return latent + (kv().rope_offset - kv().latent_offset) + row * (kv().rope_stride - kv().latent_stride);
 }
 
 template <class KIND>
 GPU_MEMBER const char *sm90_producer<KIND>::scales(const char *latent, int32_t row) const {
-    return latent + (p.kv.scale_offset - p.kv.latent_offset) + row * (p.kv.scale_stride - p.kv.latent_stride);
+    return latent + (kv().scale_offset - kv().latent_offset) + row * (kv().scale_stride - kv().latent_stride);
 }
 
 /* --- 16-bit keys: asynchronous copies, straight to shared memory --- */
@@ -139,12 +142,12 @@ GPU_MEMBER void sm90_producer<KIND>::copy(int stage, uint32_t parity, const key_
         if (unit) wait_empty(stage, unit, parity);
         GPU_UNROLL for (int i = 0; i < THREAD_KEYS; i++) {
             const char *row = rows.latent[i];
-            const char *from = (row ? row + unit * 512 : p.kv.base) + part() * 16;
+            const char *from = (row ? row + unit * 512 : kv().base) + part() * 16;
             uint32_t at = sm90_chunk(to + unit * 4 * SM90_PANEL_BYTES, key(i), part());
             GPU_UNROLL for (int panel = 0; panel < 4; panel++)
-                sm90_copy16(at + panel * SM90_PANEL_BYTES, row ? from + panel * 128 : p.kv.base, row ? 16 : 0);
-            if (unit && p.kv.rope_dim)
-                sm90_copy16(at + 4 * SM90_PANEL_BYTES, row ? from + 4 * 128 : p.kv.base, row ? 16 : 0);
+                sm90_copy16(at + panel * SM90_PANEL_BYTES, row ? from + panel * 128 : kv().base, row ? 16 : 0);
+            if (unit && kv().rope_dim)
+                sm90_copy16(at + 4 * SM90_PANEL_BYTES, row ? from + 4 * 128 : kv().base, row ? 16 : 0);
         }
         sm90_copies_arrive(full(stage, unit));
     }
@@ -185,11 +188,11 @@ GPU_MEMBER void sm90_producer<KIND>::copy_sides(int stage, const key_rows_t &row
     uint32_t panel = matrix(stage) + SM90_ROPE_PANEL * SM90_PANEL_BYTES;
     GPU_UNROLL for (int i = 0; i < THREAD_KEYS; i++) {
         bool exists = rows.latent[i] != nullptr;
-        const char *from = exists ? rope(rows.latent[i], rows.row[i]) + part() * 16 : p.kv.base;
+        const char *from = exists ? rope(rows.latent[i], rows.row[i]) + part() * 16 : kv().base;
         sm90_copy16(sm90_chunk(panel, key(i), part()), from, exists ? 16 : 0);
         sm90_copy16(sm90_chunk(panel, key(i), part() + 4), exists ? from + 64 : from, exists ? 16 : 0);
         sm90_copy4(sm90_shared_address(&side.scales[stage][key(i)][part()]),
-                   exists ? scales(rows.latent[i], rows.row[i]) + part() * 4 : p.kv.base, exists ? 4 : 0);
+                   exists ? scales(rows.latent[i], rows.row[i]) + part() * 4 : kv().base, exists ? 4 : 0);
     }
     sm90_copies_arrive(full(stage, 1));
 }
@@ -251,7 +254,7 @@ GPU_MEMBER void sm90_producer<KIND>::gather(int stage, uint32_t parity, const ke
         int32_t row = rows.row[0];
         GPU_UNROLL for (int k = 1; k < THREAD_KEYS; k++)
             if (i == k) latent = rows.latent[k], row = rows.row[k];
-        GPU_NO_UNROLL for (int is_rope = 0; is_rope <= (p.kv.rope_dim > 0); is_rope++) {
+        GPU_NO_UNROLL for (int is_rope = 0; is_rope <= (kv().rope_dim > 0); is_rope++) {
             const char *from = latent && is_rope ? rope(latent, row) : latent;
             int first = is_rope ? SM90_ROPE_PANEL * 8 : 0, chunks = is_rope ? 8 : 64;
             if (KIND::SOURCE == SM90_SAME || (KIND::SOURCE == SM90_RECORDS && is_rope))
@@ -316,13 +319,13 @@ template <class KIND> GPU_MEMBER void sm90_producer<KIND>::run(const sm90_item_t
     walk<true>(item);
 }
 
-template <class KIND> GPU_INLINE void sm90_produce(const ac_mla_decode_params_t &p, const sm90_item_t &item, int warp) {
+template <class KIND> GPU_INLINE void sm90_produce(const ac_attention_params_t &p, const sm90_item_t &item, int warp) {
     int lane;
     asm volatile("mov.u32 %0, %1;"
                  : "=r"(lane)
                  : "r"(gpu_lane())); /* kept in a register instead of being recomputed */
-    sm90_producer<KIND> producer = {p, sm90_shared().side, warp, lane, sm90_is_aligned(p.kv),
-                                    p.kv.latent_dtype == AC_FLOAT8_E4M3FNUZ};
+    sm90_producer<KIND> producer = {p, sm90_shared().side, warp, lane, sm90_is_aligned(p.kv[0].cache),
+                                    p.kv[0].cache.latent_dtype == AC_FLOAT8_E4M3FNUZ};
     producer.run(item);
 }
 

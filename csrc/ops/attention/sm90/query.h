@@ -16,9 +16,9 @@ GPU_INLINE float sm90_query_element(const char *q, int dtype, int i) {
 /* Queries as sums of three terms, one warp per row. For fp16 the row is scaled by a power of two first: its
  * largest element is then just below the largest fp16, and what is lost is 2^-39 of that. */
 template <class KIND>
-GPU_INLINE void sm90_split_queries(const ac_mla_decode_params_t &p, const sm90_item_t &item, int thread) {
+GPU_INLINE void sm90_split_queries(const ac_attention_params_t &p, const sm90_item_t &item, int thread) {
     uint32_t matrix = sm90_shared_address(sm90_shared().query);
-    int width = AC_MLA_DV + p.kv.rope_dim, lane = gpu_lane();
+    int width = AC_MLA_DV + p.kv[0].cache.rope_dim, lane = gpu_lane();
     for (int i = thread; i < 16 * 72; i += 256)
         sm90_store16(sm90_chunk(matrix, 48 + i / 72, i % 72), make_uint4(0, 0, 0, 0)); /* a fourth term: always zero */
     GPU_NO_UNROLL for (int r = thread / 32; r < KIND::ROWS; r += 8) {
@@ -31,7 +31,7 @@ GPU_INLINE void sm90_split_queries(const ac_mla_decode_params_t &p, const sm90_i
                 float x = fabsf(sm90_query_element(q, p.q_dtype, i));
                 if (x <= GPU_FLT_MAX) largest = gpu_max(largest, x);
             }
-            GPU_UNROLL for (int distance = 16; distance; distance /= 2)
+        GPU_UNROLL for (int distance = 16; distance; distance /= 2)
                 largest = gpu_max(largest, __shfl_xor_sync(0xffffffffu, largest, distance));
             int exponent = (int)(__float_as_uint(largest) >> 23) - 127; /* -127: zero or subnormal */
             scale = __uint_as_float((uint32_t)(127 + (14 - exponent < 126 ? 14 - exponent : 126)) << 23);
@@ -52,7 +52,7 @@ GPU_INLINE void sm90_split_queries(const ac_mla_decode_params_t &p, const sm90_i
 }
 
 /* Queries of the matrix type; a thread has the chunks c, c + 8, ... of two rows. */
-GPU_INLINE void sm90_copy_queries(const ac_mla_decode_params_t &p, const sm90_item_t &item, int thread) {
+GPU_INLINE void sm90_copy_queries(const ac_attention_params_t &p, const sm90_item_t &item, int thread) {
     uint32_t matrix = sm90_shared_address(sm90_shared().query);
     int chunk = thread % 8;
     GPU_UNROLL for (int r = thread / 8; r < SM90_ROWS; r += 32) {
@@ -60,7 +60,7 @@ GPU_INLINE void sm90_copy_queries(const ac_mla_decode_params_t &p, const sm90_it
         const char *q = p.q + row.query * p.q_row_stride + row.head * p.q_head_stride + chunk * 16;
         uint32_t to = sm90_chunk(matrix, r, chunk), bytes = r < item.work.num_rows ? 16 : 0;
         GPU_UNROLL for (int panel = 0; panel < 9; panel++)
-            if (panel < 8 || p.kv.rope_dim)
+            if (panel < 8 || p.kv[0].cache.rope_dim)
                 sm90_copy16(to + panel * SM90_PANEL_BYTES, q + panel * 128, bytes);
     }
     sm90_copies_wait();
@@ -68,10 +68,10 @@ GPU_INLINE void sm90_copy_queries(const ac_mla_decode_params_t &p, const sm90_it
 
 /* fp8 queries: all of a thread's loads, then all of its conversions. */
 template <class KIND, bool FNUZ>
-GPU_INLINE void sm90_widen_queries(const ac_mla_decode_params_t &p, const sm90_item_t &item, int thread) {
+GPU_INLINE void sm90_widen_queries(const ac_attention_params_t &p, const sm90_item_t &item, int thread) {
     constexpr int RUNS = 9; /* of 16 elements: a quarter of a row */
     uint32_t matrix = sm90_shared_address(sm90_shared().query);
-    int r = thread / 4, part = thread % 4, runs = (AC_MLA_DV + p.kv.rope_dim) / 64;
+    int r = thread / 4, part = thread % 4, runs = (AC_MLA_DV + p.kv[0].cache.rope_dim) / 64;
     mla_row_t row = mla_tile_row(p, item.work, item.range, r);
     const char *q = p.q + row.query * p.q_row_stride + row.head * p.q_head_stride + part * 16;
     bool exists = r < item.work.num_rows;
@@ -83,10 +83,10 @@ GPU_INLINE void sm90_widen_queries(const ac_mla_decode_params_t &p, const sm90_i
 
 /* Queries at any address. */
 template <class KIND>
-GPU_INLINE void sm90_gather_queries(const ac_mla_decode_params_t &p, const sm90_item_t &item, int thread) {
+GPU_INLINE void sm90_gather_queries(const ac_attention_params_t &p, const sm90_item_t &item, int thread) {
     uint32_t matrix = sm90_shared_address(sm90_shared().query);
     bool fn = p.q_dtype == AC_FLOAT8_E4M3FN, fp8 = fn || p.q_dtype == AC_FLOAT8_E4M3FNUZ;
-    int runs = (AC_MLA_DV + p.kv.rope_dim) / 16; /* of 16 elements, in a row */
+    int runs = (AC_MLA_DV + p.kv[0].cache.rope_dim) / 16; /* of 16 elements, in a row */
     GPU_NO_UNROLL for (int i = thread; i < SM90_ROWS * runs; i += 256) {
         int r = i / runs, run = i % runs;
         mla_row_t row = mla_tile_row(p, item.work, item.range, r);
@@ -105,7 +105,7 @@ GPU_INLINE void sm90_gather_queries(const ac_mla_decode_params_t &p, const sm90_
 }
 
 template <class KIND>
-GPU_INLINE void sm90_load_queries(const ac_mla_decode_params_t &p, const sm90_item_t &item, int thread) {
+GPU_INLINE void sm90_load_queries(const ac_attention_params_t &p, const sm90_item_t &item, int thread) {
     bool aligned = (((int64_t)p.q | p.q_row_stride | p.q_head_stride) & 15) == 0;
     if constexpr (KIND::TERMS > 1) sm90_split_queries<KIND>(p, item, thread);
     else if (!aligned) sm90_gather_queries<KIND>(p, item, thread);

@@ -1,0 +1,45 @@
+/* What every attention kernel gets: the operands, whatever the work items come from. Plain data, the same on every
+ * device; GPU kernels take it by value. Symbols: T query rows, H query heads, D = 576 or 512 (latent + rope), Dv = 512
+ * (latent). Shapes stand beside the pointers, strides are in bytes. */
+#ifndef AC_OPS_ATTENTION_PARAMS_H
+#define AC_OPS_ATTENTION_PARAMS_H
+
+#include "cache.h"
+
+/* A cache, and which of its pages belong to a request: entries [indptr[b], indptr[b + 1]) of `indices`. */
+typedef struct ac_kv_source_t {
+    ac_kv_cache_t cache;
+    const int32_t *indptr;         /* [B+1]; counts pages */
+    const int32_t *indices;        /* [num_indices]: pages */
+    const int32_t *last_page_lens; /* [B], or NULL: page_size is 1 */
+    int64_t num_indices;
+} ac_kv_source_t;
+
+/* Context parallelism: the keys of a request are dealt to `stride` shards, `block` keys at a time, and the cache holds
+ * those of shard `phase`: its key j is key ((j / block) * stride + phase) * block + j % block of the request.
+ * {1, 0, 1}: all keys. */
+typedef struct ac_shard_t {
+    int32_t stride, phase, block;
+} ac_shard_t;
+
+typedef struct ac_attention_params_t {
+    const char *q; /* [T, H, D] */
+    int64_t q_row_stride, q_head_stride;
+    ac_kv_source_t kv[2];        /* the second, AC_SECOND_CACHE, is off where its cache.base is NULL */
+    const float *sink;           /* [H], AC_SINK; NULL: off */
+    const int32_t *total_indptr; /* [B+1]: keys of the requests on all shards together; not read where stride is 1 */
+    ac_shard_t shard;
+    char *o; /* [T, H, Dv]; the final rows */
+    int64_t o_row_stride, o_head_stride;
+    float *lse;         /* [T, H] or NULL; of the final rows. Rows of no request hold -inf beforehand. */
+    float *partial_o;   /* [partial rows, H, Dv] or NULL; normalised */
+    float *partial_lse; /* [partial rows, H] or NULL; natural log, -inf where a partial holds nothing for a row */
+    ac_scale_t q_scale, kv_scale;
+    float sm_scale;
+    int64_t num_rows;         /* T */
+    int32_t num_heads;        /* H */
+    int32_t q_dtype, o_dtype; /* ac_dtype_t */
+    int32_t causal;
+} ac_attention_params_t;
+
+#endif
