@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from mla_decode.cases import LIST_LENGTHS, PAGE_SIZES
 
-from aiter_c.testing import Device, MlaCase, build_inputs, check_bits, run_case
+from aiter_c.testing import Device, MlaCase, build_inputs, check_bits, check_outputs, run_case
 from aiter_c.testing.memory import nan_bytes
 from aiter_c.testing.ops.cache import record_parts
 from aiter_c.testing.ops.mla_decode import KV_DTYPES, MASK_PATTERNS
@@ -155,6 +155,17 @@ def test_last_page_length_is_clamped(last: int, length: int, device: Device) -> 
     slots = whole.kv_lists[0].slots[:length]
     scores = whole.q_values[0] @ whole.read_rows(slots).T / 24
     np.testing.assert_allclose(lse[0], np.log(np.exp(scores).sum(1)), rtol=2e-5, atol=1e-6)
+
+
+def test_more_ragged_splits_than_num_kv_splits_are_that_many(device: Device) -> None:
+    """The scratch has room for num_kv_splits: every key is in one of them."""
+    case = MlaCase(heads=4, q_lens=(1, 2), kv_lens=(200, 90), splits=3)
+    for ends in ([0, 9, 18], [0, 2, 10**6], [0, 3, 2**31 - 1], [-(2**31), 0, 2**31 - 1]):
+        inputs = build_inputs(case)
+        inputs.freeze()
+        indptr = np.array(ends, np.int32)
+        returned = device.call("mla_decode_fwd", **inputs.arguments() | {"num_kv_splits_indptr": indptr})
+        check_outputs(case.outputs(inputs, returned), case.expected(inputs, device), f"{case.repro}, splits {ends}")
 
 
 def test_kv_last_page_lens_is_not_looked_at_at_page_size_1(device: Device) -> None:

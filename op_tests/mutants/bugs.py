@@ -9,6 +9,7 @@ _VALUES = ("test_mla_decode", "test_masking", "test_large", "test_guard_pages", 
 #: What is run for a bug; -x ends it at the first failure. op_tests/<op>/bugs.py adds those of an op.
 TESTS = {
     "decode": " ".join(f"op_tests/mla_decode/{name}.py" for name in _VALUES) + " --device cpu",
+    "bounds": "op_tests/mla_decode/test_guard_pages.py op_tests/mla_decode/test_masking.py --device cpu",
     "plan": "op_tests/mla_decode/test_plan.py op_tests/mla_decode/test_metadata.py --device cpu",
     "refuse": "op_tests/mla_decode/test_bad_arguments.py op_tests/mla_decode/test_plan.py --device cpu",
     "boundary": "op_tests/boundary op_tests/mla_decode/test_bad_arguments.py --device cpu",
@@ -225,6 +226,7 @@ WORK_ITEMS = [
         "ac_clamp64(qo_indptr[request], 0, num_rows)",
         "ac_min64(qo_indptr[request], num_rows)",
         "a negative first row",
+        "bounds",
     ),
     Bug(
         "queries-high",
@@ -232,6 +234,7 @@ WORK_ITEMS = [
         "ac_clamp64(qo_indptr[request + 1], begin, num_rows) - begin",
         "ac_max64(qo_indptr[request + 1], begin) - begin",
         "rows past q",
+        "bounds",
     ),
     Bug(
         "kv-low",
@@ -239,6 +242,7 @@ WORK_ITEMS = [
         "ac_clamp64(p->kv_indptr[request], 0, p->num_indices)",
         "ac_min64(p->kv_indptr[request], p->num_indices)",
         "a negative first page",
+        "bounds",
     ),
     Bug(
         "kv-high",
@@ -246,6 +250,7 @@ WORK_ITEMS = [
         "ac_clamp64(p->kv_indptr[request + 1], begin, p->num_indices) - begin",
         "ac_max64(p->kv_indptr[request + 1], begin) - begin",
         "pages past kv_indices",
+        "bounds",
     ),
     Bug(
         "last-page",
@@ -253,6 +258,7 @@ WORK_ITEMS = [
         "ac_clamp64(p->kv_last_page_lens[request], 0, page_size)",
         "ac_min64(p->kv_last_page_lens[request], page_size)",
         "a negative last page",
+        "bounds",
     ),
     Bug(
         "ragged-count",
@@ -260,6 +266,7 @@ WORK_ITEMS = [
         "splits->indptr[request], 0, splits->num_splits)",
         "splits->indptr[request], 0, INT32_MAX)",
         "more ragged splits than there is room for",
+        "bounds",
     ),
     Bug(
         "ragged-none",
@@ -267,6 +274,7 @@ WORK_ITEMS = [
         "if (work->split >= count) return;",
         "if (work->split > count) return;",
         "one split more than a request has",
+        "bounds",
     ),
     Bug(
         "run-minimum",

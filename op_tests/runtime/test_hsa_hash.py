@@ -109,6 +109,7 @@ def _build(root: Path, *arguments: str) -> str:
 
 @pytest.mark.isolated
 @needs_clang
+@pytest.mark.slow
 def test_only_what_changed_is_compiled(root: Path) -> None:
     made, nothing = "gfx942/mla_merge", "none"
     assert [_build(root), _build(root), _build(root, "--force")] == [made, nothing, made]

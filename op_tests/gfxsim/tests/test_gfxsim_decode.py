@@ -103,6 +103,7 @@ def listing(path: Path, arch: str) -> list[tuple[tuple[int, ...], str]]:
 
 
 @needs_llvm
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CODE_OBJECTS)
 def test_code_object(tool: Path, path: Path) -> None:
     arch = path.parent.name
