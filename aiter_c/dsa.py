@@ -1,7 +1,12 @@
 """Sparse attention (DSA) under AITER's names: which keys a query row attends to."""
 
+from __future__ import annotations
+
 from aiter_c import _C
-from aiter_c._types import SupportsDLPack
+
+TYPE_CHECKING = False  # of typing, which takes longer to import than all of this package
+if TYPE_CHECKING:
+    from aiter_c._types import SupportsDLPack
 
 __all__ = ["top_k_per_row_decode", "top_k_per_row_prefill"]
 

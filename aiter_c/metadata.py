@@ -1,10 +1,16 @@
 """Split counts and (with the persistent mode) work lists, under AITER's names."""
 
+from __future__ import annotations
+
 import operator
-from typing import Any
 
 from aiter_c import _C, _modules
-from aiter_c._types import DTypeLike
+
+TYPE_CHECKING = False  # of typing, which takes longer to import than all of this package
+if TYPE_CHECKING:
+    from typing import Any
+
+    from aiter_c._types import DTypeLike
 
 _FP8_NAMES = frozenset(("float8_e4m3fn", "float8_e4m3fnuz", "fp8"))
 _INT32_MAX = 2**31 - 1

@@ -5,11 +5,16 @@ The C extension plans, takes scratch from the caller's framework, checks and lau
 with one split stage 1 wrote `o` and the LSE, and stage 2 never runs.
 """
 
-from typing import Any
+from __future__ import annotations
 
 from aiter_c._C import MlaPlan, mla_decode_stage1, mla_decode_stage2, mla_reduce_v1
-from aiter_c._types import DTypeLike, KvFormat, Scale, SupportsDLPack, Tensor
 from aiter_c.metadata import get_meta_param
+
+TYPE_CHECKING = False  # of typing, which takes longer to import than all of this package
+if TYPE_CHECKING:
+    from typing import Any
+
+    from aiter_c._types import DTypeLike, KvFormat, Scale, SupportsDLPack, Tensor
 
 __all__ = ["get_meta_param", "mla_decode_fwd", "mla_reduce_v1"]
 

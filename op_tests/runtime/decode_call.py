@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import ml_dtypes
 import numpy as np
 
@@ -31,3 +33,16 @@ def bits(call: dict) -> bytes:
     call["o"].fill(np.nan)
     _, lse = aiter_c.mla_decode_fwd(**call)
     return call["o"].tobytes() + lse.tobytes()
+
+
+def lasting(seconds: float) -> dict:
+    """The arguments of a call that takes that long on this machine, or more."""
+    length = 20_000
+    while True:
+        call = arguments((length,) * 8, heads=128, num_kv_splits=2)
+        start = time.perf_counter()
+        aiter_c.mla_decode_fwd(**call)
+        took = time.perf_counter() - start
+        if took >= seconds:
+            return call
+        length = int(length * max(1.5, 1.3 * seconds / took))

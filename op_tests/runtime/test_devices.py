@@ -4,6 +4,7 @@ are tested on the CPU, through aiter_c's own arrays."""
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -120,7 +121,8 @@ def test_names_of_devices() -> None:
 def test_the_options_are_known_at_the_root() -> None:
     """The README's form: what follows --device is not taken for a path."""
     command = ["-m", "pytest", "--device", "cpu", "--collect-only", "-q", "-n", "0", "--ignore-glob=*/test_[!d]*.py"]
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    env = os.environ | {"PYTEST_ADDOPTS": ""}
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "test_names_of_devices" in done.stdout, done.stdout + done.stderr
 
 

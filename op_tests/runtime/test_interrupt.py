@@ -10,7 +10,7 @@ pytestmark = pytest.mark.isolated
 PREAMBLE = """
 import os, signal, sys, threading, time
 import aiter_c
-from runtime.decode_call import arguments, bits
+from runtime.decode_call import arguments, bits, lasting
 
 signal.signal(signal.SIGALRM, signal.default_int_handler)
 small = arguments((90, 700), num_kv_splits=3)
@@ -75,7 +75,7 @@ def test_a_call_that_waits_for_its_turn_is_interrupted() -> None:
     """Another thread's op has the pool. It goes on, and so does a call that waits for its turn after both."""
     _run("""
 aiter_c.set_num_threads(2)
-long = arguments((60_000,) * 8, heads=128, num_kv_splits=2)
+long = lasting(1.5)
 seen = {}
 def other(name, call):
     seen[name] = bits(call)
@@ -94,7 +94,7 @@ assert seen["small"] == expected and seen["long"] == bits(long)
 def test_a_handler_that_returns_changes_nothing() -> None:
     """It runs during the call, and the call goes on to the right result."""
     _run("""
-call = arguments((40_000,) * 8, heads=128, num_kv_splits=2)
+call = lasting(1.0)
 result, times, calls = bits(call), [], []
 signal.signal(signal.SIGALRM, lambda *_: calls.append(time.perf_counter()))
 signal.setitimer(signal.ITIMER_REAL, 0.15, 0.15)
@@ -110,7 +110,7 @@ assert end - start > 0.5 and any(start < at < end - 0.1 for at in calls), (start
 def test_a_handler_may_call_ops_itself() -> None:
     """The pool is taken by the op that it interrupted: its own runs on this thread alone."""
     _run("""
-call = arguments((40_000,) * 8, heads=128, num_kv_splits=2)
+call = lasting(1.0)
 result, seen = bits(call), []
 def handler(*_):
     seen.append(bits(small))
@@ -142,7 +142,7 @@ def test_a_handler_that_forks_leaves_the_parent_alone() -> None:
     _run("""
 import warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # fork with threads, from CPython 3.12 on
-call = arguments((40_000,) * 8, heads=128, num_kv_splits=2)
+call = lasting(1.0)
 result, children = bits(call), []
 signal.signal(signal.SIGALRM, lambda *_: children.append(os.fork()))
 signal.setitimer(signal.ITIMER_REAL, 0.2)
@@ -159,7 +159,7 @@ assert children[0] == 0 or os.waitpid(children[0], 0)[1] == 0
 def test_calls_of_other_threads_go_on() -> None:
     """Python runs handlers on its main thread, which this call does not keep from it."""
     _run("""
-call = arguments((40_000,) * 8, heads=128, num_kv_splits=2)
+call = lasting(1.0)
 result, seen, done = bits(call), [], threading.Event()
 def other():
     seen.append(bits(call))
@@ -178,7 +178,7 @@ assert seen == [result]
 
 def test_the_number_of_threads_is_set_without_waiting() -> None:
     _run("""
-call = arguments((40_000,) * 8, heads=128, num_kv_splits=2)
+call = lasting(1.0)
 thread = threading.Thread(target=bits, args=(call,))
 thread.start()
 time.sleep(0.2)
