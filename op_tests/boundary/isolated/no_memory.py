@@ -129,12 +129,17 @@ def main() -> None:
         for _ in range(3):
             call.check_works()
         fail_each(call, allocator.arm, allocator.disarm)
-        gc.collect()
-        before = sys.getallocatedblocks()
-        failed, managed = fail_each(call, allocator.arm, allocator.disarm)
-        gc.collect()
-        left = sys.getallocatedblocks() - before
-        assert left <= failed // 2 + 15, f"{call.name}: {left} blocks are left of {failed} failures"
+        left = []
+        while len(left) < 3 and (
+            not left or left[-1] > most
+        ):  # the interpreter keeps things now and then; a leak, always
+            gc.collect()
+            before = sys.getallocatedblocks()
+            failed, managed = fail_each(call, allocator.arm, allocator.disarm)
+            gc.collect()
+            left.append(sys.getallocatedblocks() - before)
+            most = failed // 2 + 15
+        assert left[-1] <= most, f"{call.name}: {left} blocks are left of {failed} failures"
         print(f"{call.name}: {failed} failures, {managed} of which it managed without", flush=True)
     print("ok")
 
