@@ -1,4 +1,4 @@
-/* fp8 as bf16, exactly, by table look-up of bytes (AVX512-VBMI). Included behind simd_avx512.h. */
+/* fp8 as bf16, exactly, by table look-up of bytes (AVX512-VBMI). Included after simd_avx512.h. */
 #ifndef AC_CPU_FP8_TO_BF16_H
 #define AC_CPU_FP8_TO_BF16_H
 

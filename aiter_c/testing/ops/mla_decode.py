@@ -65,7 +65,7 @@ class MlaCase(Case):
     o_strided: bool = False
     kv_strided: bool = False  # pages of other layers lie between the pages
     as_bytes: bool = False  # fp8 q and cache come as uint8 with q_dtype= and kv_dtype=
-    extra_indices: int = 0  # stale entries behind the last list
+    extra_indices: int = 0  # stale entries after the last list
     indptr_offset: int = 0  # kv_indptr[0]
     stale_tails: bool = False  # kv_indptr and kv_last_page_lens are longer than the batch
     unowned_rows: tuple[int, int] = (0, 0)  # query rows before and after those of the requests
