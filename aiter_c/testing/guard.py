@@ -24,8 +24,8 @@ def _protect(address: int, size: int, protection: int) -> None:
 class GuardedArray:
     """A copy of `values` in pages of its own between two forbidden ones, flush with one of them.
 
-    end=True: the last byte is right before the upper guard; else the first byte is right after the lower guard (the copy
-    is as aligned as the element needs in both). read_only=True protects the data as well: for inputs.
+    end=True: the last byte is right before the upper guard; else the first byte is right after the lower guard (the
+    copy is as aligned as the element needs in both). read_only=True protects the data as well: for inputs.
     An array without elements points at the guard itself.
     """
 
