@@ -19,6 +19,8 @@ const char *ac_arch_name(ac_arch_t arch) { return arch < AC_ARCH_COUNT ? archs[a
 
 const char *ac_arch_suffix(ac_arch_t arch) { return arch < AC_ARCH_COUNT ? archs[arch].suffix : NULL; }
 
+ac_device_type_t ac_arch_device(ac_arch_t arch) { return archs[arch].device; }
+
 bool ac_arch_is_cpu(ac_arch_t arch) { return arch < AC_ARCH_COUNT && archs[arch].device == AC_DEVICE_CPU; }
 
 ac_arch_t ac_arch_lowest(ac_arch_t arch) { return ac_arch_is_cpu(arch) ? AC_CPU_PORTABLE : arch; }

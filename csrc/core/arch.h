@@ -20,8 +20,9 @@ typedef enum ac_arch_t {
     AC_ARCH_COUNT
 } ac_arch_t;
 
-const char *ac_arch_name(ac_arch_t arch);   /* "?" for AC_ARCH_COUNT */
-const char *ac_arch_suffix(ac_arch_t arch); /* of its code objects; NULL on the CPU */
+const char *ac_arch_name(ac_arch_t arch);        /* "?" for AC_ARCH_COUNT */
+const char *ac_arch_suffix(ac_arch_t arch);      /* of its code objects; NULL on the CPU */
+ac_device_type_t ac_arch_device(ac_arch_t arch); /* of one that is not AC_ARCH_COUNT */
 bool ac_arch_is_cpu(ac_arch_t arch);
 /* The first architecture whose kernels `arch` runs; `arch` is the last. */
 ac_arch_t ac_arch_lowest(ac_arch_t arch);

@@ -54,9 +54,9 @@ static PyObject *allocate_by_exchange(const ac_tensor_t *like, const ac_workspac
         if (!PyErr_Occurred()) PyErr_NoMemory();
         return NULL;
     }
-    /* Takes `managed` over, unless it fails. */
-    if (api->managed_tensor_to_py_object_no_sync(managed, &object) == 0) return object;
-    if (managed->deleter) managed->deleter(managed);
+    /* Takes `managed` over, whether it fails or not. */
+    if (api->managed_tensor_to_py_object_no_sync(managed, &object) == 0 && object) return object;
+    if (!PyErr_Occurred()) PyErr_NoMemory();
     return NULL;
 }
 
@@ -65,7 +65,12 @@ PyObject *ac_allocate(ac_state_t *state, const char *op, PyObject *name, PyObjec
     const DLPackExchangeAPI *api = tensor->api;
     const bool is_current = ac_is_none(stream) || tensor->view.device.type == AC_DEVICE_CPU;
     ac_type_entry_t entry;
-    if (state->allocator) return allocate_by(state->allocator, name, like, workspace, stream);
+    if (state->allocator) {
+        PyObject *allocator = Py_NewRef(state->allocator); /* it may replace itself while it runs */
+        PyObject *made = allocate_by(allocator, name, like, workspace, stream);
+        Py_DECREF(allocator);
+        return made;
+    }
     if (api && is_current && api->managed_tensor_allocator && api->managed_tensor_to_py_object_no_sync)
         return allocate_by_exchange(tensor, workspace);
     if (ac_type_lookup(state, op, "out", Py_TYPE(like), &entry) < 0) return NULL;
@@ -78,6 +83,10 @@ PyObject *py_set_allocator(PyObject *module, PyObject *const *args, Py_ssize_t n
     ac_state_t *state = ac_state(module);
     PyObject *values[1];
     if (ac_bind(ac_function_signature(state, AC_FN_set_allocator), args, nargs, kwnames, values) < 0) return NULL;
+    if (values[0] != Py_None && !PyCallable_Check(values[0])) {
+        ac_expected("set_allocator", "allocator", "a callable or None", values[0]);
+        return NULL;
+    }
     PyObject *before = state->allocator ? state->allocator : Py_NewRef(Py_None);
     state->allocator = values[0] == Py_None ? NULL : Py_NewRef(values[0]);
     return before;

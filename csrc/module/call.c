@@ -161,7 +161,8 @@ static int find_workspaces(call_t *call, ac_error_t *error) {
                                            &call->tensors[0], workspace, call->stream_object);
             if (!tensor) return -1;
             call->workspaces[count] = tensor;
-            const unsigned flags = AC_TENSOR_OUTPUT | AC_TENSOR_FRESH;
+            /* What a test's allocator gives is anybody's tensor. */
+            const unsigned flags = AC_TENSOR_OUTPUT | (call->state->allocator ? 0 : AC_TENSOR_FRESH);
             if (import_tensor(call, param, tensor, flags, field_of(call, param)) < 0) return -1;
         }
         count++;
@@ -169,7 +170,7 @@ static int find_workspaces(call_t *call, ac_error_t *error) {
     return count;
 }
 
-/* (plan, stream, workspaces): made before the op runs, so that nothing can fail after it wrote. */
+/* (plan, stream, workspaces): made before the op runs, so that its own memory cannot run out after it wrote. */
 static PyObject *stage_result(const call_t *call, int workspace_count) {
     PyObject *result = PyTuple_New(2 + workspace_count), *stream = PyLong_FromLongLong(call->stream);
     if (!result || !stream) {
@@ -201,7 +202,9 @@ static int run(call_t *call, ac_error_t *error) {
     status = call->op->run(call->args, plan, call->stream, error);
     Py_END_ALLOW_THREADS
     status = end_step(call, &saved, status, error);
-    const bool refused = status < 0 && error->kind != AC_ERROR_INTERRUPTED && error->kind != AC_ERROR_DEVICE;
+    /* Without memory, by the device or by a signal an op may end after it began to write. */
+    const bool refused = status < 0 && error->kind != AC_ERROR_MEMORY && error->kind != AC_ERROR_DEVICE &&
+                         error->kind != AC_ERROR_INTERRUPTED;
     if (refused) return status;
     int told = ac_tensors_written(call->state, call->tensors, call->tensor_count);
     return status < 0 ? status : told;

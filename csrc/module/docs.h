@@ -20,7 +20,8 @@
 #define AC_DOC_set_allocator                                                                                           \
     AC_DOC(set_allocator, "Take the buffers of every op from allocator(name, like, shape, dtype, stream), not from "   \
                           "the caller's framework;\n"                                                                  \
-                          "None: as usual. Returns the allocator before. For tests that poison and inspect what an "   \
+                          "None: as usual. It must leave the tensors of the call alone. Returns the allocator "        \
+                          "before. For tests that poison and inspect what an "                                         \
                           "op takes.")
 
 #define AC_DOC_set_num_threads                                                                                         \

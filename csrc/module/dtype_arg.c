@@ -40,9 +40,11 @@ int ac_to_dtype(const char *op, const char *name, PyObject *object, ac_dtype_t *
     if (!text) return -1;
     *out_dtype = AC_DTYPE_NONE;
     if (PyUnicode_Check(text)) {
-        const char *utf8 = PyUnicode_AsUTF8AndSize(text, NULL);
+        Py_ssize_t size;
+        const char *utf8 = PyUnicode_AsUTF8AndSize(text, &size);
         if (!utf8) goto done;
-        if (!PyUnicode_Check(object) && !PyType_Check(object)) {
+        native = strlen(utf8) == (size_t)size; /* no zero inside, where C would end */
+        if (native && !PyUnicode_Check(object) && !PyType_Check(object)) {
             if (is_native(object, &native) < 0) goto done;
             if (strncmp(utf8, "torch.", 6) == 0) utf8 += 6;
         }
@@ -61,9 +63,10 @@ done:
 
 /* The place of a str among the names, -1: not there, or an exception is set. */
 static int find_choice(PyObject *object, const char *const *choices) {
-    const char *utf8 = PyUnicode_AsUTF8AndSize(object, NULL);
+    Py_ssize_t size;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(object, &size);
     for (int i = 0; utf8 && choices[i]; i++)
-        if (strcmp(choices[i], utf8) == 0) return i;
+        if (strlen(choices[i]) == (size_t)size && memcmp(choices[i], utf8, (size_t)size) == 0) return i;
     return -1;
 }
 

@@ -151,6 +151,7 @@ static int set_field(void *bytes, const ac_plan_field_t *field, PyObject *value)
     static const char op[] = "load_plan";
     void *at = (unsigned char *)bytes + field->offset;
     const char *text;
+    Py_ssize_t size;
     int64_t number;
     switch (field->kind) {
     case AC_FIELD_INT32: return ac_to_int32(op, field->name, value, at);
@@ -160,9 +161,9 @@ static int set_field(void *bytes, const ac_plan_field_t *field, PyObject *value)
     case AC_FIELD_DEVICE: return ac_to_device(op, field->name, value, at);
     case AC_FIELD_TEXT:
         if (!PyUnicode_Check(value)) return ac_expected(op, field->name, "str", value);
-        text = PyUnicode_AsUTF8AndSize(value, NULL);
+        text = PyUnicode_AsUTF8AndSize(value, &size);
         if (!text) return -1;
-        number = field->number(text);
+        number = strlen(text) == (size_t)size ? field->number(text) : -1;
         if (number < 0) {
             PyErr_Format(PyExc_ValueError, "%s: %s: expected one that this aiter_c knows, got %R", op, field->name,
                          value);

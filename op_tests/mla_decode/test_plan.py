@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from itertools import product
 
 import numpy as np
@@ -438,3 +440,58 @@ def test_a_deterministic_kernel_does_not_follow_the_longest_query(heads: int, de
     assert len({kernel(q_len, True) for q_len in (1, 2, 5, 16, 40)}) == 1
     if device.simulated and heads <= 16:  # where there are several tiles, the ordinary choice does follow it
         assert kernel(1, False) != kernel(40, False)
+
+
+@pytest.mark.parametrize("fields", [{}, {"num_kv_splits": None}, {"kv_dtype": "3buffer"}, {"deterministic": True}])
+def test_copies_and_pickles_are_equal_and_serve(fields: dict) -> None:
+    plan = _plan(**fields)
+    assert copy.copy(plan) is plan and copy.deepcopy({"metadata": plan})["metadata"] is plan
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        loaded = pickle.loads(pickle.dumps(plan, protocol))
+        assert loaded == plan and hash(loaded) == hash(plan) and repr(loaded) == repr(plan)
+    if not fields:
+        run_case(CASE, plan=pickle.loads(pickle.dumps(plan)))
+
+
+BAD_PICKLES = [
+    (("OtherPlan", None, None), ValueError, r"load_plan: kind: expected a kind of plan, got 'OtherPlan'"),
+    ((None, "0.0.9", None), ValueError, rf"load_plan: version: expected a plan of aiter_c {aiter_c.__version__}, got one of 0\.0\.9"),
+    ((None, None, ()), ValueError, r"load_plan: inputs: expected 16 fields, got 0"),
+    ((None, None, ("arch", "gfx900")), ValueError, r"load_plan: arch: expected one that this aiter_c knows, got 'gfx900'"),
+    ((None, None, ("arch", "gfx950")), ValueError, r"load_plan: arch: expected one of device cpu, got gfx950"),
+    ((None, None, ("compute_units", -(2**31))), ValueError, r"load_plan: compute_units: expected 1 to 2147483647, got -2147483648"),
+    ((None, None, ("kv_format", "plain\0x")), ValueError, r"load_plan: kv_format: expected one that this aiter_c knows"),
+    ((None, None, ("q_dtype", "bfloat16\0x")), TypeError, r"load_plan: q_dtype: expected a dtype"),
+    ((None, None, ("batch", 2**31)), ValueError, r"load_plan: batch: expected -2147483648 \.\. 2147483647, got 2147483648"),
+]  # fmt: skip
+INPUTS = [
+    "batch",
+    "num_heads",
+    "max_seqlen_q",
+    "page_size",
+    "q_dtype",
+    "kv_dtype",
+    "kv_format",
+    "kv_lora_rank",
+    "qk_rope_head_dim",
+    "requested_kv_splits",
+    "total_kv",
+    "return_lse",
+    "deterministic",
+    "device",
+    "arch",
+    "compute_units",
+]
+
+
+@pytest.mark.parametrize(("changed", "error", "text"), BAD_PICKLES)
+def test_pickles_of_another_world_are_refused(changed: tuple, error: type, text: str) -> None:
+    load, (kind, version, inputs) = _plan().__reduce__()
+    other_kind, other_version, field = changed
+    if field:
+        values = dict(zip(INPUTS, inputs, strict=True)) | {field[0]: field[1]}
+        inputs = tuple(values.values())
+    elif field is not None:
+        inputs = field
+    with pytest.raises(error, match=f"^{text}"):
+        load(other_kind or kind, other_version or version, inputs)

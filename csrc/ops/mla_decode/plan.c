@@ -54,6 +54,13 @@ static int check_request(const char *op, const ac_mla_request_t *r, ac_error_t *
     if (ac_check_int(op, "max_seqlen_q", r->max_seqlen_q, 1, INT32_MAX, error) < 0) return -1;
     if (ac_check_int(op, "page_size", r->page_size, 1, INT32_MAX, error) < 0) return -1;
     if (ac_check_int(op, "num_heads", r->num_heads, 1, INT32_MAX, error) < 0) return -1;
+    if (ac_check_int(op, "total_kv", r->total_kv, -1, INT64_MAX, error) < 0) return -1;
+    if (ac_check_int(op, "compute_units", r->compute_units, 1, INT32_MAX, error) < 0) return -1;
+    if ((int)ac_arch_device((ac_arch_t)r->arch) != r->device.type) { /* of a pickle */
+        char text[48];
+        return ac_fail(error, AC_ERROR_VALUE, "%s: arch: expected one of device %s, got %s", op,
+                       ac_device_text(r->device, text, sizeof text), ac_arch_name((ac_arch_t)r->arch));
+    }
     if (r->num_kv_splits != AC_MLA_AUTO_SPLITS && r->num_kv_splits < 1)
         return ac_fail(error, AC_ERROR_VALUE,
                        "%s: num_kv_splits: expected None or -1 (automatic) or 1 to 2147483647, got %" PRId32, op,
