@@ -62,6 +62,21 @@ def test_one_partial_is_copied(dv: int, device: Device) -> None:
         check_bits("final_lse", a["final_lse"][begin:end], a["partial_lse"][parts], case.repro)
 
 
+@pytest.mark.parametrize("dv", [512, 131, 700])
+def test_a_row_of_empty_partials_is_plus_zero(dv: int, device: Device) -> None:
+    """Bit for bit, whatever lies in the partials that nobody wrote."""
+    case = MlaReduceCase(heads=3, dv=dv, groups=((2, 3), (1, 1)), o_dtype="float32")
+    inputs = case.inputs()
+    a = inputs.arguments()
+    a["partial_output"][...] = np.nan
+    a["partial_lse"][...] = -np.inf
+    inputs.freeze()
+    device.call("mla_reduce_v1", **a)
+    rows = slice(0, a["reduce_final_map"].max())
+    check_bits("final_output", a["final_output"][rows], np.zeros_like(a["final_output"][rows]), case.repro)
+    assert np.isneginf(a["final_lse"][rows]).all()
+
+
 @pytest.mark.parametrize("case", [case for case in SMOKE if case.return_lse][::4])
 def test_the_lse_is_optional(case: MlaReduceCase, device: Device) -> None:
     """Without it the rows are the same."""

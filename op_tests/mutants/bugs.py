@@ -416,8 +416,9 @@ CPU_KERNELS = [
         "if (sum == 0) memset(acc, 0, (size_t)width * sizeof *acc);",
         "",
         "a row of empty partials keeps -0.0",
+        tests="reduce",
     ),
-    Bug("merge-zero", CPU, "acc[i] = -0.0f;", "acc[i] = 0.0f;", "a lone -0.0 loses its sign"),
+    Bug("merge-zero", CPU, "acc[i] = -0.0f;", "acc[i] = 0.0f;", "a lone -0.0 loses its sign", tests="reduce"),
     Bug(
         "store-dtype",
         CPU,
