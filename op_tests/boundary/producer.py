@@ -18,7 +18,7 @@ from aiter_c.testing.dlpack import (
     pointer_to,
 )
 
-CPU, CUDA, CUDA_HOST, ROCM = 1, 2, 3, 10
+CPU, CUDA, CUDA_HOST, ROCM, ROCM_HOST = 1, 2, 3, 10, 11
 READ_ONLY = 1
 
 _Deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)

@@ -13,7 +13,7 @@ import weakref
 import ml_dtypes
 import numpy as np
 import pytest
-from boundary.producer import CUDA, CUDA_HOST, READ_ONLY, ROCM, Producer
+from boundary.producer import CUDA, CUDA_HOST, READ_ONLY, ROCM, ROCM_HOST, Producer
 
 import aiter_c
 from aiter_c import _C, mla_decode_fwd
@@ -214,10 +214,11 @@ def test_zero_size_tensors_may_have_no_memory() -> None:
     assert tuple(lse.shape) == (0, 3) and logits is swap["o"]
 
 
-def test_pinned_host_memory_is_host_memory() -> None:
+@pytest.mark.parametrize("kind", [CUDA_HOST, ROCM_HOST], ids=["CUDA", "ROCm"])
+def test_pinned_host_memory_is_host_memory(kind: int) -> None:
     o, lse = _numpy_result()
     inputs = build_inputs(CASE)
-    pinned = {name: Producer(inputs.array(name), device=(CUDA_HOST, 0)) for name in TENSORS}
+    pinned = {name: Producer(inputs.array(name), device=(kind, 0)) for name in TENSORS}
     _, got = mla_decode_fwd(**inputs.arguments() | pinned)
     check_bits("lse", got.numpy(), lse, "pinned")
     check_bits("o", inputs.array("o"), o, "pinned")
