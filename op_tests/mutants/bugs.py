@@ -36,7 +36,7 @@ class Bug:
     harmless: str = ""
 
 
-OPS, WORK, CPU, GPU = "csrc/ops/**/*.c", "csrc/ops/**/work.h", "csrc/**/cpu/**/*.[ic]*", "csrc/ops/**/*.h"
+OPS, WORK, CPU, GPU = "csrc/ops/**/*.c", "csrc/ops/**/work*.h", "csrc/**/cpu/**/*.[ic]*", "csrc/ops/**/*.h"
 
 PLANNER = [
     Bug(
@@ -128,7 +128,11 @@ HOST = [
         "lengths are looked at with pages of one row",
     ),
     Bug(
-        "unowned-lse", OPS, "if (params.lse && /*", "if (0 && /*", "the LSE of rows that no request owns is not written"
+        "unowned-lse",
+        OPS,
+        "if (params.attention.lse && /*",
+        "if (0 && /*",
+        "the LSE of rows that no request owns is not written",
     ),
     Bug("causal", OPS, "p->causal = args->causal;", "p->causal = 1;", "causal=False is ignored"),
     Bug(
@@ -239,40 +243,40 @@ WORK_ITEMS = [
     Bug(
         "kv-low",
         WORK,
-        "ac_clamp64(p->kv_indptr[request], 0, p->num_indices)",
-        "ac_min64(p->kv_indptr[request], p->num_indices)",
+        "ac_clamp64(kv->indptr[request], 0, kv->num_indices)",
+        "ac_min64(kv->indptr[request], kv->num_indices)",
         "a negative first page",
         "bounds",
     ),
     Bug(
         "kv-high",
         WORK,
-        "ac_clamp64(p->kv_indptr[request + 1], begin, p->num_indices) - begin",
-        "ac_max64(p->kv_indptr[request + 1], begin) - begin",
+        "ac_clamp64(kv->indptr[request + 1], begin, kv->num_indices) - begin",
+        "ac_max64(kv->indptr[request + 1], begin) - begin",
         "pages past kv_indices",
         "bounds",
     ),
     Bug(
         "last-page",
         WORK,
-        "ac_clamp64(p->kv_last_page_lens[request], 0, page_size)",
-        "ac_min64(p->kv_last_page_lens[request], page_size)",
+        "ac_clamp64(kv->last_page_lens[request], 0, page_size)",
+        "ac_min64(kv->last_page_lens[request], page_size)",
         "a negative last page",
         "bounds",
     ),
     Bug(
         "ragged-count",
         WORK,
-        "splits->indptr[request], 0, splits->num_splits)",
-        "splits->indptr[request], 0, INT32_MAX)",
+        "splits->indptr[request], 0, splits->num_splits);",
+        "splits->indptr[request], 0, INT32_MAX);",
         "more ragged splits than there is room for",
         "bounds",
     ),
     Bug(
         "ragged-none",
         WORK,
-        "if (work->split >= count) return;",
-        "if (work->split > count) return;",
+        "if (split >= count) return;",
+        "if (split > count) return;",
         "one split more than a request has",
         "bounds",
     ),
@@ -286,8 +290,8 @@ WORK_ITEMS = [
     Bug(
         "unserved-rows",
         WORK,
-        "ac_min64(out_work->num_queries, p->max_seqlen_q) * p->num_heads",
-        "out_work->num_queries * p->num_heads",
+        "ac_min64(num_queries, grid->max_seqlen_q) * p->num_heads",
+        "num_queries * p->num_heads",
         "rows past max_seqlen_q are served",
     ),
 ]
@@ -304,9 +308,9 @@ CPU_KERNELS = [
     ),
     Bug(
         "frontier",
-        CPU,
-        "frontier = work->length - work->num_queries;",
-        "frontier = work->length - work->num_queries + 1;",
+        WORK,
+        "out->frontier = out->total - num_queries;",
+        "out->frontier = out->total - num_queries + 1;",
         "a key too many is seen",
     ),
     Bug(
@@ -373,8 +377,8 @@ CPU_KERNELS = [
     Bug(
         "partial-place",
         CPU,
-        "p->splits.num_splits + item->split) * p->num_heads + head;",
-        "p->splits.num_splits + item->split) * p->num_heads + (head ^ (head == 1));",
+        "int64_t partial = partial_row * p->num_heads + head;",
+        "int64_t partial = partial_row * p->num_heads + (head ^ (head == 1));",
         "a partial in another's place",
     ),
     Bug(
@@ -508,8 +512,8 @@ GPU_KERNELS = [
     Bug(
         "gpu-frontier",
         GPU,
-        "range.frontier + query + 1",
-        "range.frontier + query",
+        "work->frontier + query + 1 : work->total",
+        "work->frontier + query : work->total",
         "a key too few is seen",
         "gpu",
         "mla_decode",
