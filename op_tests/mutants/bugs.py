@@ -545,7 +545,15 @@ GPU_KERNELS = [
         "gpu",
         "mla_decode",
     ),
-    Bug("gpu-softmax-sum", GPU, "    row->sum *= factor;\n", "", "the sum is not rescaled", "gpu", "mla_decode"),
+    Bug(
+        "gpu-softmax-sum",
+        GPU,
+        "row->sum *= factor;",
+        "row->sum *= factor * 0.5f;",
+        "the sum is rescaled by half",
+        "gpu",
+        "mla_decode",
+    ),
     Bug(
         "gpu-wave-sum",
         GPU,
