@@ -24,7 +24,7 @@ FIRST = {"decode": "op_tests/mla_decode/isolated/run_cases.py"}
 @dataclass(frozen=True)
 class Bug:
     """`old` becomes `new` in the one file under `within` (globs) that holds it once. code_object: the one of hsa/gfx950
-    that has to be built again. harmless: why nothing needs to see it."""
+    it is planted in. harmless: why nothing needs to see it."""
 
     name: str
     within: str
