@@ -546,13 +546,7 @@ GPU_KERNELS = [
         "mla_decode",
     ),
     Bug(
-        "gpu-softmax-sum",
-        GPU,
-        "row->sum *= factor;",
-        "row->sum *= factor * 0.5f;",
-        "the sum is rescaled by half",
-        "gpu",
-        "mla_decode",
+        "gpu-softmax-sum", GPU, "row->sum *= factor;", "row->sum *= factor * 0.5f;", "half the sum", "gpu", "mla_decode"
     ),
     Bug(
         "gpu-wave-sum",
