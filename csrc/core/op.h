@@ -21,11 +21,12 @@ typedef enum ac_param_kind_t {
     AC_KIND_CHOICE, /* int: the place of a name in `choices`; -1: None */
     AC_KIND_DEVICE, /* ac_device_t */
     AC_KIND_SCALE,  /* ac_scale_arg_t: None, a number, or a one-element tensor */
+    AC_KIND_GROUP,  /* an ac_view_t * for each name in `choices`, from the field on: a tuple of tensors or None, or
+                       None for all of them */
     /* Without a field. */
-    AC_KIND_PLAN,     /* a plan of the op's kind, or None */
-    AC_KIND_STREAM,   /* the handle of a stream, or None: the current one of the first tensor's framework */
-    AC_KIND_IGNORED,  /* accepted, without effect */
-    AC_KIND_UNSERVED, /* refused when it is not None; with `choices` a tuple of arguments of those names */
+    AC_KIND_PLAN,    /* a plan of the op's kind, or None */
+    AC_KIND_STREAM,  /* the handle of a stream, or None: the current one of the first tensor's framework */
+    AC_KIND_IGNORED, /* accepted, without effect */
 } ac_param_kind_t;
 
 #define AC_NO_INT INT64_MIN
@@ -45,7 +46,7 @@ typedef struct ac_param_t {
     ac_param_kind_t kind;
     unsigned flags;
     size_t offset;              /* of the field */
-    const char *const *choices; /* AC_KIND_CHOICE: names, ended by NULL */
+    const char *const *choices; /* names, ended by NULL */
 } ac_param_t;
 
 typedef struct ac_scale_arg_t {

@@ -31,13 +31,14 @@ typedef struct {
 
 static void *field_of(call_t *call, const ac_param_t *param) { return call->args + param->offset; }
 
-static int import_tensor(call_t *call, const ac_param_t *param, PyObject *object, unsigned flags, ac_view_t **field) {
+/* `name`: the parameter's, or that of a member of a group. */
+static int import_tensor(call_t *call, const char *name, PyObject *object, unsigned flags, ac_view_t **field) {
     ac_tensor_t *tensor = &call->tensors[call->tensor_count];
     if (call->tensor_count == AC_MAX_TENSORS) {
         PyErr_Format(PyExc_SystemError, "%s: more than %d tensors", call->op->name, AC_MAX_TENSORS);
         return -1;
     }
-    if (ac_tensor_import(call->state, call->op->user_name, param->name, object, flags, tensor) < 0) return -1;
+    if (ac_tensor_import(call->state, call->op->user_name, name, object, flags, tensor) < 0) return -1;
     call->tensor_count++;
     *field = &tensor->view;
     return 0;
@@ -49,7 +50,8 @@ static int convert_scale(call_t *call, const ac_param_t *param, PyObject *object
     if (!PyFloat_Check(object) && !PyLong_Check(object)) {
         ac_type_entry_t entry;
         if (ac_type_lookup(call->state, op, param->name, Py_TYPE(object), &entry) < 0) return -1;
-        if (entry.path != AC_PATH_NONE) return import_tensor(call, param, object, AC_TENSOR_INPUT, &out_scale->view);
+        if (entry.path != AC_PATH_NONE)
+            return import_tensor(call, param->name, object, AC_TENSOR_INPUT, &out_scale->view);
         if (!PyNumber_Check(object)) return ac_expected(op, param->name, "float or a one-element tensor", object);
     }
     if (ac_to_double(op, param->name, object, &out_scale->value) < 0) return -1;
@@ -69,18 +71,20 @@ static int convert_int(call_t *call, const ac_param_t *param, PyObject *object, 
     return -1;
 }
 
-static int refuse_value(const call_t *call, const char *name) {
-    PyErr_Format(call->state->unsupported_error, "%s: %s: expected None (not served in this version), got a value",
-                 call->op->user_name, name);
-    return -1;
-}
-
 /* `object` is not None. */
-static int refuse_values(const call_t *call, const ac_param_t *param, PyObject *object) {
-    if (!param->choices) return refuse_value(call, param->name);
-    if (!PyTuple_Check(object)) return ac_expected(call->op->user_name, param->name, "tuple or None", object);
-    for (Py_ssize_t i = 0; i < PyTuple_Size(object) && param->choices[i]; i++)
-        if (PyTuple_GetItem(object, i) != Py_None) return refuse_value(call, param->choices[i]);
+static int convert_group(call_t *call, const ac_param_t *param, PyObject *object, ac_view_t **fields) {
+    Py_ssize_t count = 0;
+    while (param->choices[count]) count++;
+    if (!PyTuple_Check(object) || PyTuple_Size(object) != count) {
+        PyErr_Format(PyExc_TypeError, "%s: %s: expected a tuple of %zd tensors or None, got %R", call->op->user_name,
+                     param->name, count, object);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *member = PyTuple_GetItem(object, i);
+        if (member == Py_None) continue;
+        if (import_tensor(call, param->choices[i], member, AC_TENSOR_INPUT, &fields[i]) < 0) return -1;
+    }
     return 0;
 }
 
@@ -91,7 +95,8 @@ static int convert(call_t *call, const ac_param_t *param, PyObject *object) {
     if (object == Py_None && (param->flags & AC_OPTIONAL) && !needed) return 0; /* the field has the value of None */
     switch (param->kind) {
     case AC_KIND_TENSOR:
-        return import_tensor(call, param, object, param->flags & AC_OUTPUT ? AC_TENSOR_OUTPUT : AC_TENSOR_INPUT, field);
+        return import_tensor(call, param->name, object, param->flags & AC_OUTPUT ? AC_TENSOR_OUTPUT : AC_TENSOR_INPUT,
+                             field);
     case AC_KIND_INT: return convert_int(call, param, object, field);
     case AC_KIND_FLOAT: return convert_float(call, param, object, field);
     case AC_KIND_BOOL: return ac_to_bool(op, param->name, object, field);
@@ -105,7 +110,7 @@ static int convert(call_t *call, const ac_param_t *param, PyObject *object) {
         return 0;
     case AC_KIND_STREAM: call->stream_object = object; return 0;
     case AC_KIND_IGNORED: return 0;
-    case AC_KIND_UNSERVED: return refuse_values(call, param, object);
+    case AC_KIND_GROUP: return convert_group(call, param, object, field);
     }
     return -1;
 }
@@ -163,7 +168,7 @@ static int find_workspaces(call_t *call, ac_error_t *error) {
             call->workspaces[count] = tensor;
             /* What a test's allocator gives is anybody's tensor. */
             const unsigned flags = AC_TENSOR_OUTPUT | (call->state->allocator ? 0 : AC_TENSOR_FRESH);
-            if (import_tensor(call, param, tensor, flags, field_of(call, param)) < 0) return -1;
+            if (import_tensor(call, param->name, tensor, flags, field_of(call, param)) < 0) return -1;
         }
         count++;
     }

@@ -190,7 +190,7 @@ static const char *const kind_names[] = {
     [AC_KIND_TENSOR] = "tensor", [AC_KIND_INT] = "int",         [AC_KIND_FLOAT] = "float",
     [AC_KIND_BOOL] = "bool",     [AC_KIND_DTYPE] = "dtype",     [AC_KIND_CHOICE] = "choice",
     [AC_KIND_DEVICE] = "device", [AC_KIND_SCALE] = "scale",     [AC_KIND_PLAN] = "plan",
-    [AC_KIND_STREAM] = "stream", [AC_KIND_IGNORED] = "ignored", [AC_KIND_UNSERVED] = "unserved"};
+    [AC_KIND_STREAM] = "stream", [AC_KIND_IGNORED] = "ignored", [AC_KIND_GROUP] = "group"};
 
 /* [(name, default or None, kind, may be None, is written, choices, is a workspace)]; "*" is the keyword-only mark. */
 static PyObject *op_params(const ac_op_t *op) {
