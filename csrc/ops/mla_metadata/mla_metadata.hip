@@ -165,12 +165,12 @@ struct planner_t {
             p.work_indptr[w] = (int32_t)at;
     }
 
-    /* s.owners of the tiles [from, from + THREADS) of the requests at hand: each thread those of its request. */
-    GPU_MEMBER void find_owners(uint32_t from) const {
-        const uint32_t mine = s.tiles_before[gpu_thread()];
-        const uint32_t count = gpu_thread() < num_requests ? (uint32_t)s.requests[gpu_thread()].tiles.count : 0;
-        const uint32_t end = mine + count < from + THREADS ? mine + count : from + THREADS;
-        GPU_NO_UNROLL for (uint32_t n = mine > from ? mine : from; n < end; n++) s.owners[n - from] = gpu_thread();
+    /* s.owners of the tiles [from, from + count) of the requests at hand: each thread those of its request. */
+    GPU_MEMBER void find_owners(uint32_t from, int count) const {
+        const uint32_t mine = s.tiles_before[gpu_thread()], end = from + (uint32_t)count;
+        const uint32_t tiles = gpu_thread() < num_requests ? (uint32_t)s.requests[gpu_thread()].tiles.count : 0;
+        GPU_NO_UNROLL for (uint32_t n = mine > from ? mine : from; n < end && n < mine + tiles; n++)
+            s.owners[n - from] = gpu_thread();
     }
 
     /* Tiles [from, from + count) of the requests at hand. */
@@ -178,7 +178,7 @@ struct planner_t {
         const int self = gpu_thread();
         const bool active = self < count;
         if (from > 0) gpu_barrier(); /* the tiles before are written */
-        find_owners(from);
+        find_owners(from, count);
         gpu_barrier();
         const int owner = active ? s.owners[self] : 0;
         const ac_listed_request_t request = s.requests[owner];
