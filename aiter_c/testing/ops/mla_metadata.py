@@ -265,7 +265,11 @@ class MlaMetadataCase(Case):
     """A plan. Defaults are the plainest call."""
 
     op: ClassVar[str] = "get_mla_metadata_v1"
-    small: ClassVar = ({}, {"kv_lens": (1200, 7), "cap": 4}, {"deterministic": True, "kv_lens": (1200, 7)})
+    small: ClassVar = (  # every entry of their outputs is written
+        {"q_lens": (1, 1, 1), "kv_lens": (5, 0, 9), "sizes": (3, 3, 0)},
+        {"q_lens": (1,), "kv_lens": (3000,), "workers": 2, "sizes": (2, 1, 2)},
+        {"q_lens": (1,), "kv_lens": (100_000,), "deterministic": True, "sizes": (16, 1, 16)},
+    )
 
     q_lens: tuple[int, ...] = (1, 1)
     kv_lens: tuple[int, ...] = (300, 40)  # keys
