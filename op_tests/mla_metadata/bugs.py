@@ -25,9 +25,9 @@ def _gpu(name: str, old: str, new: str, why: str, within: str = GPU, **more: str
 
 BUGS = [
     # Requests and tiles.
-    _bug("tile-pairs", REQUEST, "ac_max64(pairs / heads, 1)", "ac_max64(pairs / heads + 1, 1)", "129 pairs in a tile"),
-    _bug("tile-rows", REQUEST, "tiles.rows = (int32_t)ac_ceil_div64(rows, tiles.count);", "", "all rows in every tile"),
-    _bug("no-rows", REQUEST, "{rows > 0, (int32_t)rows}", "{1, (int32_t)rows}", "an item for a request without rows"),
+    _bug("tile-pairs", SIZES, "max_seqlen_q) / heads, 1);", "max_seqlen_q) / heads + 1, 1);", "129 pairs in a tile"),
+    _bug("tile-rows", REQUEST, "- 1) / (uint32_t)tiles.count + 1);", ");", "all rows in every tile"),
+    _bug("no-rows", REQUEST, "{rows > 0, rows}", "{1, rows}", "an item for a request without rows"),
     _bug("max-q", REQUEST, "rows = ac_min64(rows, p->max_seqlen_q);", "", "rows past max_seqlen_qo are planned"),
     _bug(
         "rows-descend",
@@ -40,14 +40,14 @@ BUGS = [
     _bug(
         "list-descends",
         REQUEST,
-        "ac_max64(p->kv_indptr[number + 1], begin) - begin;",
-        "(int64_t)p->kv_indptr[number + 1] - begin;",
+        "ac_max64(ends.end, begin) - begin;",
+        "(int64_t)ends.end - begin;",
         "a descending kv_indptr",
     ),
     _bug(
         "origin",
         REQUEST,
-        "(int32_t)(begin - ac_max64(p->kv_indptr[0], 0))",
+        "(int32_t)(begin - ac_max64(ends.origin, 0))",
         "(int32_t)begin",
         "entries are counted from 0",
     ),

@@ -103,8 +103,7 @@ static int check_buffers(const ac_mla_metadata_args_t *args, int64_t tiles, ac_e
 static int check_tiles(const ac_mla_metadata_args_t *args, const ac_mla_metadata_params_t *p, ac_error_t *error) {
     int64_t rows = p->topk >= 0 ? 1 : p->uni_seqlen_q > 0 ? p->uni_seqlen_q : ac_max64(p->max_seqlen_q, 1);
     if (p->topk < 0 && p->max_seqlen_q > 0) rows = ac_min64(rows, p->max_seqlen_q);
-    const ac_tiles_t tiles = ac_tiles_of(rows, p->num_heads, p->tile_pairs, p->cuts_queries);
-    const int64_t all = (int64_t)tiles.count * p->num_requests;
+    const int64_t all = (int64_t)ac_tiles_of((int32_t)rows, p->tile_rows).count * p->num_requests;
     if (ac_check_int(op_name, "seqlens_qo_indptr.shape[0] - 1", p->num_requests, 0, AC_LIST_MAX_TILES, error) < 0)
         return -1;
     if (ac_check_int(op_name, "tiles of the query rows", all, 0, AC_LIST_MAX_TILES, error) < 0) return -1;
@@ -125,15 +124,13 @@ static void fill_params(ac_mla_metadata_args_t *args) {
     if (args->deterministic) tiles = ac_min64(tiles, ac_min64(items, entries) / AC_FIXED_SPLITS);
     p->num_requests = at_most(requests, INT32_MAX);
     p->num_workers = at_most(args->work_indptr->shape[0] - 1, INT32_MAX);
-    p->num_heads = (int32_t)heads;
     p->max_tiles = at_most(tiles, AC_LIST_MAX_TILES);
     p->max_items = at_most(items, INT32_MAX);
     p->max_entries = at_most(entries, INT32_MAX);
     p->reduce_entries = at_most(args->reduce_indptr->shape[0], INT32_MAX);
     p->max_splits = splits < 0 ? -1 : at_most(splits * requests, INT32_MAX);
-    p->tile_pairs = ac_list_tile_pairs(arch, is_fp8(args->dtype_q_nope, args->dtype_q),
-                                       is_fp8(args->dtype_kv_nope, args->dtype_kv), heads, args->max_seqlen_qo);
-    p->cuts_queries = ac_list_cuts_queries(heads, args->max_seqlen_qo, p->tile_pairs);
+    p->tile_rows = ac_list_tile_rows(arch, is_fp8(args->dtype_q_nope, args->dtype_q),
+                                     is_fp8(args->dtype_kv_nope, args->dtype_kv), heads, args->max_seqlen_qo);
     p->page_size = (int32_t)args->page_size;
     p->granule = (int32_t)args->kv_granularity;
     p->overhead = (int32_t)ac_ceil_div64(16, args->page_size);

@@ -10,12 +10,12 @@ typedef struct ac_tiles_t {
     int32_t count, rows; /* of every tile but the last, which may have fewer */
 } ac_tiles_t;
 
-/* As few tiles of at most `pairs` (row, head) pairs as hold the rows, equally filled; at least one row each. */
-AC_INLINE ac_tiles_t ac_tiles_of(int64_t rows, int64_t heads, int64_t pairs, int cuts_queries) {
-    ac_tiles_t tiles = {rows > 0, (int32_t)rows};
-    if (!cuts_queries || rows == 0) return tiles;
-    tiles.count = (int32_t)ac_ceil_div64(rows, ac_max64(pairs / heads, 1));
-    tiles.rows = (int32_t)ac_ceil_div64(rows, tiles.count);
+/* As few tiles of at most `most` rows as hold them, equally filled. */
+AC_INLINE ac_tiles_t ac_tiles_of(int32_t rows, int32_t most) {
+    ac_tiles_t tiles = {rows > 0, rows};
+    if (rows <= most) return tiles;
+    tiles.count = (int32_t)(((uint32_t)rows - 1) / (uint32_t)most + 1);
+    tiles.rows = (int32_t)(((uint32_t)rows - 1) / (uint32_t)tiles.count + 1);
     return tiles;
 }
 
@@ -46,10 +46,15 @@ AC_INLINE void ac_find_rows(const ac_mla_metadata_params_t *p, int32_t number, a
     out->num_rows = (int32_t)rows;
 }
 
-AC_INLINE void ac_find_list(const ac_mla_metadata_params_t *p, int32_t number, ac_listed_request_t *out) {
-    const int64_t begin = ac_max64(p->kv_indptr[number], 0), pages = ac_max64(p->kv_indptr[number + 1], begin) - begin;
+/* Entries [begin, end) of kv_indptr's numbering, as they are there. */
+typedef struct ac_list_ends_t {
+    int32_t origin, begin, end;
+} ac_list_ends_t;
+
+AC_INLINE void ac_find_list(const ac_mla_metadata_params_t *p, ac_list_ends_t ends, ac_listed_request_t *out) {
+    const int64_t begin = ac_max64(ends.begin, 0), pages = ac_max64(ends.end, begin) - begin;
     out->pages = (int32_t)pages;
-    out->kv_begin = (int32_t)(begin - ac_max64(p->kv_indptr[0], 0));
+    out->kv_begin = (int32_t)(begin - ac_max64(ends.origin, 0));
     out->kv_step = 0;
     if (p->topk < 0) return;
     /* A dense table of one list per query row. */
@@ -60,11 +65,13 @@ AC_INLINE void ac_find_list(const ac_mla_metadata_params_t *p, int32_t number, a
 
 AC_INLINE ac_listed_request_t ac_listed_request(const ac_mla_metadata_params_t *p, int32_t number) {
     ac_listed_request_t request;
+    /* Loaded first, so that they are under way while the rows are looked for. */
+    const ac_list_ends_t ends = {p->kv_indptr[0], p->kv_indptr[number], p->kv_indptr[number + 1]};
     ac_find_rows(p, number, &request);
-    ac_find_list(p, number, &request);
-    request.tiles.count = request.tiles.rows = 1;
-    if (p->topk < 0) request.tiles = ac_tiles_of(request.num_rows, p->num_heads, p->tile_pairs, p->cuts_queries);
-    else request.tiles.count = request.num_rows;
+    ac_find_list(p, ends, &request);
+    request.tiles.count = request.num_rows;
+    request.tiles.rows = 1;
+    if (p->topk < 0) request.tiles = ac_tiles_of(request.num_rows, p->tile_rows);
     return request;
 }
 

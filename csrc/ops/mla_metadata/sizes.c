@@ -13,15 +13,15 @@ typedef struct {
 } args_t;
 
 /* AITER has kernels of 64 pairs for some shapes on gfx950, and its lists follow them: so do ours, to drive them. */
-int32_t ac_list_tile_pairs(ac_arch_t arch, bool q_is_fp8, bool kv_is_fp8, int64_t heads, int64_t max_seqlen_q) {
+static int64_t tile_pairs(ac_arch_t arch, bool q_is_fp8, bool kv_is_fp8, int64_t heads, int64_t max_seqlen_q) {
     const int64_t pairs = heads * max_seqlen_q;
     if (arch != AC_GFX950 || q_is_fp8 != kv_is_fp8) return AC_LIST_TILE_PAIRS;
     if (q_is_fp8) return heads == 32 && max_seqlen_q == 3 ? 64 : AC_LIST_TILE_PAIRS;
     return pairs >= 64 && heads <= 64 && (pairs < 128 || heads == 48) ? 64 : AC_LIST_TILE_PAIRS;
 }
 
-bool ac_list_cuts_queries(int64_t heads, int64_t max_seqlen_q, int64_t tile_pairs) {
-    return max_seqlen_q <= 0 || heads * max_seqlen_q > tile_pairs;
+int32_t ac_list_tile_rows(ac_arch_t arch, bool q_is_fp8, bool kv_is_fp8, int64_t heads, int64_t max_seqlen_q) {
+    return (int32_t)ac_max64(tile_pairs(arch, q_is_fp8, kv_is_fp8, heads, max_seqlen_q) / heads, 1);
 }
 
 /* Of any dtype, of no more heads and of no more rows: callers fill lists for other numbers than they sized them for. On
