@@ -112,7 +112,7 @@ def _count(op: str, name: str, value: Any, low: int, high: int = _INT32_MAX) -> 
 def _loaded_torch() -> Any:
     """torch, if this process has imported all of it, else None."""
     torch = sys.modules.get("torch")
-    return torch if hasattr(torch, "uint64") and hasattr(torch, "cuda") else None
+    return torch if hasattr(torch, "int32") and hasattr(torch, "cuda") else None
 
 
 def _planning_device(device: Any) -> Any:
@@ -219,7 +219,7 @@ def _splits(op: str, name: str, value: Any) -> int | None:
 def _dtypes() -> tuple[Any, Any]:
     """int32 and uint64."""
     if torch := _loaded_torch():
-        return torch.int32, torch.uint64
+        return torch.int32, getattr(torch, "uint64", torch.int64)  # torch 2.2 has none; a tag fits either
     import numpy
 
     return numpy.dtype("int32"), numpy.dtype("uint64")

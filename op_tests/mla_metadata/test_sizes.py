@@ -41,7 +41,7 @@ def test_shapes_and_dtypes() -> None:
 
 def test_numpy_dtypes_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also beside a stub, or a torch that is being imported."""
-    for module in (None, SimpleNamespace(), SimpleNamespace(uint64=1)):
+    for module in (None, SimpleNamespace(), SimpleNamespace(int32=1)):
         if module is None:
             monkeypatch.delitem(sys.modules, "torch", raising=False)
         else:

@@ -1,6 +1,7 @@
 /* Work lists planned on a GPU by one workgroup: 256 requests at a time, 256 of their tiles at a time. Everything about
  * them is computed in parallel but where the next tile begins, which one thread finds tile after tile: its step has no
- * division, and no memory access that it would have to wait for. Then every thread writes items. */
+ * division, and no memory access that it would have to wait for. Then every thread writes items. What does not fit was
+ * left out by the sums; the stores are bounded as well, since lengths may change between two reads. */
 #include "../../gpu/gpu.h"
 
 #include "local.h"
@@ -161,7 +162,7 @@ struct planner_t {
         const int64_t worker = ac_piece_worker(&p, &budget, request.pages, begin, piece);
         int64_t before = t > 0 ? s.last_workers[t - 1] : last_worker;
         if (piece > 0) before = ac_piece_worker(&p, &budget, request.pages, begin, piece - 1);
-        GPU_NO_UNROLL for (int64_t w = before + 1; w <= worker && w <= p.num_workers; w++)
+        GPU_NO_UNROLL for (int64_t w = ac_max64(before + 1, 0); w <= worker && w <= p.num_workers; w++)
             p.work_indptr[w] = (int32_t)at;
     }
 
@@ -207,7 +208,8 @@ struct planner_t {
         gpu_barrier();
         /* First pieces by the threads of the tiles, the others by all threads, the idle ones first. */
         if (active) write_piece(first_request, self, 0);
-        GPU_NO_UNROLL for (uint32_t i = (uint32_t)(THREADS - 1 - self); i < all[0]; i += THREADS) {
+        const uint32_t cuts = (uint32_t)ac_min64(all[0], p.max_items);
+        GPU_NO_UNROLL for (uint32_t i = (uint32_t)(THREADS - 1 - self); i < cuts; i += THREADS) {
             const int t = find_last(s.cuts_before, count, i);
             write_piece(first_request, t, (int32_t)(i - s.cuts_before[t]) + 1);
         }
