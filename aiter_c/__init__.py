@@ -25,6 +25,13 @@ from aiter_c._C import (
     mla_plan,
     set_num_threads,
 )
+from aiter_c.context_parallel import (
+    cp_local_len,
+    cp_local_to_global,
+    cp_owner,
+    merge_attn_states,
+    merge_states,
+)
 from aiter_c.dsa import top_k_per_row_decode, top_k_per_row_prefill
 from aiter_c.metadata import get_meta_param
 from aiter_c.mla import mla_decode_fwd, mla_reduce_v1
@@ -36,10 +43,15 @@ __all__ = [
     "DeviceError",
     "MlaPlan",
     "UnsupportedError",
+    "cp_local_len",
+    "cp_local_to_global",
+    "cp_owner",
     "empty",
     "from_host",
     "get_meta_param",
     "get_num_threads",
+    "merge_attn_states",
+    "merge_states",
     "mla_decode_fwd",
     "mla_plan",
     "mla_reduce_v1",
