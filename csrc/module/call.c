@@ -141,7 +141,7 @@ static int convert(call_t *call, const ac_param_t *param, PyObject *object) {
     case AC_KIND_FLOAT: return convert_float(call, param, object, field);
     case AC_KIND_BOOL: return ac_to_bool(op, param->name, object, field);
     case AC_KIND_DTYPE: return ac_to_dtype_or_choice(op, param->name, object, param->choices, field);
-    case AC_KIND_CHOICE: 
+    case AC_KIND_CHOICE:
         return ac_to_choice(op, param->name, object, param->choices, param->flags & AC_OPTIONAL, field);
     case AC_KIND_DEVICE: return ac_to_device(op, param->name, object, field);
     case AC_KIND_SCALE: return convert_scale(call, param, object, field);

@@ -1,5 +1,5 @@
-"""Every argument of merge_states and merge_attn_states, wrong in every way: the class, the exact text, and no byte of any
-argument changed.
+"""Every argument of merge_states and merge_attn_states, wrong in every way: the class, the exact text, and no byte of
+any argument changed.
 
 The base calls have 3 states of [4, 3, 64] bfloat16, as one tensor and as a list, and two of them in vLLM's form.
 """
@@ -264,8 +264,8 @@ def test_an_allocators_tensors_are_checked() -> None:
     [
         (lambda: aiter_c.merge_states(), "merge_states() missing required argument 'o' (pos 1)"),
         (lambda: aiter_c.merge_states(*range(6)), "merge_states() takes at most 5 positional arguments (6 given)"),
-        (lambda: aiter_c.merge_attn_states(*range(4)), "merge_attn_states() missing required argument 'suffix_lse' (pos 5)"),
-        (lambda: aiter_c.merge_attn_states(*range(5), x=1), "merge_attn_states() got an unexpected keyword argument 'x'"),
+        (lambda: aiter_c.merge_attn_states(1, 2), "merge_attn_states() missing required argument 'prefix_lse' (pos 3)"),
+        (lambda: aiter_c.merge_states(1, 2, x=1), "merge_states() got an unexpected keyword argument 'x'"),
     ],
 )  # fmt: skip
 def test_wrong_calls_in_cpythons_words(call: Callable, text: str) -> None:

@@ -100,10 +100,11 @@ def test_other_states_are_not_written_in_place(device: Device) -> None:
         case = MergeStatesCase(states=3, heads=5, dim=96, form=form, strided=form == "tensor")
         inputs = case.inputs()
         before = {name: block.array.copy() for name, block in inputs.blocks.items()}
-        part = (lambda name: inputs.array(name)[1]) if form == "tensor" else (lambda name: inputs.array(f"{name}[1]"))
+        names = ("o", "lse") if form == "tensor" else ("o[1]", "lse[1]")
+        parts = [inputs.array(name)[1] if form == "tensor" else inputs.array(name) for name in names]
         for block in inputs.blocks.values():
             block.freeze()
-        _call(inputs, device, out=part("o"), lse_out=part("lse"))
+        _call(inputs, device, out=parts[0], lse_out=parts[1])
         for name, block in inputs.blocks.items():
             one = form == "tensor" or name.endswith("[1]")
             assert block.first_change(of_elements=not one) is None, name
