@@ -59,8 +59,8 @@ def cp_owner(position: Integers, world_size: int, interleave: int = 1) -> Intege
     """The rank that has the key at `position` of its request: (position // interleave) % world_size.
 
     position    int, or a tensor of integers of NumPy or torch (on any device): then so is the result, element by
-                element, of the same dtype. At least 0; in a tensor that is not checked, and what a negative position
-                gives is not defined.
+                element, of the same dtype, which has to hold world_size * interleave. At least 0; in a tensor that is
+                not checked, and what a negative position gives is not defined.
     world_size  int, at least 1.
     interleave  int, at least 1: keys that stand together on a rank.
 
@@ -75,8 +75,8 @@ def cp_local_len(length: Integers, world_size: int, rank: int, interleave: int =
     """How many of a request's first `length` keys the rank has. Over all ranks they add up to `length`.
 
     length      int, or a tensor of integers of NumPy or torch (on any device): then so is the result, element by
-                element, of the same dtype. At least 0; in a tensor that is not checked, and what a negative length
-                gives is not defined.
+                element, of the same dtype, which has to hold world_size * interleave. At least 0; in a tensor that is
+                not checked, and what a negative length gives is not defined.
     world_size  int, at least 1.
     rank        int, from 0 to world_size - 1.
     interleave  int, at least 1: keys that stand together on a rank.
