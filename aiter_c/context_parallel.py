@@ -99,8 +99,8 @@ def _clamp(rest: Integers, before: int, most: int) -> Integers:
 
 
 def _at_most(values: Integers, most: int) -> Integers:
-    """min(values, most) by arithmetic that NumPy and torch share; `values` below 2 * most or small."""
-    return values - (values - most) * (values > most)
+    """min(values, most) by arithmetic that NumPy and torch share, in the tensor's own dtype."""
+    return values * (values <= most) + (values * 0 + most) * (values > most)
 
 
 def cp_local_to_global(index: Integers, world_size: int, rank: int, interleave: int = 1) -> Integers:
