@@ -11,38 +11,35 @@ constexpr int MERGE_THREADS = 256;
 constexpr int MERGE_PER_UNIT = 4; /* workgroups */
 constexpr int VECTOR = 16;        /* bytes of a load */
 #if defined(__CUDACC__)
-constexpr int WAVE = 32, STATES = 2;  /* lanes; states that are loaded together */
+constexpr int STATES = 2;             /* that are loaded together */
 constexpr bool ANY_ALIGNMENT = false; /* of a vector in global memory */
 GPU_INLINE void order_wave() { __syncwarp(); }
 #else
-constexpr int WAVE = 64, STATES = 4;
+constexpr int STATES = 4;
 constexpr bool ANY_ALIGNMENT = true;
 GPU_INLINE void order_wave() { __builtin_amdgcn_wave_barrier(); }
 #endif
 
-template <int BYTES> struct words_t {
-    uint32_t word[BYTES / 4];
+template <int N> struct words_t {
+    uint32_t word[N];
 };
-typedef words_t<VECTOR> vector_t;
+typedef words_t<VECTOR / 4> vector_t;
 
-/* At an address that is aligned to the whole, where the device wants that. */
-template <class T> GPU_INLINE T load_whole(const char *from) {
+/* A vector at an address that is aligned to it, where the device wants that. CUDA reads and writes whole vectors only
+ * by types of its own. */
+GPU_INLINE vector_t load_whole(const char *from) {
 #if defined(__CUDACC__)
-    struct __attribute__((aligned(sizeof(T)))) whole_t {
-        T value;
-    };
-    return ((const whole_t *)from)->value;
+    uint4 v = *(const uint4 *)from;
+    return {{v.x, v.y, v.z, v.w}};
 #else
-    return gpu_load<T>(from);
+    return gpu_load<vector_t>(from);
 #endif
 }
 
-template <class T> GPU_INLINE void store_whole(char *to, T value) {
+template <int N> GPU_INLINE void store_whole(char *to, const words_t<N> &value) {
 #if defined(__CUDACC__)
-    struct __attribute__((aligned(sizeof(T)))) whole_t {
-        T value;
-    };
-    ((whole_t *)to)->value = value;
+    if constexpr (N == 4) *(uint4 *)to = make_uint4(value.word[0], value.word[1], value.word[2], value.word[3]);
+    else *(uint2 *)to = make_uint2(value.word[0], value.word[1]);
 #else
     gpu_store(to, value);
 #endif
@@ -58,11 +55,23 @@ GPU_INLINE float half_to_float(uint32_t bits) {
 #endif
 }
 
-/* A team for rows of up to COLUMNS values, or more in several steps; values of BYTES; WHOLE: see whole_vectors. */
+/* Two values as a word of two of 16 bits. */
+GPU_INLINE uint32_t pack_halves(float low, float high, bool bf16) {
+#if defined(__CUDACC__)
+    uint32_t pair;
+    if (bf16) asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    else asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+#else
+    return bf16 ? gpu_bf16(low) | gpu_bf16(high) << 16 : gpu_f16(low) | gpu_f16(high) << 16;
+#endif
+}
+
+/* A team for rows of up to COLUMNS values, or more in several steps: 16 of COLUMNS to a lane. Values of BYTES; WHOLE:
+ * see whole_vectors. */
 template <int COLUMNS, int BYTES, bool WHOLE> struct merge_pair_t {
-    static constexpr int LANES = COLUMNS / 8 < WAVE ? COLUMNS / 8 : WAVE, TEAMS = MERGE_THREADS / LANES;
-    static constexpr int VALUES = VECTOR / BYTES, VECTORS = COLUMNS / VALUES / LANES; /* of a lane */
-    static constexpr int LOADS = VECTORS < 2 ? VECTORS : 2;                           /* of them at a time */
+    static constexpr int LANES = COLUMNS / 16, TEAMS = MERGE_THREADS / LANES;
+    static constexpr int VALUES = VECTOR / BYTES, LOADS = WHOLE ? 2 : 1; /* of a state at a time */
     static constexpr int GROUP = WHOLE ? STATES : 1;
 
     const ac_merge_states_params_t &p;
@@ -79,16 +88,17 @@ template <int COLUMNS, int BYTES, bool WHOLE> struct merge_pair_t {
         return from.o + state * p.o_stride + row * from.o_row_stride + head * from.o_head_stride;
     }
 
-    /* The LSEs of a group; -inf: the state holds nothing, or there is none. */
+    /* The LSEs of a group; -inf: the state holds nothing, or there is none. All are loaded before one is looked at. */
     GPU_MEMBER void load_lses(int64_t first) {
         GPU_UNROLL for (int k = 0; k < GROUP; k++) {
             lses[k] = GPU_MINUS_INFINITY;
             if (first + k >= p.num_states) continue;
             const ac_state_source_t &from = source(first + k);
-            float lse = gpu_entry((const float *)(from.lse + (first + k) * p.lse_stride + row * from.lse_row_stride +
-                                                  head * from.lse_head_stride));
-            if (lse <= GPU_FLT_MAX) lses[k] = lse; /* neither +inf nor NaN */
+            lses[k] = gpu_entry((const float *)(from.lse + (first + k) * p.lse_stride + row * from.lse_row_stride +
+                                                head * from.lse_head_stride));
         }
+        GPU_UNROLL for (int k = 0; k < GROUP; k++)
+            lses[k] = lses[k] <= GPU_FLT_MAX ? lses[k] : GPU_MINUS_INFINITY; /* neither +inf nor NaN */
     }
 
     GPU_MEMBER void find_top() {
@@ -103,7 +113,7 @@ template <int COLUMNS, int BYTES, bool WHOLE> struct merge_pair_t {
     GPU_MEMBER vector_t load(const char *from, int64_t at) const {
         from += at * BYTES;
         bool is_whole = at + VALUES <= p.value_dim && (ANY_ALIGNMENT || (uintptr_t)from % VECTOR == 0);
-        if (WHOLE || is_whole) return load_whole<vector_t>(from);
+        if (WHOLE || is_whole) return load_whole(from);
         vector_t vector = {};
         GPU_UNROLL for (int i = 0; i < VALUES; i++) {
             if (at + i >= p.value_dim) break;
@@ -126,13 +136,14 @@ template <int COLUMNS, int BYTES, bool WHOLE> struct merge_pair_t {
         vector_t loaded[GROUP][LOADS];
         float factors[GROUP];
         GPU_UNROLL for (int k = 0; k < GROUP; k++) {
-            bool holds = lses[k] != GPU_MINUS_INFINITY;
-            factors[k] = holds ? gpu_exp2((lses[k] - top) * (float)AC_LOG2_E) : 0;
-            GPU_UNROLL for (int j = 0; j < LOADS; j++) {
-                /* -0.0 is neutral in addition, as a product as well: 0 would lose the sign of a -0.0. */
+            factors[k] = gpu_exp2((lses[k] - top) * (float)AC_LOG2_E); /* 0 where it holds nothing */
+            /* -0.0 is neutral in addition, as a product as well: 0 would lose the sign of a -0.0. */
+            GPU_UNROLL for (int j = 0; j < LOADS; j++)
                 for (uint32_t &word : loaded[k][j].word) word = BYTES == 4 ? 0x80000000u : 0x80008000u;
-                if (holds && block + column(j) < p.value_dim) loaded[k][j] = load(row_of(first + k), block + column(j));
-            }
+            if (lses[k] == GPU_MINUS_INFINITY) continue;
+            const char *from = row_of(first + k);
+            GPU_UNROLL for (int j = 0; j < LOADS; j++)
+                if (block + column(j) < p.value_dim) loaded[k][j] = load(from, block + column(j));
         }
         GPU_UNROLL for (int k = 0; k < GROUP; k++) {
             sum += factors[k];
@@ -153,26 +164,22 @@ template <int COLUMNS, int BYTES, bool WHOLE> struct merge_pair_t {
         }
     }
 
-    /* What the sums are multiplied by. The sink joins here alone: the LSE leaves it out. */
+    /* What the sums are multiplied by; 0 where there is none. The sink joins here alone: the LSE leaves it out. */
     GPU_MEMBER float scale() const {
         float weights = sum;
         if (p.sink) weights += gpu_exp2((gpu_entry(p.sink + head) - top) * (float)AC_LOG2_E);
-        return 1 / weights;
+        return sum == 0 ? 0 : 1 / weights;
     }
 
     GPU_MEMBER void store(int64_t block) {
         char *out = p.out + row * p.out_row_stride + head * p.out_head_stride;
-        float factor = scale();
+        float factor = scale(), zero = sum == 0 ? 0.0f : -0.0f; /* a row of nothing is 0, other zeros keep their sign */
         GPU_UNROLL for (int j = 0; j < LOADS; j++) {
             int64_t at = block + column(j);
-            GPU_UNROLL for (int i = 0; i < VALUES; i++) acc[j][i] = sum == 0 ? 0 : acc[j][i] * factor;
+            GPU_UNROLL for (int i = 0; i < VALUES; i++) acc[j][i] = __builtin_fmaf(acc[j][i], factor, zero);
             if ((WHOLE || ANY_ALIGNMENT) && at + VALUES <= p.value_dim) store_values(out, at, acc[j]);
             else if (!WHOLE) store_tail(out, at, acc[j]);
         }
-    }
-
-    GPU_MEMBER uint32_t half_of(float value) const {
-        return p.out_dtype == AC_BFLOAT16 ? gpu_bf16(value) : gpu_f16(value);
     }
 
     GPU_MEMBER void store_values(char *out, int64_t at, const float (&values)[VALUES]) const {
@@ -184,9 +191,9 @@ template <int COLUMNS, int BYTES, bool WHOLE> struct merge_pair_t {
             }
             return;
         }
-        words_t<2 * VALUES> halves;
+        words_t<VALUES / 2> halves;
         GPU_UNROLL for (int i = 0; i < VALUES; i += 2)
-            halves.word[i / 2] = half_of(values[i]) | half_of(values[i + 1]) << 16;
+            halves.word[i / 2] = pack_halves(values[i], values[i + 1], p.out_dtype == AC_BFLOAT16);
         store_whole(out + at * 2, halves);
     }
 
@@ -196,7 +203,7 @@ template <int COLUMNS, int BYTES, bool WHOLE> struct merge_pair_t {
             if (at + i >= p.value_dim) break;
             if (p.out_dtype == AC_FLOAT32)
                 gpu_store(out + (at + i) * 4, __builtin_bit_cast(uint32_t, values[i]));
-            else gpu_store(out + (at + i) * 2, (uint16_t)half_of(values[i]));
+            else gpu_store(out + (at + i) * 2, (uint16_t)pack_halves(values[i], 0, p.out_dtype == AC_BFLOAT16));
         }
     }
 
@@ -245,7 +252,5 @@ template <int COLUMNS> GPU_INLINE void merge_states_of(const ac_merge_states_par
 
 MERGE(merge_states_d64, 64)
 MERGE(merge_states_d128, 128)
-MERGE(merge_states, 512) /* any width */
-#if !defined(__CUDACC__)
 MERGE(merge_states_d256, 256)
-#endif
+MERGE(merge_states, 512) /* any width */

@@ -23,7 +23,7 @@ def call(rows: int, heads: int, dim: int) -> None:
 
 ARCH = {"hip": "gfx942", "cuda": "sm_90a"}[VENDOR]
 kernels = {row["name"]: row for row in _C.kernel_table() if row["op"] == "merge_states" and row["arch"] == ARCH}
-suffixes = {64: "_d64", 128: "_d128", 256: "_d256" if VENDOR == "hip" else "", 512: "", 1000: ""}
+suffixes = {64: "_d64", 128: "_d128", 256: "_d256", 512: "", 1000: ""}
 for dim, suffix in suffixes.items():
     since = driver.launches()
     call(11, 16, dim)
