@@ -38,12 +38,16 @@ def _check_layout(op: str, world_size: int, interleave: int, rank: int = 0) -> t
     return world_size, interleave, rank
 
 
-def _check_integers(op: str, name: str, values: Integers) -> Integers:
-    """An int that is not negative, or a tensor of integers, whose values are not looked at."""
+def _check_integers(op: str, name: str, values: Integers, largest: int) -> Integers:
+    """An int that is not negative, or a tensor of integers that hold `largest`; its values are not looked at."""
     dtype = getattr(values, "dtype", None)
     if dtype is not None and hasattr(values, "shape"):
-        if not str(dtype).removeprefix("torch.").startswith(("int", "uint")):
+        kind = str(dtype).removeprefix("torch.")
+        bits = kind.removeprefix("u").removeprefix("int")
+        if not bits.isdecimal():
             raise TypeError(f"{op}: {name}: expected int or a tensor of integers, got dtype {dtype}")
+        if largest >> (int(bits) - (not kind.startswith("u"))):
+            raise ValueError(f"{op}: {name}: expected a dtype that holds world_size * interleave={largest}, got {kind}")
         return values
     try:
         number = operator.index(values)
@@ -67,7 +71,7 @@ def cp_owner(position: Integers, world_size: int, interleave: int = 1) -> Intege
     Raises TypeError for what is no integer, and ValueError for one out of its range.
     """
     world_size, interleave, _ = _check_layout("cp_owner", world_size, interleave)
-    position = _check_integers("cp_owner", "position", position)
+    position = _check_integers("cp_owner", "position", position, world_size * interleave)
     return position // interleave % world_size
 
 
@@ -84,7 +88,7 @@ def cp_local_len(length: Integers, world_size: int, rank: int, interleave: int =
     Raises TypeError for what is no integer, and ValueError for one out of its range.
     """
     world_size, interleave, rank = _check_layout("cp_local_len", world_size, interleave, rank)
-    length = _check_integers("cp_local_len", "length", length)
+    length = _check_integers("cp_local_len", "length", length, world_size * interleave)
     whole_rounds = length // (world_size * interleave)
     # Of the last round, which may be incomplete: what lies past the ranks before this one, at most a whole block.
     rest = length - whole_rounds * (world_size * interleave)
@@ -116,5 +120,5 @@ def cp_local_to_global(index: Integers, world_size: int, rank: int, interleave: 
     Raises TypeError for what is no integer, and ValueError for one out of its range.
     """
     world_size, interleave, rank = _check_layout("cp_local_to_global", world_size, interleave, rank)
-    index = _check_integers("cp_local_to_global", "index", index)
+    index = _check_integers("cp_local_to_global", "index", index, world_size * interleave)
     return (index // interleave * world_size + rank) * interleave + index % interleave
