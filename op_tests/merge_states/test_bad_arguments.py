@@ -215,6 +215,8 @@ def _views() -> dict[str, tuple[dict[str, object], str]]:
     o, lse = np.zeros((3, 4, 3, 64), np.float32), np.zeros((3, 4, 3), np.float32)
     padded = np.zeros((4, 4, 3, 64), np.float32)
     rows = np.zeros((4, 2, 3, 64), np.float32)  # two states, their rows between one another
+    wide = np.zeros((3, 8, 3, 64), np.float32)
+    between = np.zeros((4, 5, 3, 64), np.float32).swapaxes(0, 1)  # five states, likewise
     same = np.broadcast_to(np.zeros((4, 3, 64), np.float32), (3, 4, 3, 64))
     writable = np.lib.stride_tricks.as_strided(np.zeros((4, 3, 64), np.float32), same.shape, same.strides)
     lists = [np.zeros((4, 3), np.float32)] * 2
@@ -222,12 +224,18 @@ def _views() -> dict[str, tuple[dict[str, object], str]]:
         "rows of two states": ({"o": padded[:3], "lse": lse, "out": padded.reshape(16, 3, 64)[2:6]}, "out: {} o"),
         "rows in reverse": ({"o": o, "lse": lse, "out": o[1, ::-1]}, "out: {} o"),
         "heads in reverse": ({"o": o, "lse": lse, "out": o[0][:, ::-1]}, "out: {} o"),
+        "every other row": ({"o": wide[:, :4], "lse": lse, "out": wide[0, ::2]}, "out: {} o"),
+        "every other row, of a list": (
+            {"o": [wide[0, :4]], "lse": [lse[0]], "out": wide[0, ::2]}, "out: {} o[0]"
+        ),
         "another dtype": ({"o": o, "lse": lse, "out": o[0].view(np.float16)[..., :64]}, "out: {} o"),
         "one after the last": ({"o": padded[:3], "lse": lse, "out": padded[3]}, ""),
         "a state that is every state": ({"o": writable, "lse": lse, "out": writable[0]}, "out: {} o"),
         "between another's rows": (
             {"o": [rows[:, 0], rows[:, 1]], "lse": lists, "out": rows[:, 0]}, "out: {} o[1]"
         ),
+        "between all rows, before the first": ({"o": between[1:4], "lse": lse, "out": between[0]}, "out: {} o"),
+        "between all rows, after the last": ({"o": between[1:4], "lse": lse, "out": between[4]}, "out: {} o"),
         "an LSE of two states": ({"o": o, "lse": lse, "lse_out": lse.reshape(12, 3)[2:6]}, "lse_out: {} lse"),
     }  # fmt: skip
 
