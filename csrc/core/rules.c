@@ -230,7 +230,9 @@ static bool overlap(const extent_t *a, const extent_t *b) {
 /* Whether an output that overlaps another tensor may do so. */
 static bool is_in_place(const extent_t *output, const extent_t *other) {
     if (!(output->member.rule->flags & AC_IN_PLACE) || other->member.rule->flags & AC_WRITTEN) return false;
-    return ac_view_is_whole_or_part(output->member.view, other->member.view);
+    const bool is_all_parts = other->member.rule->flags & AC_EACH && other->member.number < 0;
+    const ac_view_t *view = output->member.view, *input = other->member.view;
+    return is_all_parts ? ac_view_is_part(view, input) : ac_view_is_same(view, input);
 }
 
 int ac_check_own_memory(const char *op, const void *args, const ac_tensor_rule_t *rules, int count, ac_error_t *error) {

@@ -69,8 +69,11 @@ static bool is_same_layout(const ac_view_t *view, const ac_view_t *whole, int fi
     return true;
 }
 
-bool ac_view_is_whole_or_part(const ac_view_t *view, const ac_view_t *whole) {
-    if (is_same_layout(view, whole, 0)) return view->data == whole->data;
+bool ac_view_is_same(const ac_view_t *view, const ac_view_t *other) {
+    return view->data == other->data && is_same_layout(view, other, 0);
+}
+
+bool ac_view_is_part(const ac_view_t *view, const ac_view_t *whole) {
     if (!is_same_layout(view, whole, 1) || !ac_view_elements_are_apart(whole)) return false;
     const int64_t distance = view->data - whole->data;
     const int64_t part = whole->shape[0] > 1 ? whole->stride[0] * ac_dtype_bytes(whole->dtype) : 0;

@@ -19,8 +19,8 @@ _BUGS = [
     (
         "in-place-any",
         RULES,
-        "if (is_same_layout(view, whole, 0)) return view->data == whole->data;",
-        "if (is_same_layout(view, whole, 0)) return true;",
+        "return view->data == other->data && is_same_layout(view, other, 0);",
+        "return is_same_layout(view, other, 0);",
         "an output may be a shifted input",
     ),
     ("in-place-part", RULES, "return distance % part == 0 &&", "return", "... or begin between two states"),
@@ -42,6 +42,7 @@ _BUGS = [
     ),
     ("in-place-output", RULES, "|| other->member.rule->flags & AC_WRITTEN) return false;", ") return false;", "an LSE",
     ),
+    ("in-place-kind", RULES, "return is_all_parts ?", "return is_all_parts || view->ndim < input->ndim ?", "any part"),
     ("each", RULES, "return count ? count : 1;", "return 1;", "only the first tensor of a list is checked"),
     ("list-held", CALL, "    call->sequences[call->sequence_count++] = items;\n", "", "the tensors of a list leak"),
     ("list-length", CALL, "if (count < 1 || count > AC_MAX_SEQUENCE) {", "if (count > AC_MAX_SEQUENCE) {", "none"),

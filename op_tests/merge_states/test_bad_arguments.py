@@ -215,7 +215,10 @@ def _views() -> dict[str, tuple[dict[str, object], str]]:
     o, lse = np.zeros((3, 4, 3, 64), np.float32), np.zeros((3, 4, 3), np.float32)
     padded = np.zeros((4, 4, 3, 64), np.float32)
     rows = np.zeros((4, 2, 3, 64), np.float32)  # two states, their rows between one another
+    cubes = [np.zeros((4, 4, 4), np.float32) for _ in range(3)]  # an LSE may be a part of an o, by its shape
+    four = np.zeros((4, 4, 4, 4), np.float32)
     wide = np.zeros((3, 8, 3, 64), np.float32)
+    half = np.zeros((3, 4, 3, 64), np.float16)
     between = np.zeros((4, 5, 3, 64), np.float32).swapaxes(0, 1)  # five states, likewise
     same = np.broadcast_to(np.zeros((4, 3, 64), np.float32), (3, 4, 3, 64))
     writable = np.lib.stride_tricks.as_strided(np.zeros((4, 3, 64), np.float32), same.shape, same.strides)
@@ -224,11 +227,18 @@ def _views() -> dict[str, tuple[dict[str, object], str]]:
         "rows of two states": ({"o": padded[:3], "lse": lse, "out": padded.reshape(16, 3, 64)[2:6]}, "out: {} o"),
         "rows in reverse": ({"o": o, "lse": lse, "out": o[1, ::-1]}, "out: {} o"),
         "heads in reverse": ({"o": o, "lse": lse, "out": o[0][:, ::-1]}, "out: {} o"),
+        "an LSE in the output": (
+            {"o": four, "lse": cubes[0], "out": cubes[1], "lse_out": cubes[1][2]}, "lse_out: {} out"
+        ),
+        "an LSE in a state's o": (
+            {"o": cubes, "lse": [cube[0].copy() for cube in cubes], "lse_out": cubes[1][2]}, "lse_out: {} o[1]"
+        ),
+        "an output that is all LSEs": ({"o": four, "lse": cubes[1], "out": cubes[1]}, "out: {} lse"),
         "every other row": ({"o": wide[:, :4], "lse": lse, "out": wide[0, ::2]}, "out: {} o"),
         "every other row, of a list": (
             {"o": [wide[0, :4]], "lse": [lse[0]], "out": wide[0, ::2]}, "out: {} o[0]"
         ),
-        "another dtype": ({"o": o, "lse": lse, "out": o[0].view(np.float16)[..., :64]}, "out: {} o"),
+        "another dtype": ({"o": half, "lse": lse, "out": half[0].view(dtype_of("bfloat16"))}, "out: {} o"),
         "one after the last": ({"o": padded[:3], "lse": lse, "out": padded[3]}, ""),
         "a state that is every state": ({"o": writable, "lse": lse, "out": writable[0]}, "out: {} o"),
         "between another's rows": (
