@@ -15,7 +15,7 @@ from aiter_c.testing import Device
 from aiter_c.testing.ops.merge_states import DTYPES, EMPTY_PATTERNS, FORMS, MergeStatesCase
 
 RANDOM = 120
-SIMULATED_RANDOM = 25  # on each simulated architecture, others on each
+SIMULATED_RANDOM = 15  # on each simulated architecture, others on each
 WIDTHS = (64, 128, 256, 512)  # of models
 ODD_WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 24, 60, 63, 65, 96, 100, 136, 192, 255, 257, 384, 500, 513, 520, 576, 1028)
 
