@@ -11,7 +11,6 @@ TESTS = {
 _HERE = "csrc/ops/merge_states/"
 OP, CPU, GPU = f"{_HERE}op.c", f"{_HERE}cpu/*.inc", f"{_HERE}*.hip"
 RULES, CALL = "csrc/core/*.c", "csrc/module/call.c"
-HELPERS = "aiter_c/context_parallel.py"
 
 #: name, file, right, wrong, why
 _BUGS = [
@@ -78,11 +77,6 @@ _BUGS = [
     ("rest-read", CPU, "(size_t)((width - i) * bytes));\n    v_store(acc + i, v_fma(states_load(rest",
      "(size_t)(AC_LANES * bytes));\n    v_store(acc + i, v_fma(states_load(rest", "reads go past the row"),
     ("pairs", CPU, "pair / p->num_heads, pair % p->num_heads", "pair / p->num_heads, 0", "the first head for all"),
-    # Context parallelism, in Python.
-    ("cp-owner", HELPERS, "return position // interleave % world_size", "return position % world_size", "1"),
-    ("cp-rest", HELPERS, "_clamp(rest, rank * interleave, interleave)", "_clamp(rest, rank, interleave)", "round"),
-    ("cp-global", HELPERS, "* world_size + rank) * interleave + index % interleave",
-     "* world_size + rank) * interleave", "the first of a block for all"),
 ]  # fmt: skip
 
 #: Of the kernel of AMD and NVIDIA.
