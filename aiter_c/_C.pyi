@@ -286,6 +286,27 @@ def mla_metadata_workers(
     max_seqlen_q: int,
     device: DeviceLike = "cpu",
 ) -> int: ...
+def merge_states(
+    o: SupportsDLPack | Sequence[SupportsDLPack],
+    lse: SupportsDLPack | Sequence[SupportsDLPack],
+    out: SupportsDLPack | None = None,
+    lse_out: SupportsDLPack | None = None,
+    lse_layout: Literal["th", "ht"] = "th",
+    *,
+    sink: SupportsDLPack | None = None,
+    stream: int | None = None,
+) -> tuple[Any, Any]: ...
+def merge_attn_states(
+    output: SupportsDLPack,
+    prefix_output: SupportsDLPack,
+    prefix_lse: SupportsDLPack,
+    suffix_output: SupportsDLPack,
+    suffix_lse: SupportsDLPack,
+    output_lse: SupportsDLPack | None = None,
+    *,
+    sink: SupportsDLPack | None = None,
+    stream: int | None = None,
+) -> None: ...
 def top_k_per_row_prefill(
     logits: SupportsDLPack,
     rowStarts: SupportsDLPack,

@@ -67,6 +67,10 @@ EXPORT int64_t shim_shard_key(int64_t stride, int64_t phase, int64_t block, int6
     return ac_shard_key(&(ac_shard_t){(int32_t)stride, (int32_t)phase, (int32_t)block}, key);
 }
 
+EXPORT int64_t shim_shard_count(int64_t stride, int64_t phase, int64_t block, int64_t count) {
+    return ac_shard_count(&(ac_shard_t){(int32_t)stride, (int32_t)phase, (int32_t)block}, count);
+}
+
 EXPORT void shim_decode(const ac_mla_decode_params_t *p, int64_t grid, void *scratch) {
     ac_work_t work;
     for (int64_t i = 0; i < grid; i++)

@@ -227,8 +227,16 @@ LISTS = {
     "reduce_partial_map": np.zeros(4, np.int32),
 }
 WRONG_LISTS = [
-    ({"work_indptr": None}, ValueError, "work_indptr: expected a tensor with work_info_set (lists come together), got None"),
-    ({"work_info_set": None}, ValueError, "work_info_set: expected a tensor with work_indptr (lists come together), got N"),
+    (
+        {"work_indptr": None},
+        ValueError,
+        "work_indptr: expected a tensor with work_info_set (lists come together), got None",
+    ),
+    (
+        {"work_info_set": None},
+        ValueError,
+        "work_info_set: expected a tensor with work_indptr (lists come together), got N",
+    ),
     ({"reduce_indptr": None}, ValueError, "reduce_indptr: expected a tensor with work_indptr (lists come together)"),
     ({"reduce_partial_map": None}, ValueError, "reduce_partial_map: expected a tensor with work_indptr (lists come"),
     ({"work_meta_data": np.zeros(3, np.uint64)}, ValueError, "work_meta_data: expected shape [2], got [3]"),
@@ -238,7 +246,11 @@ WRONG_LISTS = [
     ({"work_info_set": np.zeros((4, 7), np.int32)}, ValueError, "work_info_set: expected shape [i, 8], got [4, 7]"),
     ({"work_info_set": np.zeros((4, 16), np.int32)[:, ::2]}, ValueError, "work_info_set: expected a contiguous tensor"),
     ({"reduce_final_map": np.zeros((1, 2), np.int32)}, ValueError, "reduce_final_map: expected shape [2.., 2]"),
-    ({"reduce_partial_map": np.zeros((4, 1), np.int32)}, ValueError, "reduce_partial_map: expected shape [P], got [4, 1]"),
+    (
+        {"reduce_partial_map": np.zeros((4, 1), np.int32)},
+        ValueError,
+        "reduce_partial_map: expected shape [P], got [4, 1]",
+    ),
     ({"num_kv_splits": 0}, ValueError, "num_kv_splits: expected None or -1 (automatic) or 1 to 2147483647, got 0"),
     ({"deterministic": True}, ValueError, "work_meta_data: expected lists made with deterministic=True, got others"),
     ({"work_indptr": 3}, TypeError, "work_indptr: expected a tensor"),

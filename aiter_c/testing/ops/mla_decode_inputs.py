@@ -183,7 +183,9 @@ def _index_blocks(
     stale = lambda n: rng.choice([INT32_MIN, -1, 0, num_pages, INT32_MAX], n)  # noqa: E731
     kv_indices = np.concatenate([stale(case.indptr_offset), pages, stale(case.extra_indices)])
     qo_indptr = case.unowned_rows[0] + np.concatenate([[0], np.cumsum(case.q_lens)])
-    last = [length - (n - 1) * case.page_size if n else 0 for length, n in zip(case.held_lens, page_counts, strict=True)]
+    last = [
+        length - (n - 1) * case.page_size if n else 0 for length, n in zip(case.held_lens, page_counts, strict=True)
+    ]
     if case.page_size == 1:  # not looked at: callers pass all sorts of things here
         last = list(stale(case.batch))
     if case.stale_tails:
@@ -209,7 +211,14 @@ def _lists(case: MlaCase, blocks: dict[str, Block], shift: int) -> dict[str, Blo
         case.batch, most, heads, "bfloat16", "bfloat16", False, max_split_per_batch=case.split_cap,
         num_workers=case.workers, deterministic=case.deterministic,
     )  # fmt: skip
-    names = ("work_meta_data", "work_indptr", "work_info_set", "reduce_indptr", "reduce_final_map", "reduce_partial_map")
+    names = (
+        "work_meta_data",
+        "work_indptr",
+        "work_info_set",
+        "reduce_indptr",
+        "reduce_final_map",
+        "reduce_partial_map",
+    )
     lists = {name: np.full(size, 0x7BADBADB, dtype) for name, (size, dtype) in zip(names, sizes, strict=True)}
     a = {name: block.array for name, block in blocks.items()}
     get_mla_metadata_v1(
