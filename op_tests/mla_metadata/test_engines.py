@@ -1,5 +1,5 @@
-"""The calls of vLLM, SGLang and ATOM, with the arguments that they pass and in the order that they pass them. Buffers
-are sized once, for the largest batch and often for other numbers than the fill has, and filled in place in every step."""
+"""The calls of vLLM, SGLang and ATOM, with the arguments that they pass, in the order in which they pass them. Buffers
+are sized once, for the largest batch and often for other numbers than the fill has, and filled in every step."""
 
 from __future__ import annotations
 
