@@ -25,6 +25,13 @@ from aiter_c._C import (
     mla_plan,
     set_num_threads,
 )
+from aiter_c.context_parallel import (
+    cp_local_len,
+    cp_local_to_global,
+    cp_owner,
+    merge_attn_states,
+    merge_states,
+)
 from aiter_c.dsa import top_k_per_row_decode, top_k_per_row_prefill
 from aiter_c.metadata import (
     decode_update_mla_metadata_v1,
@@ -42,6 +49,9 @@ __all__ = [
     "DeviceError",
     "MlaPlan",
     "UnsupportedError",
+    "cp_local_len",
+    "cp_local_to_global",
+    "cp_owner",
     "decode_update_mla_metadata_v1",
     "empty",
     "from_host",
@@ -50,6 +60,8 @@ __all__ = [
     "get_mla_metadata_info_v1",
     "get_mla_metadata_v1",
     "get_num_threads",
+    "merge_attn_states",
+    "merge_states",
     "mla_decode_fwd",
     "mla_plan",
     "mla_reduce_v1",

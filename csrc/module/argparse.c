@@ -55,6 +55,15 @@ int ac_signatures_init(ac_state_t *state) {
     return 0;
 }
 
+/* The place of a name that stands in quotes, or -1. */
+static int default_choice(const char *const *choices, const char *quoted) {
+    for (int i = 0; choices[i]; i++) {
+        const size_t length = strlen(choices[i]);
+        if (strlen(quoted) == length + 2 && strncmp(quoted + 1, choices[i], length) == 0) return i;
+    }
+    return -1;
+}
+
 /* The field of a parameter that was not passed: its default, and where it may be None and has no other, None. */
 static void set_default(const ac_param_t *param, void *field) {
     const char *text = param->default_text[0] == '=' ? param->default_text + 1 : "None";
@@ -64,7 +73,7 @@ static void set_default(const ac_param_t *param, void *field) {
     case AC_KIND_FLOAT: *(double *)field = none ? NAN : strtod(text, NULL); break;
     case AC_KIND_BOOL: *(int *)field = strcmp(text, "True") == 0; break;
     case AC_KIND_DTYPE: *(ac_dtype_t *)field = AC_DTYPE_NONE; break;
-    case AC_KIND_CHOICE: *(int *)field = -1; break;
+    case AC_KIND_CHOICE: *(int *)field = default_choice(param->choices, text); break;
     case AC_KIND_DEVICE: *(ac_device_t *)field = (ac_device_t){AC_DEVICE_CPU, 0}; break;
     case AC_KIND_SCALE: *(ac_scale_arg_t *)field = (ac_scale_arg_t){NULL, 1}; break;
     default: break; /* a tensor: NULL */

@@ -2,6 +2,7 @@
  * imported once, and released when the call returns. */
 #include "call.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "../core/float_env.h"
@@ -14,7 +15,9 @@
 #include "stream.h"
 #include "tensor.h"
 
-/* One call. tensors[0] decides whose framework gives the workspaces. */
+#define AC_MAX_SEQUENCES 4 /* of a call */
+
+/* One call. The first tensor decides the stream, and its framework gives the workspaces. */
 typedef struct {
     ac_state_t *state;
     const ac_op_t *op;
@@ -23,6 +26,9 @@ typedef struct {
     PyObject *plan_object;                   /* strong; NULL: the op has none */
     PyObject *workspaces[AC_MAX_WORKSPACES]; /* strong: passed or allocated; NULL: none */
     PyObject *stream_object;                 /* borrowed, or NULL */
+    PyObject *first;                         /* borrowed: the object of tensors[0] */
+    PyObject *sequences[AC_MAX_SEQUENCES];   /* strong: keep the tensors of a list, which may change meanwhile */
+    int sequence_count;
     intptr_t stream;
     int tensor_count; /* imported, to be released */
     ac_tensor_t tensors[AC_MAX_TENSORS];
@@ -31,16 +37,53 @@ typedef struct {
 
 static void *field_of(call_t *call, const ac_param_t *param) { return call->args + param->offset; }
 
-static int import_tensor(call_t *call, const ac_param_t *param, PyObject *object, unsigned flags, ac_view_t **field) {
+/* `name`: the parameter's, or that of a member of a group. */
+static int import_tensor(call_t *call, const char *name, PyObject *object, unsigned flags, ac_view_t **field) {
     ac_tensor_t *tensor = &call->tensors[call->tensor_count];
     if (call->tensor_count == AC_MAX_TENSORS) {
         PyErr_Format(PyExc_SystemError, "%s: more than %d tensors", call->op->name, AC_MAX_TENSORS);
         return -1;
     }
-    if (ac_tensor_import(call->state, call->op->user_name, param->name, object, flags, tensor) < 0) return -1;
+    if (ac_tensor_import(call->state, call->op->user_name, name, object, flags, tensor) < 0) return -1;
+    if (call->tensor_count == 0) call->first = object;
     call->tensor_count++;
     *field = &tensor->view;
     return 0;
+}
+
+static int import_sequence(call_t *call, const char *name, PyObject *object, ac_tensors_arg_t *out_tensors) {
+    PyObject *items = call->sequence_count < AC_MAX_SEQUENCES ? PySequence_Tuple(object) : NULL;
+    if (!items) {
+        if (!PyErr_Occurred())
+            PyErr_Format(PyExc_SystemError, "%s: more than %d sequences", call->op->name, AC_MAX_SEQUENCES);
+        return -1;
+    }
+    call->sequences[call->sequence_count++] = items;
+    const Py_ssize_t count = PyTuple_Size(items);
+    if (count < 1 || count > AC_MAX_SEQUENCE) {
+        PyErr_Format(PyExc_ValueError, "%s: %s: expected 1 to %d tensors, got %zd", call->op->user_name, name,
+                     AC_MAX_SEQUENCE, count);
+        return -1;
+    }
+    out_tensors->is_sequence = true;
+    for (int i = 0; i < count; i++) {
+        char text[AC_MAX_NAME];
+        snprintf(text, sizeof text, "%s[%d]", name, i);
+        if (import_tensor(call, text, PyTuple_GetItem(items, i), AC_TENSOR_INPUT, &out_tensors->views[i]) < 0)
+            return -1;
+        out_tensors->count++;
+    }
+    return 0;
+}
+
+static int convert_tensors(call_t *call, const char *name, PyObject *object, ac_tensors_arg_t *out_tensors) {
+    ac_type_entry_t entry;
+    if (PyList_Check(object) || PyTuple_Check(object)) return import_sequence(call, name, object, out_tensors);
+    if (ac_type_lookup(call->state, call->op->user_name, name, Py_TYPE(object), &entry) < 0) return -1;
+    if (entry.path == AC_PATH_NONE)
+        return ac_expected(call->op->user_name, name, "a tensor, or a list or tuple of tensors", object);
+    out_tensors->count = 1;
+    return import_tensor(call, name, object, AC_TENSOR_INPUT, &out_tensors->views[0]);
 }
 
 /* A number, or else a tensor. */
@@ -49,7 +92,8 @@ static int convert_scale(call_t *call, const ac_param_t *param, PyObject *object
     if (!PyFloat_Check(object) && !PyLong_Check(object)) {
         ac_type_entry_t entry;
         if (ac_type_lookup(call->state, op, param->name, Py_TYPE(object), &entry) < 0) return -1;
-        if (entry.path != AC_PATH_NONE) return import_tensor(call, param, object, AC_TENSOR_INPUT, &out_scale->view);
+        if (entry.path != AC_PATH_NONE)
+            return import_tensor(call, param->name, object, AC_TENSOR_INPUT, &out_scale->view);
         if (!PyNumber_Check(object)) return ac_expected(op, param->name, "float or a one-element tensor", object);
     }
     if (ac_to_double(op, param->name, object, &out_scale->value) < 0) return -1;
@@ -69,18 +113,20 @@ static int convert_int(call_t *call, const ac_param_t *param, PyObject *object, 
     return -1;
 }
 
-static int refuse_value(const call_t *call, const char *name) {
-    PyErr_Format(call->state->unsupported_error, "%s: %s: expected None (not served in this version), got a value",
-                 call->op->user_name, name);
-    return -1;
-}
-
 /* `object` is not None. */
-static int refuse_values(const call_t *call, const ac_param_t *param, PyObject *object) {
-    if (!param->choices) return refuse_value(call, param->name);
-    if (!PyTuple_Check(object)) return ac_expected(call->op->user_name, param->name, "tuple or None", object);
-    for (Py_ssize_t i = 0; i < PyTuple_Size(object) && param->choices[i]; i++)
-        if (PyTuple_GetItem(object, i) != Py_None) return refuse_value(call, param->choices[i]);
+static int convert_group(call_t *call, const ac_param_t *param, PyObject *object, ac_view_t **fields) {
+    Py_ssize_t count = 0;
+    while (param->choices[count]) count++;
+    if (!PyTuple_Check(object) || PyTuple_Size(object) != count) {
+        PyErr_Format(PyExc_TypeError, "%s: %s: expected a tuple of %zd tensors or None, got %R", call->op->user_name,
+                     param->name, count, object);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *member = PyTuple_GetItem(object, i);
+        if (member == Py_None) continue;
+        if (import_tensor(call, param->choices[i], member, AC_TENSOR_INPUT, &fields[i]) < 0) return -1;
+    }
     return 0;
 }
 
@@ -91,12 +137,15 @@ static int convert(call_t *call, const ac_param_t *param, PyObject *object) {
     if (object == Py_None && (param->flags & AC_OPTIONAL) && !needed) return 0; /* the field has the value of None */
     switch (param->kind) {
     case AC_KIND_TENSOR:
-        return import_tensor(call, param, object, param->flags & AC_OUTPUT ? AC_TENSOR_OUTPUT : AC_TENSOR_INPUT, field);
+        return import_tensor(call, param->name, object, param->flags & AC_OUTPUT ? AC_TENSOR_OUTPUT : AC_TENSOR_INPUT,
+                             field);
+    case AC_KIND_TENSORS: return convert_tensors(call, param->name, object, field);
     case AC_KIND_INT: return convert_int(call, param, object, field);
     case AC_KIND_FLOAT: return convert_float(call, param, object, field);
     case AC_KIND_BOOL: return ac_to_bool(op, param->name, object, field);
     case AC_KIND_DTYPE: return ac_to_dtype_or_choice(op, param->name, object, param->choices, field);
-    case AC_KIND_CHOICE: return ac_to_choice(op, param->name, object, param->choices, field);
+    case AC_KIND_CHOICE:
+        return ac_to_choice(op, param->name, object, param->choices, param->flags & AC_OPTIONAL, field);
     case AC_KIND_DEVICE: return ac_to_device(op, param->name, object, field);
     case AC_KIND_SCALE: return convert_scale(call, param, object, field);
     case AC_KIND_PLAN:
@@ -105,7 +154,7 @@ static int convert(call_t *call, const ac_param_t *param, PyObject *object) {
         return 0;
     case AC_KIND_STREAM: call->stream_object = object; return 0;
     case AC_KIND_IGNORED: return 0;
-    case AC_KIND_UNSERVED: return refuse_values(call, param, object);
+    case AC_KIND_GROUP: return convert_group(call, param, object, field);
     }
     return -1;
 }
@@ -157,22 +206,30 @@ static int find_workspaces(call_t *call, ac_error_t *error) {
         if (!ac_is_none(given)) {
             call->workspaces[count] = Py_NewRef(given);
         } else if (workspace->needed) {
-            PyObject *tensor = ac_allocate(call->state, call->op->user_name, call->signature->names[i], call->values[0],
+            PyObject *tensor = ac_allocate(call->state, call->op->user_name, call->signature->names[i], call->first,
                                            &call->tensors[0], workspace, call->stream_object);
             if (!tensor) return -1;
             call->workspaces[count] = tensor;
             /* What a test's allocator gives is anybody's tensor. */
             const unsigned flags = AC_TENSOR_OUTPUT | (call->state->allocator ? 0 : AC_TENSOR_FRESH);
-            if (import_tensor(call, param, tensor, flags, field_of(call, param)) < 0) return -1;
+            if (import_tensor(call, param->name, tensor, flags, field_of(call, param)) < 0) return -1;
         }
         count++;
     }
     return count;
 }
 
-/* (plan, stream, workspaces): made before the op runs, so that its own memory cannot run out after it wrote. */
+/* `leading` entries that are still missing, then the workspaces. */
+static PyObject *workspaces_result(const call_t *call, int leading, int workspace_count) {
+    PyObject *result = PyTuple_New(leading + workspace_count);
+    for (int i = 0; result && i < workspace_count; i++)
+        PyTuple_SetItem(result, leading + i, Py_NewRef(call->workspaces[i] ? call->workspaces[i] : Py_None));
+    return result;
+}
+
+/* (plan, stream, workspaces) */
 static PyObject *stage_result(const call_t *call, int workspace_count) {
-    PyObject *result = PyTuple_New(2 + workspace_count), *stream = PyLong_FromLongLong(call->stream);
+    PyObject *result = workspaces_result(call, 2, workspace_count), *stream = PyLong_FromLongLong(call->stream);
     if (!result || !stream) {
         Py_XDECREF(result);
         Py_XDECREF(stream);
@@ -180,15 +237,15 @@ static PyObject *stage_result(const call_t *call, int workspace_count) {
     }
     PyTuple_SetItem(result, 0, Py_NewRef(call->plan_object));
     PyTuple_SetItem(result, 1, stream);
-    for (int i = 0; i < workspace_count; i++)
-        PyTuple_SetItem(result, 2 + i, Py_NewRef(call->workspaces[i] ? call->workspaces[i] : Py_None));
     return result;
 }
 
+/* Made before the op runs, so that its own memory cannot run out after it wrote. */
 static PyObject *prepare_result(const call_t *call, int workspace_count) {
     switch (call->op->returns) {
     case AC_RETURNS_PLAN: return Py_NewRef(call->plan_object);
     case AC_RETURNS_STAGE: return stage_result(call, workspace_count);
+    case AC_RETURNS_WORKSPACES: return workspaces_result(call, 0, workspace_count);
     default: return Py_NewRef(Py_None);
     }
 }
@@ -243,14 +300,15 @@ static PyObject *ac_call(PyObject *module, int number, PyObject *const *args, Py
     call.state = ac_state(module);
     call.op = ac_ops[number];
     call.signature = &call.state->op_signatures[number];
-    call.plan_object = call.stream_object = NULL;
+    call.plan_object = call.stream_object = call.first = NULL;
     memset(call.workspaces, 0, sizeof call.workspaces);
     call.stream = 0;
-    call.tensor_count = 0;
+    call.tensor_count = call.sequence_count = 0;
     if (ac_bind(call.signature, args, nargs, kwnames, call.values) < 0) return NULL;
     result = call_op(&call);
     ac_tensor_release(call.tensors, call.tensor_count);
     Py_XDECREF(call.plan_object);
+    for (int i = 0; i < call.sequence_count; i++) Py_DECREF(call.sequences[i]);
     for (int i = 0; i < AC_MAX_WORKSPACES; i++) Py_XDECREF(call.workspaces[i]);
     return result;
 }
