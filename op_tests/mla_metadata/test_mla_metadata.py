@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import product
 
 import numpy as np
 import pytest
@@ -24,6 +25,18 @@ def test_random_calls(device: Device) -> None:
     rng = random.Random(0)
     for seed in range(200 if device.simulated else 1000):
         run_case(random_case(rng, seed), device=device)
+
+
+def test_no_cut_shortly_before_the_end(device: Device) -> None:
+    """Two workers meet in the second list: where fewer than q_len keys would be left, the first takes all of it."""
+    counts = {True: 0, False: 0}
+    for q_len, keys, (granule, heads) in product(range(1, 10), range(4, 14), ((1, 12), (2, 12), (3, 128))):
+        case = MlaMetadataCase((q_len,) * 2, (0, keys), heads, 2, granule=granule, cap=2, uniform=True)
+        items = run_case(case, device=device).outputs["work_info_set"]
+        rest = [int(item[5] - item[4]) for item in items if item[0] == 1 and item[4] > 0]
+        counts[bool(rest)] += 1
+        assert heads == 128 or all(left >= q_len for left in rest), case
+    assert min(counts.values()) > 40, counts
 
 
 def test_ids_tell_the_cases_apart() -> None:
