@@ -148,14 +148,16 @@ GPU_INLINE void sm90_decode(const ac_attention_params_t &p, next_work_f next_wor
         sm90_fewer_registers<PRODUCER_REGISTERS>();
         do {
             int thread = sm90_recompute_thread(), warp = LOOPS ? gpu_thread() / 32 : thread / 32; /* what spills less */
-            sm90_produce<KIND>(p, side.item[0], warp, thread % 32);
+            const sm90_item_t own = side.item[0]; /* faster than in place, by a microsecond or two */
+            sm90_produce<KIND>(p, own, warp, thread % 32);
             if (!work_indptr) return;
             if (LOOPS) sm90_share_next(p, next_work, 0);
         } while (LOOPS && side.more[0]);
     } else {
         sm90_more_registers<CONSUMER_REGISTERS>();
         do {
-            sm90_consume<KIND>(p, side.item[1], overlap_scores, warpgroup - 1, sm90_recompute_thread());
+            const sm90_item_t own = side.item[1];
+            sm90_consume<KIND>(p, own, overlap_scores, warpgroup - 1, sm90_recompute_thread());
             if (!work_indptr) return;
             if (LOOPS && side.item[1].tiles > 0) sm90_barrier_arrive(sm90_shared_address(&side.stored));
             sm90_share_next(p, next_work, 1);
