@@ -1,4 +1,5 @@
-/* What the checks found in launches that keep going (option keep_going): one finding per kernel, instruction and kind. */
+/* What the checks found in launches that keep going (option keep_going): one finding per kernel, instruction and kind.
+ */
 #ifndef GFXSIM_FINDINGS_H
 #define GFXSIM_FINDINGS_H
 

@@ -59,7 +59,8 @@ typedef enum gs_report_kind_t {
 _Noreturn void gs_report(gs_wave_t *wave, gs_report_kind_t kind, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* The same for what a wave can go on after: where the launch keeps going it is listed (findings.h), and this returns. */
+/* The same for what a wave can go on after: where the launch keeps going it is listed (findings.h), and this returns.
+ */
 void gs_found(gs_wave_t *wave, gs_report_kind_t kind, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* ---- workgroups and waves --------------------------------------------------------------------------------------- */

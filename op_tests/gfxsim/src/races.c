@@ -66,7 +66,7 @@ static void report_race(gs_wave_t *wave, uint32_t dword, uint32_t record, bool w
     char other[24] = "several waves";
     if ((uint8_t)record != SEVERAL) snprintf(other, sizeof other, "wave %d", (int)(uint8_t)record - 1);
     gs_found(wave, GS_REPORT_LDS_RACE, "lane %d %s LDS dword at %u, which %s %s since the last barrier", lane,
-              writes ? "writes" : "reads", dword * 4, other, wrote ? "wrote" : "read");
+             writes ? "writes" : "reads", dword * 4, other, wrote ? "wrote" : "read");
 }
 
 static void record_dword(gs_wave_t *wave, uint32_t dword, uint32_t mine, bool writes, int lane) {

@@ -1,0 +1,126 @@
+"""The calls that every kernel is driven with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from oracle import code_objects
+from oracle.kernels import KERNELS, Kernel
+from oracle.launch import Lists, Written, run
+from oracle.lists import make_lists
+
+from aiter_c.testing import MlaCase, MlaInputs
+
+#: KV lengths of the requests, workers: some tiles split and some not, one request over all workers, none split.
+BATCHES = (((300, 40, 97, 264), 5), ((700,), 8), ((5, 33, 128, 16), 1))
+PAGE_SIZES = (2, 16, 32)
+
+
+@dataclass(frozen=True)
+class OracleCase:
+    """A kernel of AITER, a decode call, and how many workers share it."""
+
+    kernel: Kernel
+    call: MlaCase
+    workers: int
+
+    @property
+    def arch(self) -> str:
+        return self.kernel.arch
+
+    @property
+    def id(self) -> str:
+        said = [word for word in self.call.words if word[0] in "qkp" or word == "rising"]
+        return "-".join((self.kernel.id, *said, f"w{self.workers}"))
+
+    @property
+    def repro(self) -> str:
+        return f"{self.kernel.name} with {self.call!r} on {self.workers} workers"
+
+    def inputs(self) -> MlaInputs:
+        """The kernels read slots that no row sees (and multiply them by 0): those are 0 instead of NaN."""
+        inputs = self.call.inputs()
+        pool = inputs.array("kv_buffer")
+        pool[np.isnan(pool.astype(np.float32))] = 0
+        if self.call.page_size == 1:
+            inputs.array("kv_last_page_lens")[...] = 1
+        return inputs
+
+    def lists(self, inputs: MlaInputs) -> Lists:
+        return make_lists(inputs, self.workers)
+
+    def run(self, inputs: MlaInputs, lists: Lists) -> Written:
+        """One launch; kv_scale is put into the output where the kernel has left it out (it is a power of two)."""
+        if self.kernel.counts_tokens:
+            lists = replace(lists, work_info_set=in_tokens(inputs, lists.items))
+        written = run(self.arch, code_objects.read(self.arch, self.kernel.name), inputs, lists)
+        if self.kernel.scales_values or self.call.kv_scale is None:
+            return written
+        scaled = {name: getattr(written, name) for name in ("o", "partials")}
+        for rows in scaled.values():
+            rows *= rows.dtype.type(self.call.kv_scale)
+        return replace(written, **scaled)
+
+
+def in_tokens(inputs: MlaInputs, items: np.ndarray) -> np.ndarray:
+    """Items that count tokens, as if every page but the last of a list were full."""
+    page, out = inputs.case.page_size, items.copy()
+    indptr, lengths = inputs.array("kv_indptr"), np.array(inputs.case.kv_lens)
+    ends = indptr[items[:, 0]] * page + lengths[items[:, 0]]
+    out[:, 4] *= page
+    out[:, 5] = np.minimum(items[:, 5] * page, ends) if page > 1 else items[:, 5]
+    return out
+
+
+def _call(kernel: Kernel, q_lens: tuple[int, ...], kv_lens: tuple[int, ...], **more: object) -> MlaCase:
+    q_dtype, kv_dtype = kernel.dtypes
+    scales = {"q_scale": 0.5, "kv_scale": 0.25}
+    return MlaCase(
+        heads=kernel.heads, q_lens=q_lens, kv_lens=kv_lens, q_dtype=q_dtype, kv_dtype=kv_dtype, **scales, **more
+    )
+
+
+def _of(kernel: Kernel) -> list[OracleCase]:
+    out = [
+        OracleCase(kernel, _call(kernel, (q_len,) * len(kv_lens), kv_lens), workers)
+        for kv_lens, workers in BATCHES
+        for q_len in kernel.q_lens
+    ]
+    longest = max(kernel.q_lens)
+    if not kernel.whole_tiles:
+        ragged = tuple(max(1, longest - i) for i in range(4))
+        out.append(OracleCase(kernel, _call(kernel, ragged, BATCHES[0][0], trend=6.0), BATCHES[0][1]))
+    if kernel.counts_tokens:
+        lens = (1100, 40, 97)
+        out += [OracleCase(kernel, _call(kernel, (longest,) * 3, lens, page_size=size), 5) for size in PAGE_SIZES]
+    return out
+
+
+CASES = {kernel: _of(kernel) for kernel in KERNELS}
+ALL = [case for cases in CASES.values() for case in cases]
+
+#: KV lengths with which a kernel takes every way through its loop: whole and broken tiles, an even and an odd number.
+EVERY_WAY = (4, 16, 20, 32, 36, 48, 64, 65, 96, 97, 128, 129, 160, 170)
+
+
+def every_way(kernel: Kernel) -> OracleCase:
+    """All hazards of a kernel in one call; `split_every_second` makes its lists."""
+    q_len = max(kernel.q_lens) if kernel.heads == 16 else 1
+    return OracleCase(kernel, _call(kernel, (q_len,) * len(EVERY_WAY), EVERY_WAY), len(EVERY_WAY))
+
+
+def split_every_second(inputs: MlaInputs) -> Lists:
+    """A worker per item: a request is one item, or two. Nothing to reduce it with."""
+    items, partial, starts = [], 0, inputs.array("kv_indptr").tolist()
+    for request, rows in enumerate(inputs.q_rows):
+        begin, end = starts[request : request + 2]
+        cut = begin + (end - begin) // 32 * 16
+        if request % 2 and cut > begin:
+            for low, high in ((begin, cut), (cut, end)):
+                items.append((request, partial, rows.start, rows.stop, low, high, end - high, 0))
+                partial += len(rows)
+        else:
+            items.append((request, -1, rows.start, rows.stop, begin, end, 0, 0))
+    array = lambda values, *shape: np.array(values, np.int32).reshape(-1, *shape)  # noqa: E731
+    return Lists(array(range(len(items) + 1)), array(items, 8), array([0]), array([], 2), array([]))
