@@ -48,6 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{name}: {meaning}")
     config.stash[DEVICES] = devices.prepare(devices.requested(config.getoption("--device")))
     config.stash[PEAKS] = []
+    if config.getoption("--require-aiter") and not code_objects.available():
+        raise pytest.UsageError(f"--require-aiter: {code_objects.MISSING}")
     memory_limit.watch()
 
 
@@ -101,8 +103,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             raise pytest.UsageError(f"--require-torch: {reason}") from reason
         _skip(items, "torch", "torch is not installed")
     if not code_objects.available():
-        if config.getoption("--require-aiter"):
-            raise pytest.UsageError(f"--require-aiter: {code_objects.MISSING}")
         _skip(items, "aiter", code_objects.MISSING)
     if not _torch_sees_a_selected_gpu(config):
         _skip(items, "gpu", "no GPU was selected that torch sees")

@@ -37,6 +37,11 @@ class Lists:
         return self.work_info_set[: self.work_indptr[-1]]
 
     @property
+    def reduction(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The three tensors of mla_reduce_v1, in its order."""
+        return self.reduce_indptr, self.reduce_final_map, self.reduce_partial_map
+
+    @property
     def workers(self) -> int:
         return len(self.work_indptr) - 1
 

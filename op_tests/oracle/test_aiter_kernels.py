@@ -90,9 +90,8 @@ def _merged(case: OracleCase, lists: Lists, written: Written, device: Device) ->
     """The final rows: those of the kernel, and its partials merged by our mla_reduce_v1."""
     o = written.o.copy()
     if len(written.partials):
-        maps = (lists.reduce_indptr, lists.reduce_final_map, lists.reduce_partial_map)
         longest = case.call.served_q_len
-        device.call("mla_reduce_v1", written.partials, written.lse, *maps, longest, 0, o)
+        device.call("mla_reduce_v1", written.partials, written.lse, *lists.reduction, longest, 0, o)
     return o
 
 
@@ -208,6 +207,29 @@ def test_they_read_slots_that_no_row_sees(case: OracleCase, device: Device) -> N
     inputs.array("kv_buffer")[0] = np.nan
     written = case.run(inputs, case.lists(inputs))
     assert np.isnan(written.o.astype(np.float32)).any() or np.isnan(written.partials).any()
+
+
+def _short(kernel: Kernel) -> OracleCase:
+    """A request without keys, and one with fewer keys than query rows."""
+    call = CASES[kernel][0].call
+    return OracleCase(kernel, type(call)(**vars(call) | {"q_lens": (2, 2, 2), "kv_lens": (64, 0, 1)}), 3)
+
+
+SHORT = [_short(kernel) for kernel in KERNELS if kernel.heads == 16 and max(kernel.q_lens) > 1]
+
+
+@pytest.mark.accelerators
+@pytest.mark.cases(SHORT, on_device=_there)
+def test_rows_that_see_no_key(case: OracleCase, device: Device) -> None:
+    """Those of a request without keys are not written; those before the first key get all the keys of the item."""
+    inputs = case.inputs()
+    items = np.array([(0, -1, 0, 2, 0, 64, 0, 0), (1, -1, 2, 4, 64, 64, 0, 0), (2, 0, 4, 6, 64, 65, 0, 0)], np.int32)
+    lists = Lists(np.arange(4, dtype=np.int32), items, *split_every_second(inputs).reduction)
+    written = case.run(inputs, lists)
+    assert np.isnan(written.o[2:].astype(np.float32)).all() and not np.isnan(written.o[:2].astype(np.float32)).any()
+    key = inputs.read_rows(inputs.kv_lists[2].slots)[0, :512] * (case.call.kv_scale if case.call.kv_is_fp8 else 1.0)
+    np.testing.assert_allclose(written.partials, np.broadcast_to(key, written.partials.shape), rtol=1 / 16)
+    assert np.isfinite(written.lse).all()
 
 
 @pytest.mark.accelerators
