@@ -26,7 +26,13 @@ from aiter_c._C import (
     set_num_threads,
 )
 from aiter_c.dsa import top_k_per_row_decode, top_k_per_row_prefill
-from aiter_c.metadata import get_meta_param
+from aiter_c.metadata import (
+    decode_update_mla_metadata_v1,
+    get_meta_param,
+    get_mla_decode_fwd_max_splits,
+    get_mla_metadata_info_v1,
+    get_mla_metadata_v1,
+)
 from aiter_c.mla import mla_decode_fwd, mla_reduce_v1
 
 __version__ = _C.build_info()["version"]
@@ -36,9 +42,13 @@ __all__ = [
     "DeviceError",
     "MlaPlan",
     "UnsupportedError",
+    "decode_update_mla_metadata_v1",
     "empty",
     "from_host",
     "get_meta_param",
+    "get_mla_decode_fwd_max_splits",
+    "get_mla_metadata_info_v1",
+    "get_mla_metadata_v1",
     "get_num_threads",
     "mla_decode_fwd",
     "mla_plan",

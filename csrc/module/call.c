@@ -14,7 +14,7 @@
 #include "stream.h"
 #include "tensor.h"
 
-/* One call. tensors[0] decides the stream, and whose framework gives the workspaces. */
+/* One call. tensors[0] decides whose framework gives the workspaces. */
 typedef struct {
     ac_state_t *state;
     const ac_op_t *op;
@@ -210,6 +210,13 @@ static int run(call_t *call, ac_error_t *error) {
     return status < 0 ? status : told;
 }
 
+/* Decides the stream: the first tensor that is not on the CPU, or the first. */
+static const ac_tensor_t *stream_tensor(const call_t *call) {
+    for (int i = 0; i < call->tensor_count; i++)
+        if (call->tensors[i].view.device.type != AC_DEVICE_CPU) return &call->tensors[i];
+    return &call->tensors[0];
+}
+
 static PyObject *call_op(call_t *call) {
     ac_error_t error;
     PyObject *result;
@@ -219,7 +226,7 @@ static PyObject *call_op(call_t *call) {
     if (check(call, &error) < 0) return NULL;
     if (find_plan(call, &error) < 0) return NULL;
     if (call->tensor_count > 0 &&
-        ac_stream_resolve(call->op->user_name, call->stream_object, &call->tensors[0], &call->stream) < 0)
+        ac_stream_resolve(call->op->user_name, call->stream_object, stream_tensor(call), &call->stream) < 0)
         return NULL;
     workspaces = find_workspaces(call, &error);
     if (workspaces < 0) return NULL;

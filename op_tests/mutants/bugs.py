@@ -48,9 +48,9 @@ PLANNER = [
     Bug("splits-granule", OPS, "#define SPLIT_GRANULE 16", "#define SPLIT_GRANULE 8", "runs begin inside of tiles"),
     Bug(
         "splits-fixed",
-        OPS,
-        "#define FIXED_SPLIT_MIN_ROWS 512",
-        "#define FIXED_SPLIT_MIN_ROWS 256",
+        GPU,
+        "#define AC_FIXED_MIN_KEYS 512",
+        "#define AC_FIXED_MIN_KEYS 256",
         "deterministic runs are shorter than said",
     ),
     Bug(

@@ -7,6 +7,7 @@
 #include "../../core/check.h"
 #include "../../core/fault.h"
 #include "../../core/op.h"
+#include "../attention/fixed_splits.h"
 #include "../attention/work.h"
 
 #define SPLIT_GRANULE 16 /* runs begin at multiples of it, so that no kernel tile straddles two of them */
@@ -14,11 +15,6 @@
 /* An explicit count above this and above what the lists could fill is lowered: the rest of the runs would hold nothing,
  * and the scratch would not fit any memory. */
 #define MAX_SPLITS 4096
-
-/* deterministic=True without an explicit count: the cut depends on the row's own length and on nothing else. */
-#define FIXED_SPLITS 16
-#define FIXED_SPLIT_MIN_ROWS 512
-#define FIXED_SPLIT_GRANULE 64
 
 /* The dtype by which the kernels know a cache: that of the latent inside. */
 static ac_dtype_t latent_dtype(const ac_mla_request_t *r) {
@@ -88,11 +84,11 @@ static void plan_splits(ac_mla_plan_t *plan) {
         most = most < MAX_SPLITS ? MAX_SPLITS : most;
         plan->num_kv_splits = plan->split_count = r->num_kv_splits < most ? r->num_kv_splits : (int32_t)most;
     } else if (r->deterministic) {
-        int64_t most = r->total_kv < 0 ? FIXED_SPLITS : ac_ceil_div64(r->total_kv, FIXED_SPLIT_MIN_ROWS);
-        plan->num_kv_splits = (int32_t)(most < 1 ? 1 : most > FIXED_SPLITS ? FIXED_SPLITS : most);
-        plan->split_count = FIXED_SPLITS;
-        plan->split_min_rows = FIXED_SPLIT_MIN_ROWS;
-        plan->split_granule = FIXED_SPLIT_GRANULE;
+        int64_t most = r->total_kv < 0 ? AC_FIXED_SPLITS : ac_ceil_div64(r->total_kv, AC_FIXED_MIN_KEYS);
+        plan->num_kv_splits = (int32_t)(most < 1 ? 1 : most > AC_FIXED_SPLITS ? AC_FIXED_SPLITS : most);
+        plan->split_count = AC_FIXED_SPLITS;
+        plan->split_min_rows = AC_FIXED_MIN_KEYS;
+        plan->split_granule = AC_FIXED_GRANULE;
     } else if (!ac_arch_is_cpu((ac_arch_t)r->arch)) {
         plan->num_kv_splits = plan->split_count =
             ac_mla_fill_splits((int64_t)r->batch * plan->row_tiles,
