@@ -8,22 +8,24 @@ import numpy as np
 from oracle import code_objects
 from oracle.kernels import KERNELS, Kernel
 from oracle.launch import Lists, Written, run
-from oracle.lists import make_lists
 
-from aiter_c.testing import MlaCase, MlaInputs
+import aiter_c
+from aiter_c.testing import CPU, Device, MlaCase, MlaInputs
 
-#: KV lengths of the requests, workers: some tiles split and some not, one request over all workers, none split.
-BATCHES = (((300, 40, 97, 264), 5), ((700,), 8), ((5, 33, 128, 16), 1))
+#: KV lengths of the requests, workers, and whether AITER's plan is asked for (a cap) or ours: some tiles split and some
+#: not, one request over many workers, none split.
+BATCHES = (((300, 40, 97, 264), 5, True), ((700,), 8, False), ((5, 33, 128, 16), 1, True))
 PAGE_SIZES = (2, 16, 32)
 
 
 @dataclass(frozen=True)
 class OracleCase:
-    """A kernel of AITER, a decode call, and how many workers share it."""
+    """A kernel of AITER, a decode call, how many workers share it, and whether as many as that, as in AITER's plan."""
 
     kernel: Kernel
     call: MlaCase
     workers: int
+    capped: bool = True
 
     @property
     def arch(self) -> str:
@@ -47,8 +49,30 @@ class OracleCase:
             inputs.array("kv_last_page_lens")[...] = 1
         return inputs
 
-    def lists(self, inputs: MlaInputs) -> Lists:
-        return make_lists(inputs, self.workers)
+    def lists(self, inputs: MlaInputs, device: Device = CPU) -> Lists:
+        """By our metadata op, in buffers full of something else."""
+        call = self.call
+        dtypes, shape = (call.q_dtype, call.kv_dtype), (call.batch, call.served_q_len, call.heads)
+        info = aiter_c.get_mla_metadata_info_v1(*shape, *dtypes, False, num_workers=self.workers)
+        names = ("work_metadata_ptrs", "work_indptr", "work_info_set", "reduce_indptr", "reduce_final_map")
+        sizes = dict(zip((*names, "reduce_partial_map"), (size for size, _ in info), strict=True))
+        out = {name: np.full(size, -7, np.int32) for name, size in sizes.items()}
+        out["work_metadata_ptrs"] = np.zeros(2, np.uint64)
+        device.call(
+            "get_mla_metadata_v1",
+            *(inputs.array(name) for name in ("qo_indptr", "kv_indptr", "kv_last_page_lens")),
+            call.heads,
+            1,
+            call.causal,
+            **out,
+            page_size=call.page_size,
+            max_seqlen_qo=call.served_q_len,
+            max_split_per_batch=self.workers if self.capped else None,
+            dtype_q=call.q_dtype,
+            dtype_kv=call.kv_dtype,
+        )
+        del out["work_metadata_ptrs"]
+        return Lists(**out)
 
     def run(self, inputs: MlaInputs, lists: Lists) -> Written:
         """One launch; kv_scale is put into the output where the kernel has left it out (it is a power of two)."""
@@ -83,8 +107,8 @@ def _call(kernel: Kernel, q_lens: tuple[int, ...], kv_lens: tuple[int, ...], **m
 
 def _of(kernel: Kernel) -> list[OracleCase]:
     out = [
-        OracleCase(kernel, _call(kernel, (q_len,) * len(kv_lens), kv_lens), workers)
-        for kv_lens, workers in BATCHES
+        OracleCase(kernel, _call(kernel, (q_len,) * len(kv_lens), kv_lens), workers, capped)
+        for kv_lens, workers, capped in BATCHES
         for q_len in kernel.q_lens
     ]
     longest = max(kernel.q_lens)
@@ -92,7 +116,7 @@ def _of(kernel: Kernel) -> list[OracleCase]:
         ragged = tuple(max(1, longest - i) for i in range(4))
         out.append(OracleCase(kernel, _call(kernel, ragged, BATCHES[0][0], trend=6.0), BATCHES[0][1]))
     if kernel.counts_tokens:
-        lens = (1100, 40, 97)
+        lens = (1100, 40, 113)
         out += [OracleCase(kernel, _call(kernel, (longest,) * 3, lens, page_size=size), 5) for size in PAGE_SIZES]
     return out
 
