@@ -12,20 +12,23 @@ from oracle.launch import Lists, Written, run
 import aiter_c
 from aiter_c.testing import CPU, Device, MlaCase, MlaInputs
 
-#: KV lengths of the requests, workers, and whether AITER's plan is asked for (a cap) or ours: some tiles split and some
-#: not, one request over many workers, none split.
-BATCHES = (((300, 40, 97, 264), 5, True), ((700,), 8, False), ((5, 33, 128, 16), 1, True))
+#: What a plan is asked for: as many pieces as AITER cuts, as many as we choose, borders by a list's own length.
+PLANS = {"aiter": {}, "automatic": {"max_split_per_batch": None}, "deterministic": {"deterministic": True}}
+
+#: KV lengths of the requests, workers, plan: some tiles split and some not, one request over many workers, none split.
+BATCHES = (((300, 40, 97, 264), 5, "aiter"), ((700,), 8, "automatic"), ((5, 33, 128, 16), 1, "aiter"))
+LONG = (1100, 20), 4, "deterministic"
 PAGE_SIZES = (2, 16, 32)
 
 
 @dataclass(frozen=True)
 class OracleCase:
-    """A kernel of AITER, a decode call, how many workers share it, and whether as many as that, as in AITER's plan."""
+    """A kernel of AITER, a decode call, how many workers share it, and how: one of PLANS."""
 
     kernel: Kernel
     call: MlaCase
     workers: int
-    capped: bool = True
+    plan: str = "aiter"
 
     @property
     def arch(self) -> str:
@@ -34,7 +37,7 @@ class OracleCase:
     @property
     def id(self) -> str:
         said = [word for word in self.call.words if word[0] in "qkp" or word == "rising"]
-        return "-".join((self.kernel.id, *said, f"w{self.workers}"))
+        return "-".join((self.kernel.id, *said, f"w{self.workers}", *([self.plan] if self.plan != "aiter" else [])))
 
     @property
     def repro(self) -> str:
@@ -53,7 +56,8 @@ class OracleCase:
         """By our metadata op, in buffers full of something else."""
         call = self.call
         dtypes, shape = (call.q_dtype, call.kv_dtype), (call.batch, call.served_q_len, call.heads)
-        info = aiter_c.get_mla_metadata_info_v1(*shape, *dtypes, False, num_workers=self.workers)
+        plan = {"max_split_per_batch": self.workers} | PLANS[self.plan]
+        info = aiter_c.get_mla_metadata_info_v1(*shape, *dtypes, False, num_workers=self.workers, **plan)
         names = ("work_metadata_ptrs", "work_indptr", "work_info_set", "reduce_indptr", "reduce_final_map")
         sizes = dict(zip((*names, "reduce_partial_map"), (size for size, _ in info), strict=True))
         out = {name: np.full(size, -7, np.int32) for name, size in sizes.items()}
@@ -67,9 +71,9 @@ class OracleCase:
             **out,
             page_size=call.page_size,
             max_seqlen_qo=call.served_q_len,
-            max_split_per_batch=self.workers if self.capped else None,
             dtype_q=call.q_dtype,
             dtype_kv=call.kv_dtype,
+            **plan,
         )
         del out["work_metadata_ptrs"]
         return Lists(**out)
@@ -107,14 +111,16 @@ def _call(kernel: Kernel, q_lens: tuple[int, ...], kv_lens: tuple[int, ...], **m
 
 def _of(kernel: Kernel) -> list[OracleCase]:
     out = [
-        OracleCase(kernel, _call(kernel, (q_len,) * len(kv_lens), kv_lens), workers, capped)
-        for kv_lens, workers, capped in BATCHES
+        OracleCase(kernel, _call(kernel, (q_len,) * len(kv_lens), kv_lens), workers, plan)
+        for kv_lens, workers, plan in BATCHES
         for q_len in kernel.q_lens
     ]
     longest = max(kernel.q_lens)
     if not kernel.whole_tiles:
         ragged = tuple(max(1, longest - i) for i in range(4))
         out.append(OracleCase(kernel, _call(kernel, ragged, BATCHES[0][0], trend=6.0), BATCHES[0][1]))
+    if kernel.heads == 16:
+        out.append(OracleCase(kernel, _call(kernel, (longest,) * 2, LONG[0]), *LONG[1:]))
     if kernel.counts_tokens:
         lens = (1100, 40, 113)
         out += [OracleCase(kernel, _call(kernel, (longest,) * 3, lens, page_size=size), 5) for size in PAGE_SIZES]
