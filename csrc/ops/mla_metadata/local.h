@@ -4,6 +4,6 @@
 #define AC_OPS_MLA_METADATA_LOCAL_H
 
 #define AC_LISTS_THREADS 256
-#define AC_LISTS_LOCAL (AC_LISTS_THREADS * 4 * 20 + 4 * 64)
+#define AC_LISTS_LOCAL (AC_LISTS_THREADS * 4 * 21 + 512)
 
 #endif

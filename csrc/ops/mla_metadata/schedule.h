@@ -86,10 +86,12 @@ AC_INLINE int32_t ac_num_splits(const ac_mla_metadata_params_t *p, const ac_list
 AC_INLINE ac_budget_t ac_budget_of(const ac_mla_metadata_params_t *p, const ac_list_totals_t *totals,
                                    int32_t block_limit) {
     ac_budget_t budget = {ac_planned_tiles(p, totals), block_limit, 1};
-    const uint32_t items = p->deterministic ? totals->pieces : (uint32_t)budget.tiles;
+    const uint32_t most = AC_LIST_MAX_TILES * AC_FIXED_SPLITS, pieces = totals->pieces < most ? totals->pieces : most;
+    const uint32_t items = p->deterministic ? pieces : (uint32_t)budget.tiles;
     const uint32_t workers = (uint32_t)(p->deterministic ? p->num_workers : ac_num_splits(p, totals, budget.tiles));
-    const uint64_t total = totals->blocks + (uint64_t)items * (uint32_t)p->overhead;
-    budget.share = (int32_t)ac_max64((int64_t)((total + workers - 1) / workers), 1);
+    const uint32_t total = totals->blocks + items * (uint32_t)p->overhead; /* 2^29 at most */
+    budget.share = (int32_t)(total / workers + (total % workers != 0));
+    if (budget.share == 0) budget.share = 1; /* no tiles */
     return budget;
 }
 
