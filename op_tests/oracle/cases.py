@@ -10,13 +10,14 @@ from oracle.kernels import KERNELS, Kernel
 from oracle.launch import Lists, Written, run
 
 import aiter_c
-from aiter_c.testing import CPU, Device, MlaCase, MlaInputs
+from aiter_c.testing import Device, MlaCase, MlaInputs
 
 #: What a plan is asked for: as many pieces as AITER cuts, as many as we choose, borders by a list's own length.
 PLANS = {"aiter": {}, "automatic": {"max_split_per_batch": None}, "deterministic": {"deterministic": True}}
 
 #: KV lengths of the requests, workers, plan: some tiles split and some not, one request over many workers, none split.
-BATCHES = (((300, 40, 97, 264), 5, "aiter"), ((700,), 8, "automatic"), ((5, 33, 128, 16), 1, "aiter"))
+BATCHES = (((300, 40, 97, 264), 5, "aiter"), ((700, 30), 20, "aiter"), ((5, 33, 128, 16), 1, "aiter"))
+RAGGED = (300, 40, 97, 264), 5, "automatic"
 LONG = (1100, 20), 4, "deterministic"
 PAGE_SIZES = (2, 16, 32)
 
@@ -52,8 +53,8 @@ class OracleCase:
             inputs.array("kv_last_page_lens")[...] = 1
         return inputs
 
-    def lists(self, inputs: MlaInputs, device: Device = CPU) -> Lists:
-        """By our metadata op, in buffers full of something else."""
+    def lists(self, inputs: MlaInputs, device: Device) -> Lists:
+        """By our metadata op on that device, in buffers full of something else."""
         call = self.call
         dtypes, shape = (call.q_dtype, call.kv_dtype), (call.batch, call.served_q_len, call.heads)
         plan = {"max_split_per_batch": self.workers} | PLANS[self.plan]
@@ -118,7 +119,7 @@ def _of(kernel: Kernel) -> list[OracleCase]:
     longest = max(kernel.q_lens)
     if not kernel.whole_tiles:
         ragged = tuple(max(1, longest - i) for i in range(4))
-        out.append(OracleCase(kernel, _call(kernel, ragged, BATCHES[0][0], trend=6.0), BATCHES[0][1]))
+        out.append(OracleCase(kernel, _call(kernel, ragged, RAGGED[0], trend=6.0), *RAGGED[1:]))
     if kernel.heads == 16:
         out.append(OracleCase(kernel, _call(kernel, (longest,) * 2, LONG[0]), *LONG[1:]))
     if kernel.counts_tokens:

@@ -4,7 +4,7 @@ They are in the wheel `amd-aiter==0.1.7.post2.dev18` on PyPI, 40 MB, and are nev
 
     pip install --no-deps amd-aiter==0.1.7.post2.dev18
 
-or, without installing it, AITER_WHEEL=FILE.whl, or the folder that the wheel was unpacked into.
+or AITER_WHEEL=FILE.whl, or AITER_WHEEL= a folder that the wheel was unpacked or installed into.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def _name(finding: Finding) -> tuple[str, str]:
 def test_rows(case: OracleCase, device: Device) -> None:
     """What the kernel wrote, item by item; and, merged by us, the same rows as ours."""
     inputs = case.inputs()
-    lists = case.lists(inputs)
+    lists = case.lists(inputs, device)
     written = case.run(inputs, lists)
     rows = _check_items(case, inputs, lists, written)
     _check_beside_ours(case, inputs, _merged(case, lists, written, device), rows, device)
@@ -184,7 +184,7 @@ SPLIT = [CASES[kernel][3] for kernel in KERNELS if kernel.q_dtype == "bfloat16"]
 def test_a_wrong_list_is_seen(bug: Callable[[Lists], None], case: OracleCase, device: Device) -> None:
     """In the rows beside ours; item by item it may be right."""
     inputs = case.inputs()
-    lists = case.lists(inputs)
+    lists = case.lists(inputs, device)
     rows = _check_items(case, inputs, lists, case.run(inputs, lists))
     bug(lists)
     merged = _merged(case, lists, case.run(inputs, lists), device)
@@ -205,7 +205,7 @@ def test_they_read_slots_that_no_row_sees(case: OracleCase, device: Device) -> N
     """A NaN in slot 0, which no list names, gets into rows: positions past a list's end read it and weigh it with 0."""
     inputs = case.inputs()
     inputs.array("kv_buffer")[0] = np.nan
-    written = case.run(inputs, case.lists(inputs))
+    written = case.run(inputs, case.lists(inputs, device))
     assert np.isnan(written.o.astype(np.float32)).any() or np.isnan(written.partials).any()
 
 
@@ -237,7 +237,7 @@ def test_rows_that_see_no_key(case: OracleCase, device: Device) -> None:
 def test_fp8_of_four_tokens_leaves_kv_scale_out(case: OracleCase, device: Device) -> None:
     """Without the correction the rows are as if kv_scale were 1: four times too large."""
     inputs = case.inputs()
-    lists = case.lists(inputs)
+    lists = case.lists(inputs, device)
     raw = OracleCase(_scaling(case.kernel), case.call, case.workers).run(inputs, lists)
     corrected = case.run(inputs, lists)
     four = ml_dtypes.bfloat16(1 / case.call.kv_scale)
@@ -257,5 +257,5 @@ def test_fp8_of_two_tokens_takes_two_rows(case: OracleCase, device: Device) -> N
     short = OracleCase(case.kernel, type(call)(**vars(call) | {"q_lens": (2, 1, 1, 1), "max_seqlen_q": 2}), 5)
     inputs = short.inputs()
     with pytest.raises(HipError) as caught:
-        short.run(inputs, short.lists(inputs))
+        short.run(inputs, short.lists(inputs, device))
     assert caught.value.report is not None and caught.value.report.kind == "global bounds"
