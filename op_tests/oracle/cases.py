@@ -10,7 +10,8 @@ from oracle.kernels import KERNELS, Kernel
 from oracle.launch import Lists, Written, run
 
 import aiter_c
-from aiter_c.testing import Device, MlaCase, MlaInputs
+from aiter_c.testing import Block, Device, MlaCase, MlaInputs
+from aiter_c.testing.memory import packed
 
 #: What a plan is asked for: as many pieces as AITER cuts, as many as we choose, borders by a list's own length.
 PLANS = {"aiter": {}, "automatic": {"max_split_per_batch": None}, "deterministic": {"deterministic": True}}
@@ -19,17 +20,36 @@ PLANS = {"aiter": {}, "automatic": {"max_split_per_batch": None}, "deterministic
 BATCHES = (((300, 40, 97, 264), 5, "aiter"), ((700, 30), 20, "aiter"), ((5, 33, 128, 16), 1, "aiter"))
 RAGGED = (300, 40, 97, 264), 5, "automatic"
 LONG = (1100, 20), 4, "deterministic"
+SPARSE_WORKERS = 6
 PAGE_SIZES = (2, 16, 32)
 
 
 @dataclass(frozen=True)
+class Sparse:
+    """Every query row has a list of its own, min(topk, keys of its request) entries from row * topk on."""
+
+    topk: int = 96
+    rows: int = 2  # of every request
+    kv_lens: tuple[int, ...] = (500, 40, 97)
+
+    @property
+    def lists(self) -> tuple[int, ...]:
+        """The entries of every row's list."""
+        return tuple(min(self.topk, length) for length in self.kv_lens for _ in range(self.rows))
+
+
+@dataclass(frozen=True)
 class OracleCase:
-    """A kernel of AITER, a decode call, how many workers share it, and how: one of PLANS."""
+    """A kernel of AITER, a decode call, how many workers share it, and how: one of PLANS.
+
+    sparse: what the lists are planned for; then the requests of `call` are its rows, with their lists.
+    """
 
     kernel: Kernel
     call: MlaCase
     workers: int
     plan: str = "aiter"
+    sparse: Sparse | None = None
 
     @property
     def arch(self) -> str:
@@ -38,7 +58,8 @@ class OracleCase:
     @property
     def id(self) -> str:
         said = [word for word in self.call.words if word[0] in "qkp" or word == "rising"]
-        return "-".join((self.kernel.id, *said, f"w{self.workers}", *([self.plan] if self.plan != "aiter" else [])))
+        plan = [f"topk{self.sparse.topk}"] if self.sparse else [self.plan] if self.plan != "aiter" else []
+        return "-".join((self.kernel.id, *said, f"w{self.workers}", *plan))
 
     @property
     def repro(self) -> str:
@@ -55,23 +76,30 @@ class OracleCase:
 
     def lists(self, inputs: MlaInputs, device: Device) -> Lists:
         """By our metadata op on that device, in buffers full of something else."""
-        call = self.call
-        dtypes, shape = (call.q_dtype, call.kv_dtype), (call.batch, call.served_q_len, call.heads)
+        call, sparse = self.call, self.sparse
+        indptrs, q_len = [inputs.array(name) for name in ("qo_indptr", "kv_indptr")], call.served_q_len
+        of_lists = {"max_seqlen_qo": q_len}
+        if sparse:
+            q_len, counts = sparse.rows, ((sparse.rows,) * len(sparse.kv_lens), sparse.kv_lens)
+            indptrs = [np.concatenate([[0], np.cumsum(count)]).astype(np.int32) for count in counts]
+            of_lists = {"max_seqlen_qo": 1, "uni_seqlen_qo": 1, "topk": sparse.topk}
+        shape, dtypes = (len(indptrs[0]) - 1, q_len, call.heads), (call.q_dtype, call.kv_dtype)
         plan = {"max_split_per_batch": self.workers} | PLANS[self.plan]
-        info = aiter_c.get_mla_metadata_info_v1(*shape, *dtypes, False, num_workers=self.workers, **plan)
+        info = aiter_c.get_mla_metadata_info_v1(*shape, *dtypes, bool(sparse), num_workers=self.workers, **plan)
         names = ("work_metadata_ptrs", "work_indptr", "work_info_set", "reduce_indptr", "reduce_final_map")
         sizes = dict(zip((*names, "reduce_partial_map"), (size for size, _ in info), strict=True))
         out = {name: np.full(size, -7, np.int32) for name, size in sizes.items()}
         out["work_metadata_ptrs"] = np.zeros(2, np.uint64)
         device.call(
             "get_mla_metadata_v1",
-            *(inputs.array(name) for name in ("qo_indptr", "kv_indptr", "kv_last_page_lens")),
+            *indptrs,
+            inputs.array("kv_last_page_lens"),
             call.heads,
             1,
             call.causal,
             **out,
             page_size=call.page_size,
-            max_seqlen_qo=call.served_q_len,
+            **of_lists,
             dtype_q=call.q_dtype,
             dtype_kv=call.kv_dtype,
             **plan,
@@ -79,10 +107,18 @@ class OracleCase:
         del out["work_metadata_ptrs"]
         return Lists(**out)
 
+    def place_of(self, inputs: MlaInputs, item: list[int]) -> tuple[int, int]:
+        """The request of `inputs` that an item is of, and where its list begins among the page indices."""
+        if self.sparse:
+            return item[2], item[2] * self.sparse.topk
+        return item[0], int(inputs.array("kv_indptr")[item[0]])
+
     def run(self, inputs: MlaInputs, lists: Lists) -> Written:
         """One launch; kv_scale is put into the output where the kernel has left it out (it is a power of two)."""
         if self.kernel.counts_tokens:
             lists = replace(lists, work_info_set=in_tokens(inputs, lists.items))
+        if self.sparse:
+            inputs = replace(inputs, blocks=inputs.blocks | {"kv_indices": table_of(inputs, self.sparse.topk)})
         written = run(self.arch, code_objects.read(self.arch, self.kernel.name), inputs, lists)
         if self.kernel.scales_values or self.call.kv_scale is None:
             return written
@@ -100,6 +136,14 @@ def in_tokens(inputs: MlaInputs, items: np.ndarray) -> np.ndarray:
     out[:, 4] *= page
     out[:, 5] = np.minimum(items[:, 5] * page, ends) if page > 1 else items[:, 5]
     return out
+
+
+def table_of(inputs: MlaInputs, topk: int) -> Block:
+    """The lists one after the other, `topk` entries apart; between them the last page."""
+    out = np.full((inputs.case.batch, topk), len(inputs.pool) - 1, np.int32)
+    for row, kv in zip(out, inputs.kv_lists, strict=True):
+        row[: len(kv.slots)] = kv.slots
+    return packed(out.reshape(-1))
 
 
 def _call(kernel: Kernel, q_lens: tuple[int, ...], kv_lens: tuple[int, ...], **more: object) -> MlaCase:
@@ -122,6 +166,10 @@ def _of(kernel: Kernel) -> list[OracleCase]:
         out.append(OracleCase(kernel, _call(kernel, ragged, RAGGED[0], trend=6.0), *RAGGED[1:]))
     if kernel.heads == 16:
         out.append(OracleCase(kernel, _call(kernel, (longest,) * 2, LONG[0]), *LONG[1:]))
+    if min(kernel.q_lens) == 1:
+        sparse = Sparse()
+        call = _call(kernel, (1,) * len(sparse.lists), sparse.lists)
+        out.append(OracleCase(kernel, call, SPARSE_WORKERS, sparse=sparse))
     if kernel.counts_tokens:
         lens = (1100, 40, 113)
         out += [OracleCase(kernel, _call(kernel, (longest,) * 3, lens, page_size=size), 5) for size in PAGE_SIZES]
