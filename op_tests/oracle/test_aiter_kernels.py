@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from gfxsim import Finding, HipError
-from oracle import code_objects
+from oracle import code_objects, launch
 from oracle.cases import ALL, CASES, OracleCase, every_way, split_every_second
 from oracle.kernels import ARCHS, KERNELS, NOT_DRIVEN, Kernel
 from oracle.launch import Lists, Written
@@ -139,6 +139,21 @@ def test_hazards(case: Kernel, device: Device) -> None:
     findings = call.run(inputs, split_every_second(inputs)).findings
     found = {(finding.offset, finding.kind): _name(finding) for finding in findings}
     assert Counter(found.values()) == case.hazards
+
+
+@pytest.mark.accelerators
+@pytest.mark.cases([CASES[kernel][0] for kernel in KERNELS], on_device=_there)
+def test_races_are_true(case: OracleCase, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where waves go ahead of each other by what a barrier allows, kernels with races write wrong rows, and no others."""
+    monkeypatch.setitem(launch.OPTIONS, "quantum", 4096)
+    inputs = case.inputs()
+    lists = case.lists(inputs, device)
+    written = case.run(inputs, lists)
+    if any(kind == "LDS race" for kind, _ in case.kernel.hazards):
+        with pytest.raises(AssertionError, match="item"):
+            _check_items(case, inputs, lists, written)
+    else:
+        _check_items(case, inputs, lists, written)
 
 
 # ---- what the comparison can see
