@@ -37,6 +37,12 @@ class Sparse:
         """The entries of every row's list."""
         return tuple(min(self.topk, length) for length in self.kv_lens for _ in range(self.rows))
 
+    @property
+    def indptrs(self) -> list[np.ndarray]:
+        """Of the requests: query rows, keys."""
+        counts = ((self.rows,) * len(self.kv_lens), self.kv_lens)
+        return [np.concatenate([[0], np.cumsum(count)]).astype(np.int32) for count in counts]
+
 
 @dataclass(frozen=True)
 class OracleCase:
@@ -80,16 +86,10 @@ class OracleCase:
         indptrs, q_len = [inputs.array(name) for name in ("qo_indptr", "kv_indptr")], call.served_q_len
         of_lists = {"max_seqlen_qo": q_len}
         if sparse:
-            q_len, counts = sparse.rows, ((sparse.rows,) * len(sparse.kv_lens), sparse.kv_lens)
-            indptrs = [np.concatenate([[0], np.cumsum(count)]).astype(np.int32) for count in counts]
+            indptrs, q_len = sparse.indptrs, sparse.rows
             of_lists = {"max_seqlen_qo": 1, "uni_seqlen_qo": 1, "topk": sparse.topk}
-        shape, dtypes = (len(indptrs[0]) - 1, q_len, call.heads), (call.q_dtype, call.kv_dtype)
         plan = {"max_split_per_batch": self.workers} | PLANS[self.plan]
-        info = aiter_c.get_mla_metadata_info_v1(*shape, *dtypes, bool(sparse), num_workers=self.workers, **plan)
-        names = ("work_metadata_ptrs", "work_indptr", "work_info_set", "reduce_indptr", "reduce_final_map")
-        sizes = dict(zip((*names, "reduce_partial_map"), (size for size, _ in info), strict=True))
-        out = {name: np.full(size, -7, np.int32) for name, size in sizes.items()}
-        out["work_metadata_ptrs"] = np.zeros(2, np.uint64)
+        out = self._buffers(len(indptrs[0]) - 1, q_len, plan)
         device.call(
             "get_mla_metadata_v1",
             *indptrs,
@@ -106,6 +106,16 @@ class OracleCase:
         )
         del out["work_metadata_ptrs"]
         return Lists(**out)
+
+    def _buffers(self, batch: int, q_len: int, plan: dict[str, object]) -> dict[str, np.ndarray]:
+        """As large as get_mla_metadata_info_v1 says."""
+        call, names = self.call, ("work_metadata_ptrs", "work_indptr", "work_info_set")
+        names += ("reduce_indptr", "reduce_final_map", "reduce_partial_map")
+        what = (batch, q_len, call.heads, call.q_dtype, call.kv_dtype, self.sparse is not None)
+        info = aiter_c.get_mla_metadata_info_v1(*what, num_workers=self.workers, **plan)
+        sizes = dict(zip(names, (size for size, _ in info), strict=True))
+        out = {name: np.full(size, -7, np.int32) for name, size in sizes.items()}
+        return out | {"work_metadata_ptrs": np.zeros(2, np.uint64)}
 
     def place_of(self, inputs: MlaInputs, item: list[int]) -> tuple[int, int]:
         """The request of `inputs` that an item is of, and where its list begins among the page indices."""

@@ -144,7 +144,7 @@ def test_hazards(case: Kernel, device: Device) -> None:
 @pytest.mark.accelerators
 @pytest.mark.cases([CASES[kernel][0] for kernel in KERNELS], on_device=_there)
 def test_races_are_true(case: OracleCase, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where waves go as far ahead of each other as barriers allow, kernels with races write wrong rows, no others do."""
+    """With waves as far ahead of each other as barriers allow, kernels with races write wrong rows, and no others."""
     monkeypatch.setitem(launch.OPTIONS, "quantum", 4096)
     inputs = case.inputs()
     lists = case.lists(inputs, device)
