@@ -183,11 +183,11 @@ def get_mla_metadata_info_v1(
     rows, heads = _count(op, "max_seqlen_qo", max_seqlen_qo, 1), _count(op, "num_head_qo", num_head_qo, 1)
     cap, splits = _splits(op, "max_split_per_batch", max_split_per_batch), _splits(op, "num_kv_splits", num_kv_splits)
     device = _planning_device(device)
+    tiles = batch * (rows if is_sparse else _C.mla_metadata_tiles(heads, rows, device))
     if num_workers is None:
         workers = _C.mla_metadata_workers(heads, rows, device)
     else:
         workers = _count(op, "num_workers", num_workers, 1, _INT32_MAX - 1)
-    tiles = batch * rows if is_sparse else batch * _C.mla_metadata_tiles(heads, rows, device)
     most = workers if cap is None else min(workers, cap * tiles)
     items, entries = tiles + most, min(tiles + most, 2 * most)
     if intra_batch_mode:
@@ -297,6 +297,8 @@ def get_mla_metadata_v1(
     Returns None. Raises TypeError (not a tensor, wrong dtype), ValueError (shape, range, device, shared memory, a
     buffer that is too small), BufferError, UnsupportedError, DeviceError; then nothing was written.
     """
+    if page_size == 1:
+        kv_last_page_lens = None  # callers pass any tensor, wherever it is
     arguments = (
         seqlens_qo_indptr, seqlens_kv_indptr, kv_last_page_lens, num_heads_per_head_k, num_heads_k, is_causal,
         work_metadata_ptrs, work_info_set, work_indptr, reduce_indptr, reduce_final_map, reduce_partial_map, page_size,

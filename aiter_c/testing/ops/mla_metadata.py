@@ -1,4 +1,4 @@
-"""One get_mla_metadata_v1 call as a value, and the planner written a second time: item by item, in Python's integers."""
+"""One get_mla_metadata_v1 call as a value, and the planner a second time: item by item, in Python's integers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 TAG, DETERMINISTIC = int.from_bytes(b"acwork01", "little"), 1
-MOST_TILES, MOST_BLOCKS = 2**20, 2**28
+MOST_TILES, MOST_BLOCKS = 2**20, 2**29
 FIXED_SPLITS, FIXED_MIN_KEYS, FIXED_GRANULE = 16, 512, 64
 OUTPUTS = (
     *("work_metadata_ptrs", "work_info_set", "work_indptr", "reduce_indptr", "reduce_final_map"),
@@ -175,7 +175,8 @@ class Planner:
         if self.deterministic:
             self._deal(tiles, blocks, limit, counted, lists)
         else:
-            self._fill(tiles, ceil_div(blocks + len(tiles) * self.overhead, self._splits(counted, len(tiles))), limit, lists)
+            cost = blocks + len(tiles) * self.overhead
+            self._fill(tiles, ceil_div(cost, self._splits(counted, len(tiles))), limit, lists)
         return lists
 
     def _blocks(self, pages: int, limit: int) -> int:

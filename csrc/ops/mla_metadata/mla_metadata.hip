@@ -1,6 +1,6 @@
-/* Work lists planned on a GPU by one workgroup. The requests come 256 at a time, their tiles 256 at a time; everything
- * about them is computed in parallel but where the next tile begins, which one thread finds tile after tile: its step
- * has no division and no memory access that it would have to wait for. Then every thread writes items. */
+/* Work lists planned on a GPU by one workgroup: 256 requests at a time, 256 of their tiles at a time. Everything about
+ * them is computed in parallel but where the next tile begins, which one thread finds tile after tile: its step has no
+ * division, and no memory access that it would have to wait for. Then every thread writes items. */
 #include "../../gpu/gpu.h"
 
 #include "local.h"
@@ -27,8 +27,8 @@ struct shared_t {
     int32_t owners[THREADS];        /* of a tile: its request in the chunk */
     int32_t tiles[THREADS];         /* its number in the request */
     int32_t pieces[THREADS];
-    int32_t last_workers[THREADS];  /* who has its last piece */
-    uint32_t items_before[THREADS]; /* of the tiles of the chunk; the next two count from the first chunk on */
+    int32_t last_workers[THREADS]; /* who has its last piece */
+    uint32_t cuts_before[THREADS]; /* of the tiles of the chunk; the next two count from the first chunk on */
     uint32_t entries_before[THREADS], rows_before[THREADS];
     uint32_t sums[4][4][8]; /* of the waves, for four scans of up to four numbers */
 };
@@ -87,14 +87,11 @@ struct planner_t {
     ac_cursor_t cursor;                     /* of thread 0, or with deterministic of all */
     uint32_t tiles, items, entries, rows;   /* so far */
     int32_t last_worker;                    /* of the items so far */
+    int num_requests;                       /* at hand */
+    uint32_t tiles_before;                  /* this thread's request */
 
-    /* Without any tiles past the last request. */
-    GPU_MEMBER ac_listed_request_t request_at(int32_t number) const {
-        ac_listed_request_t none = {0, 0, {0, 0}, 0, 0, 0};
-        return number < p.num_requests ? ac_listed_request(&p, number) : none;
-    }
-
-    GPU_MEMBER ac_list_totals_t totals(int32_t block_limit, uint32_t (&sums)[4][8]) const {
+    /* Where there is a thread for every request, they stay in s.requests, and `tiles_before` is right. */
+    GPU_MEMBER ac_list_totals_t totals(int32_t block_limit, uint32_t (&sums)[4][8]) {
         ac_list_totals_t mine = {0, 0, 0, 0};
         GPU_NO_UNROLL for (int32_t number = gpu_thread(); number < p.num_requests; number += THREADS) {
             const ac_listed_request_t request = ac_listed_request(&p, number);
@@ -104,6 +101,7 @@ struct planner_t {
         uint32_t before[4], all[4];
         const uint32_t x[4] = {mine.tiles, mine.blocks, mine.splits, mine.pieces};
         scan(x, AC_LIST_MAX_BLOCKS + 1, sums, before, all);
+        tiles_before = before[0];
         const ac_list_totals_t out = {all[0], all[1], all[2], all[3]};
         return out;
     }
@@ -115,12 +113,17 @@ struct planner_t {
         budget = ac_budget_of(&p, &sum, block_limit);
     }
 
-    /* s.begins, in the order of the tiles. */
+    /* s.begins, in the order of the tiles. The next steps are loaded before those at hand are taken: nothing but the
+     * cursor has to be waited for. What follows the last tile changes nothing. */
     GPU_MEMBER void walk(int count) {
+        constexpr int AT_ONCE = 4;
+        ac_step_t steps[AT_ONCE], next[AT_ONCE];
         if (gpu_thread() != 0) return;
-        _Pragma("unroll 4") for (int i = 0; i < count; i++) {
-            const ac_step_t step = s.steps[i];
-            s.begins[i] = ac_take(&cursor, &step, budget.share);
+        GPU_UNROLL for (int k = 0; k < AT_ONCE; k++) next[k] = s.steps[k];
+        GPU_NO_UNROLL for (int i = 0; i < count; i += AT_ONCE) {
+            GPU_UNROLL for (int k = 0; k < AT_ONCE; k++) steps[k] = next[k];
+            GPU_UNROLL for (int k = 0; k < AT_ONCE; k++) next[k] = s.steps[(i + AT_ONCE + k) % THREADS];
+            GPU_UNROLL for (int k = 0; k < AT_ONCE; k++) s.begins[i + k] = ac_take(&cursor, &steps[k], budget.share);
         }
     }
 
@@ -142,13 +145,13 @@ struct planner_t {
             (int32_t)ac_min64(row + request.tiles.rows, (int64_t)request.first_row + request.num_rows);
     }
 
-    /* Item number `i` of the tiles at hand. */
-    GPU_MEMBER void write_item(int32_t first_request, int count, uint32_t i) const {
-        const int t = find_last(s.items_before, count, i), owner = s.owners[t];
-        const int32_t piece = (int32_t)(i - s.items_before[t]), pieces = s.pieces[t];
+    /* A piece of tile `t` of those at hand. */
+    GPU_MEMBER void write_piece(int32_t first_request, int t, int32_t piece) const {
+        const int owner = s.owners[t];
+        const int32_t pieces = s.pieces[t];
         const ac_listed_request_t request = s.requests[owner];
         const ac_cursor_t begin = s.begins[t];
-        const int64_t at = (int64_t)items + i;
+        const int64_t at = (int64_t)items + s.cuts_before[t] + t + piece;
         const uint32_t entry = s.entries_before[t] + (uint32_t)piece;
         const int32_t partial_row = (int32_t)s.rows_before[t] + piece * request.tiles.rows;
         if (at >= p.max_items) return;
@@ -162,39 +165,53 @@ struct planner_t {
             p.work_indptr[w] = (int32_t)at;
     }
 
+    /* s.owners of the tiles [from, from + count) of the requests at hand: each thread those of its request. */
+    GPU_MEMBER void find_owners(uint32_t from, int count) const {
+        const uint32_t mine = s.tiles_before[gpu_thread()], end = from + (uint32_t)count;
+        const uint32_t tiles = gpu_thread() < num_requests ? (uint32_t)s.requests[gpu_thread()].tiles.count : 0;
+        GPU_NO_UNROLL for (uint32_t n = mine > from ? mine : from; n < end && n < mine + tiles; n++)
+            s.owners[n - from] = gpu_thread();
+    }
+
     /* Tiles [from, from + count) of the requests at hand. */
     GPU_MEMBER void plan_tiles(int32_t first_request, uint32_t from, int count) {
         const int self = gpu_thread();
         const bool active = self < count;
-        const int owner = active ? find_last(s.tiles_before, THREADS, from + (uint32_t)self) : 0;
+        if (from > 0) gpu_barrier(); /* the tiles before are written */
+        find_owners(from, count);
+        gpu_barrier();
+        const int owner = active ? s.owners[self] : 0;
         const ac_listed_request_t request = s.requests[owner];
-        const int32_t tile = (int32_t)(from + (uint32_t)self - s.tiles_before[owner]);
-        const ac_step_t step = ac_step_of(&p, &budget, request.pages);
+        const ac_step_t none = {INT32_MAX, 0, -1, 0};
+        const ac_step_t step = active ? ac_step_of(&p, &budget, request.pages) : none;
         s.steps[self] = step;
-        gpu_barrier(); /* the tiles before are written */
-        s.owners[self] = owner;
-        s.tiles[self] = tile;
+        s.tiles[self] = (int32_t)(from + (uint32_t)self - s.tiles_before[owner]);
+        gpu_barrier();
         if (p.deterministic) {
             const int32_t all = ac_fixed_pieces(&p, request.pages);
             deal(active ? (uint32_t)ac_fixed_cost(&p, &budget, request.pages, all) : 0);
         } else walk(count);
         gpu_barrier();
         const ac_cursor_t begin = s.begins[self];
-        const int32_t pieces = ac_num_pieces(&p, &budget, request.pages, &step, begin);
+        const int32_t pieces = active ? ac_num_pieces(&p, &budget, request.pages, &step, begin) : 1;
         const uint32_t split = pieces > 1 ? (uint32_t)pieces : 0;
-        const uint32_t x[3] = {active ? (uint32_t)pieces : 0, active ? split : 0,
-                               active ? split * (uint32_t)request.tiles.rows : 0};
+        const uint32_t x[3] = {(uint32_t)pieces - 1, split, split * (uint32_t)request.tiles.rows};
         uint32_t before[3], all[3];
         scan(x, MOST, s.sums[2], before, all);
         s.pieces[self] = pieces;
         s.last_workers[self] = ac_piece_worker(&p, &budget, request.pages, begin, pieces - 1);
-        s.items_before[self] = before[0];
+        s.cuts_before[self] = before[0];
         s.entries_before[self] = entries + before[1];
         s.rows_before[self] = rows + before[2];
-        if (active) write_tile(tiles + from + (uint32_t)self, entries + before[1], request, tile);
+        if (active) write_tile(tiles + from + (uint32_t)self, entries + before[1], request, s.tiles[self]);
         gpu_barrier();
-        GPU_NO_UNROLL for (uint32_t i = (uint32_t)self; i < all[0]; i += THREADS) write_item(first_request, count, i);
-        items = add(items, all[0], MOST);
+        /* First pieces by the threads of the tiles, the others by all threads, the idle ones first. */
+        if (active) write_piece(first_request, self, 0);
+        GPU_NO_UNROLL for (uint32_t i = (uint32_t)(THREADS - 1 - self); i < all[0]; i += THREADS) {
+            const int t = find_last(s.cuts_before, count, i);
+            write_piece(first_request, t, (int32_t)(i - s.cuts_before[t]) + 1);
+        }
+        items = add(items, all[0] + (uint32_t)count, MOST);
         entries = add(entries, all[1], MOST);
         rows = add(rows, all[2], MOST);
         last_worker = s.last_workers[count - 1];
@@ -202,16 +219,18 @@ struct planner_t {
 
     /* The requests from this one on that threads have. */
     GPU_MEMBER void plan_requests(int32_t first) {
+        const uint32_t limit = (uint32_t)budget.tiles - tiles;
+        uint32_t before[1] = {add(tiles_before, 0, limit)}, all[1] = {limit};
+        num_requests = (int)ac_min64((int64_t)p.num_requests - first, THREADS);
         if (p.num_requests > THREADS) {
+            ac_listed_request_t request = {0, 0, {0, 0}, 0, 0, 0};
+            if (gpu_thread() < num_requests) request = ac_listed_request(&p, first + gpu_thread());
             gpu_barrier(); /* those before are done */
-            s.requests[gpu_thread()] = request_at(first + gpu_thread());
+            s.requests[gpu_thread()] = request;
+            const uint32_t x[1] = {(uint32_t)request.tiles.count};
+            scan(x, limit, s.sums[3], before, all);
         }
-        uint32_t before[1], all[1];
-        const bool exists = first + gpu_thread() < p.num_requests;
-        const uint32_t x[1] = {exists ? (uint32_t)s.requests[gpu_thread()].tiles.count : 0};
-        scan(x, (uint32_t)budget.tiles - tiles, s.sums[3], before, all);
         s.tiles_before[gpu_thread()] = before[0];
-        gpu_barrier();
         GPU_NO_UNROLL for (uint32_t from = 0; from < all[0]; from += THREADS)
             plan_tiles(first, from, (int)(all[0] - from < THREADS ? all[0] - from : THREADS));
         tiles += all[0];
@@ -230,7 +249,7 @@ struct planner_t {
 };
 
 GPU_KERNEL(AC_LISTS_THREADS) mla_metadata(GPU_PARAMS(ac_mla_metadata_params_t) p) {
-    planner_t planner = {p, *(shared_t *)gpu_shared, {0, 0, 1}, {0, 0}, 0, 0, 0, 0, -1};
+    planner_t planner = {p, *(shared_t *)gpu_shared, {0, 0, 1}, {0, 0}, 0, 0, 0, 0, -1, 0, 0};
     planner.find_budget();
     GPU_NO_UNROLL for (int32_t first = 0; first < p.num_requests; first += THREADS) planner.plan_requests(first);
     planner.finish();

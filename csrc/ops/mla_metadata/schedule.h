@@ -10,7 +10,7 @@
 #include "../attention/fixed_splits.h"
 #include "request.h"
 
-#define AC_LIST_MAX_BLOCKS (1u << 28) /* of all tiles together: longer lists are counted as shorter than they are */
+#define AC_LIST_MAX_BLOCKS (1u << 29) /* of all tiles together: longer lists are counted as shorter than they are */
 
 /* An automatic number of splits for a list of n keys: sqrt(n) * this, which gives 9 at 1k, 26 at 8k, 76 at 64k. More
  * are not faster: the pieces get short, and the merge longer. */
@@ -49,7 +49,8 @@ AC_INLINE void ac_add_request(const ac_mla_metadata_params_t *p, const ac_listed
                               ac_list_totals_t *totals) {
     const uint64_t tiles = (uint64_t)r->tiles.count, blocks = (uint64_t)ac_min64(ac_blocks(p, r->pages), block_limit);
     const int64_t keys = ac_min64((int64_t)r->pages * p->page_size, INT32_MAX);
-    const uint32_t splits = (ac_integer_root((uint32_t)keys) * AC_LIST_SPLITS_NUMERATOR) >> AC_LIST_SPLITS_SHIFT;
+    const uint32_t root = p->max_splits < 0 ? ac_integer_root((uint32_t)keys) : 0;
+    const uint32_t splits = (root * AC_LIST_SPLITS_NUMERATOR) >> AC_LIST_SPLITS_SHIFT;
     const uint64_t pieces = p->deterministic ? (uint64_t)ac_fixed_pieces(p, r->pages) : 1;
     totals->tiles = ac_total(totals->tiles + tiles);
     totals->blocks = ac_total(totals->blocks + ac_total(blocks * tiles));
@@ -89,7 +90,7 @@ AC_INLINE ac_budget_t ac_budget_of(const ac_mla_metadata_params_t *p, const ac_l
     const uint32_t most = AC_LIST_MAX_TILES * AC_FIXED_SPLITS, pieces = totals->pieces < most ? totals->pieces : most;
     const uint32_t items = p->deterministic ? pieces : (uint32_t)budget.tiles;
     const uint32_t workers = (uint32_t)(p->deterministic ? p->num_workers : ac_num_splits(p, totals, budget.tiles));
-    const uint32_t total = totals->blocks + items * (uint32_t)p->overhead; /* 2^29 at most */
+    const uint32_t total = totals->blocks + items * (uint32_t)p->overhead; /* below 2^30 */
     budget.share = (int32_t)(total / workers + (total % workers != 0));
     if (budget.share == 0) budget.share = 1; /* no tiles */
     return budget;
