@@ -123,13 +123,17 @@ class OracleCase:
             return item[2], item[2] * self.sparse.topk
         return item[0], int(inputs.array("kv_indptr")[item[0]])
 
+    def placed(self, inputs: MlaInputs) -> MlaInputs:
+        """With the page indices where the lists look for them."""
+        if self.sparse is None:
+            return inputs
+        return replace(inputs, blocks=inputs.blocks | {"kv_indices": table_of(inputs, self.sparse.topk)})
+
     def run(self, inputs: MlaInputs, lists: Lists) -> Written:
         """One launch; kv_scale is put into the output where the kernel has left it out (it is a power of two)."""
         if self.kernel.counts_tokens:
             lists = replace(lists, work_info_set=in_tokens(inputs, lists.items))
-        if self.sparse:
-            inputs = replace(inputs, blocks=inputs.blocks | {"kv_indices": table_of(inputs, self.sparse.topk)})
-        written = run(self.arch, code_objects.read(self.arch, self.kernel.name), inputs, lists)
+        written = run(self.arch, code_objects.read(self.arch, self.kernel.name), self.placed(inputs), lists)
         if self.kernel.scales_values or self.call.kv_scale is None:
             return written
         scaled = {name: getattr(written, name) for name in ("o", "partials")}

@@ -97,20 +97,20 @@ def _merged(case: OracleCase, lists: Lists, written: Written, device: Device) ->
     return o
 
 
-def _ours(inputs: MlaInputs, device: Device) -> np.ndarray:
-    """What our decode writes for the same call."""
+def _ours(inputs: MlaInputs, device: Device, **lists: np.ndarray) -> np.ndarray:
+    """What our decode writes for the same call: on the same lists, or on none."""
     arguments = inputs.arguments()
     arguments["o"] = np.full_like(inputs.array("o"), np.nan)
-    device.call("mla_decode_fwd", **arguments | {"return_lse": False})
+    device.call("mla_decode_fwd", **arguments | {"return_lse": False} | lists)
     return arguments["o"]
 
 
-def _check_beside_ours(case: OracleCase, inputs: MlaInputs, got: np.ndarray, rows: Rows, device: Device) -> None:
+def _check_beside(case: OracleCase, got: np.ndarray, ours: np.ndarray, rows: Rows, name: str) -> None:
     """Two kernels, each within its tolerance of fp64: errors add up, and angles, whose square 1 - cosine is half of."""
-    ours, one = _ours(inputs, device).astype(np.float64), _tolerance(case)
+    one = _tolerance(case)
     apart = 2 * rows.rounding + one.absolute + one.relative * np.abs(rows.o)
     both = replace(one, cosine=4 * one.cosine, row_cosine=4 * one.row_cosine)
-    check_close("rows beside ours", got, ours, both, case.repro, allowance=apart)
+    check_close(name, got, ours.astype(np.float64), both, case.repro, allowance=apart)
 
 
 def _name(finding: Finding) -> tuple[str, str]:
@@ -126,7 +126,10 @@ def test_rows(case: OracleCase, device: Device) -> None:
     lists = case.lists(inputs, device)
     written = case.run(inputs, lists)
     rows = _check_items(case, inputs, lists, written)
-    _check_beside_ours(case, inputs, _merged(case, lists, written, device), rows, device)
+    merged = _merged(case, lists, written, device)
+    _check_beside(case, merged, _ours(inputs, device), rows, "rows beside ours")
+    ours = _ours(case.placed(inputs), device, **vars(lists))
+    _check_beside(case, merged, ours, rows, "rows beside ours on the same lists")
     assert {_name(finding) for finding in written.findings} <= set(case.kernel.hazards)
 
 
@@ -207,7 +210,7 @@ def test_a_wrong_list_is_seen(bug: Callable[[Lists], None], case: OracleCase, de
     bug(lists)
     merged = _merged(case, lists, case.run(inputs, lists), device)
     with pytest.raises(AssertionError, match="rows beside ours"):
-        _check_beside_ours(case, inputs, merged, rows, device)
+        _check_beside(case, merged, _ours(inputs, device), rows, "rows beside ours")
 
 
 # ---- what AITER does otherwise: kept here so that it is known, and noticed when it changes
