@@ -6,6 +6,7 @@ import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from interpreter import run_python
 
 import aiter_c
 from aiter_c.__main__ import main
-from aiter_c.cli import backend, bench_overhead, demo
+from aiter_c.cli import backend, bench_overhead, demo, demo_lists
 from aiter_c.cli.backend import Cpu
 from aiter_c.cli.bench_ops import mla_decode as decode_bench
 from aiter_c.testing.ops.mla_decode_perf import (
@@ -36,6 +37,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "measure_cpu", lambda: CEILINGS)
     monkeypatch.setattr(demo, "HEADS", (12,))
     monkeypatch.setattr(demo, "KV_LENS", (70, 9))
+    monkeypatch.setattr(demo_lists, "LISTED_HEADS", ((12, 1),))
+    monkeypatch.setattr(demo_lists, "LISTED_LENS", (300, 9, 0))
+    monkeypatch.setattr(demo_lists, "RANK_HEADS", (12,))
+    monkeypatch.setattr(demo_lists, "RANK_LENS", (150, 3))
     monkeypatch.setattr(backend, "measure_cpu", lambda: CEILINGS)
     monkeypatch.setattr(decode_bench, "TARGETS", [decode_shape(2, 4, 64), decode_shape(1, 4, 32, "float8_e4m3fn")])
     monkeypatch.setattr(decode_bench, "OTHERS", [])
@@ -69,7 +74,34 @@ def test_demo_checks_and_reports(small: None, tmp_path: Path, capsys: pytest.Cap
     assert len(rows) == 2 * 2 * 3 and {row["path"] for row in rows} == {"stage 1", "stage 1 + 2"}
     assert all(row["% of ceiling"] > 0 and row["max |o - ref|"] < 0.1 for row in rows)
     assert report["ceilings"]["read_bytes_per_s"] == [1e10, 1e10]
-    assert "12 calls, every element" in capsys.readouterr().out
+    assert "18 rows, every element" in capsys.readouterr().out
+    for row in report["persistent"]:
+        assert row["items"] > row["partials"] > 1 and row["max |lists - grid|"] < 0.02 and row["plan ms"] > 0
+    assert len(report["persistent"]) == 2 and all(row["max |o - ref|"] < 0.1 for row in report["persistent"])
+    ranks = report["context_parallel"]
+    assert [(row["ranks"], row["keys per rank"]) for row in ranks] == [
+        *((1, "153 to 153 of 153"), (2, "70 to 83 of 153"), (4, "32 to 51 of 153"), (8, "16 to 35 of 153"))
+    ]
+    assert [row["max |o - one device|"] == 0 for row in ranks] == [True, False, False, False]
+    assert all(row["max |lse - one device|"] < 1e-5 and row["max |o - ref|"] < 0.1 for row in ranks)
+
+
+@pytest.mark.parametrize("op", ["mla_decode_fwd", "merge_states"])
+def test_a_wrong_result_ends_the_tables_of_the_demo(small: None, monkeypatch: pytest.MonkeyPatch, op: str) -> None:
+    """By lists: those of another plan. On ranks: states of two ranks that change places."""
+    call = getattr(aiter_c, op)
+
+    def wrong(**arguments: Any) -> object:
+        if op == "merge_states" and len(arguments["o"]) > 1:
+            first, second, *others = arguments["lse"]
+            arguments["lse"] = [second, first, *others]
+        if arguments.get("work_indptr") is not None:
+            arguments["work_info_set"] = np.roll(arguments["work_info_set"], 1, 0)
+        return call(**arguments)
+
+    monkeypatch.setattr(aiter_c, op, wrong)
+    with pytest.raises(AssertionError, match="MlaCase"):
+        demo._more_tables()
 
 
 def test_the_demo_covers_the_models() -> None:
@@ -79,6 +111,10 @@ def test_the_demo_covers_the_models() -> None:
     assert {case.splits for case in cases} == {1, 4, None} and {case.served_q_len for case in cases} == {1, 4}
     assert {case.kv_dtype for case in cases} == {"bfloat16", "float8_e4m3fn"}
     assert all(case.return_lse and len(set(case.kv_lens)) > 1 for case in cases)
+    lists = list(demo_lists.list_cases())
+    assert all(case.workers >= 4 and case.kv_lens == demo_lists.LISTED_LENS for case in lists) and len(lists) == 8
+    assert {case.heads for case in lists} == {128, 16, 4} and {case.served_q_len for case in lists} == {1, 4}
+    assert demo_lists.RANKS == (1, 2, 4, 8) and demo_lists.RANK_HEADS == (128, 16, 4)
 
 
 def must_not_run(*_: object) -> None:
