@@ -74,12 +74,12 @@ class Batch:
 
 def spread_lens(lengths: str, batch: int, longest: int, shortest: int) -> tuple[int, ...]:
     """ "equal" (all the longest), "uniform", "one long" (the others are of the shortest), "Zipf" (multiples of the
-    shortest by the power law of exponent 1.5, cut at the longest); always the same ones."""
-    rng = np.random.default_rng(batch)
+    shortest by the power law of exponent 1.3, cut at the longest); always the same ones."""
+    rng = np.random.default_rng(1)
     if lengths == "uniform":
-        return tuple(rng.integers(shortest, longest + 1, batch).tolist())
+        return tuple(rng.integers(shortest, longest, batch).tolist())
     if lengths == "Zipf":
-        return tuple(np.minimum(shortest * rng.zipf(1.5, batch), longest).tolist())
+        return tuple(np.minimum(shortest * rng.zipf(1.3, batch), longest).tolist())
     return (longest,) + ((longest if lengths == "equal" else shortest),) * (batch - 1)
 
 
@@ -89,7 +89,7 @@ GPU_SPREADS = (
     ("uniform", 64, 32768, 1),
     ("one long", 64, 65536, 512),
     ("equal", 128, 4096, 1),
-    ("Zipf", 128, 65536, 64),
+    ("Zipf", 128, 32768, 64),
 )
 LISTED = {
     "cpu": [
