@@ -107,8 +107,8 @@ def mla_decode_fwd(
     reduce_indptr, reduce_final_map, reduce_partial_map   int32 [G+1], [G, 2] or None, [P]: see mla_reduce_v1.
 
     num_kv_splits and num_kv_splits_indptr are then hints without effect: the lists decide. With max_seqlen_q 1 no
-    causal mask applies, and an item's keys need not be of its request's list (sparse attention). deterministic needs
-    lists that were made so.
+    causal mask applies, and with page_size 1 an item's keys need then not be of its request's list (sparse attention).
+    deterministic needs lists that were made so.
 
     Context parallelism: with g_kv_indptr the cache and kv_indptr hold the keys of one rank, and causal masks by their
     places in the whole request. Results of the ranks are merged by merge_states.
