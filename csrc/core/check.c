@@ -81,6 +81,17 @@ static int64_t step(const ac_view_t *view, int dim) {
     return view->stride[dim] < 0 ? -view->stride[dim] : view->stride[dim];
 }
 
+/* Most tensors: from the last dimension on, each steps over all that those after it span. */
+static bool dimensions_nest(const ac_view_t *view) {
+    int64_t span = 1;
+    for (int i = view->ndim - 1; i >= 0; i--) {
+        if (view->shape[i] == 1) continue;
+        if (step(view, i) < span) return false;
+        span += (view->shape[i] - 1) * step(view, i);
+    }
+    return true;
+}
+
 /* Elements are apart when, taken by growing step, every dimension steps over all that the smaller ones span. */
 static bool elements_are_apart(const ac_view_t *view) {
     int64_t span = 1;
@@ -98,7 +109,7 @@ static bool elements_are_apart(const ac_view_t *view) {
 }
 
 int ac_check_output(ac_arg_t arg, ac_error_t *error) {
-    if (ac_view_numel(arg.view) == 0 || elements_are_apart(arg.view)) return 0;
+    if (dimensions_nest(arg.view) || ac_view_numel(arg.view) == 0 || elements_are_apart(arg.view)) return 0;
     return ac_fail(error, AC_ERROR_VALUE,
                    "%s: %s: expected an output without overlapping elements, got strides that"
                    " overlap",

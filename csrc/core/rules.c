@@ -7,9 +7,9 @@
 
 #define TEXT 192
 
-/* One dimension of a shape's text. A symbol is kept as the number that its characters, at most 8, make. */
+/* One dimension of a shape's text. */
 typedef struct {
-    uint64_t symbol;  /* 0: a number alone */
+    uint64_t symbol;  /* see ac_symbol; 0: a number alone */
     int64_t constant; /* the number, or what is added to the symbol */
     bool or_more;
 } dim_t;
@@ -20,12 +20,6 @@ void ac_sizes_init(ac_sizes_t *sizes, const char *op) {
     sizes->leader = NULL;
 }
 
-static uint64_t symbol_of(const char *text) {
-    uint64_t symbol = 0;
-    while (*text) symbol = symbol << 8 | (unsigned char)*text++;
-    return symbol;
-}
-
 static const char *symbol_text(uint64_t symbol, char text[9]) {
     int length = 0;
     for (int shift = 56; shift >= 0; shift -= 8)
@@ -34,16 +28,9 @@ static const char *symbol_text(uint64_t symbol, char text[9]) {
     return text;
 }
 
-/* The place of a symbol, or the number of symbols. */
-static int find(const ac_sizes_t *sizes, uint64_t symbol) {
-    int i = 0;
-    while (i < sizes->count && sizes->sizes[i].symbol != symbol) i++;
-    return i;
-}
-
-/* check_shape sees to it that there is room. */
+/* Without room nothing is bound, and the first shape with the symbol is refused. */
 static void bind(ac_sizes_t *sizes, uint64_t symbol, int64_t size, const char *origin) {
-    int i = find(sizes, symbol);
+    int i = ac_size_place(sizes, symbol);
     if (i == AC_MAX_SIZES) return;
     if (i == sizes->count) sizes->count++;
     sizes->sizes[i].symbol = symbol;
@@ -52,27 +39,23 @@ static void bind(ac_sizes_t *sizes, uint64_t symbol, int64_t size, const char *o
 }
 
 void ac_size_bind(ac_sizes_t *sizes, const char *symbol, int64_t size, const char *origin) {
-    bind(sizes, symbol_of(symbol), size, origin);
-}
-
-int64_t ac_size(const ac_sizes_t *sizes, const char *symbol) {
-    int i = find(sizes, symbol_of(symbol));
-    return i < sizes->count ? sizes->sizes[i].size : -1;
+    bind(sizes, ac_symbol(symbol), size, origin);
 }
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+static bool is_of_symbol(char c) { return ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '_' || is_digit(c); }
 
 /* Reads one dimension; returns what follows it. */
-static const char *read_dim(const char *text, dim_t *out_dim) {
+static inline const char *read_dim(const char *text, dim_t *out_dim) {
+    dim_t dim = {0};
     while (*text == ' ') text++;
-    out_dim->symbol = 0;
     if (!is_digit(*text))
-        while (*text && !strchr(" +.|", *text)) out_dim->symbol = out_dim->symbol << 8 | (unsigned char)*text++;
-    out_dim->constant = 0;
+        while (is_of_symbol(*text)) dim.symbol = dim.symbol << 8 | (unsigned char)*text++;
     if (*text == '+') text++;
-    while (is_digit(*text)) out_dim->constant = out_dim->constant * 10 + (*text++ - '0');
-    out_dim->or_more = text[0] == '.';
-    return out_dim->or_more ? text + 2 : text;
+    while (is_digit(*text)) dim.constant = dim.constant * 10 + (*text++ - '0');
+    dim.or_more = text[0] == '.';
+    *out_dim = dim;
+    return dim.or_more ? text + 2 : text;
 }
 
 /* Reads the dimensions of one shape; returns what ends it. */
@@ -87,7 +70,7 @@ static void expected_text(const ac_sizes_t *sizes, const dim_t *dims, int ndim, 
     size_t used = (size_t)snprintf(text, size, "[");
     for (int i = 0; i < ndim && used < size; i++) {
         const dim_t *dim = &dims[i];
-        const int at = find(sizes, dim->symbol);
+        const int at = ac_size_place(sizes, dim->symbol);
         char symbol[9];
         used += (size_t)snprintf(text + used, size - used, "%s%s%s", i ? ", " : "", dim->or_more ? "at least " : "",
                                  symbol_text(dim->symbol, symbol));
@@ -100,43 +83,65 @@ static void expected_text(const ac_sizes_t *sizes, const dim_t *dims, int ndim, 
     if (used < size) snprintf(text + used, size - used, "]");
 }
 
-static bool fits(const ac_sizes_t *sizes, const dim_t *dim, int64_t size) {
-    const int at = dim->symbol ? find(sizes, dim->symbol) : sizes->count;
-    if (dim->symbol && at == sizes->count) return size >= dim->constant; /* seen first: it takes this size */
-    const int64_t wanted = dim->constant + (dim->symbol ? sizes->sizes[at].size : 0);
+/* Whether the dimension may have this size, which a symbol that is seen first takes. */
+static inline bool take(ac_sizes_t *sizes, const dim_t *dim, int64_t size, const char *origin) {
+    int64_t wanted = dim->constant;
+    if (dim->symbol) {
+        const int at = ac_size_place(sizes, dim->symbol);
+        if (at == sizes->count) {
+            if (size < dim->constant || at == AC_MAX_SIZES) return false;
+            bind(sizes, dim->symbol, size - dim->constant, origin);
+            return true;
+        }
+        wanted += sizes->sizes[at].size;
+    }
     return dim->or_more ? size >= wanted : size == wanted;
 }
 
-/* All dimensions are compared before one is bound, so that a refusal shows what was known beforehand. */
-static bool matches(const ac_view_t *view, const dim_t *dims, int ndim, const char *name, ac_sizes_t *sizes) {
-    bool all = view->ndim == ndim;
-    for (int i = 0; all && i < ndim; i++) all = fits(sizes, &dims[i], view->shape[i]);
-    for (int i = 0; all && i < ndim; i++)
-        if (dims[i].symbol && find(sizes, dims[i].symbol) == sizes->count)
-            bind(sizes, dims[i].symbol, view->shape[i] - dims[i].constant, name);
-        else if (dims[i].symbol) all &= fits(sizes, &dims[i], view->shape[i]); /* "N N": seen twice in one shape */
-    return all;
+/* Against the shape at *text, which is moved to what ends it. Where the view does not have it, no symbol is bound, so
+ * that a refusal shows what was known beforehand. */
+static inline bool matches(ac_sizes_t *sizes, const ac_view_t *view, const char *name, const char **text) {
+    const int count = sizes->count;
+    bool all = true;
+    int ndim = 0;
+    while (**text && **text != '|') {
+        dim_t dim;
+        *text = read_dim(*text, &dim);
+        all = all && ndim < view->ndim && take(sizes, &dim, view->shape[ndim], name);
+        ndim++;
+    }
+    if (all && ndim == view->ndim) return true;
+    sizes->count = count;
+    return false;
 }
 
-/* Any of the shapes that `shape` has. */
-static int check_shape(ac_arg_t arg, const char *shape, ac_sizes_t *sizes, ac_error_t *error) {
+/* Shows the shape of the tensor's rank, or else the first. */
+static int fail_shape(ac_arg_t arg, const char *shape, const ac_sizes_t *sizes, ac_error_t *error) {
     dim_t dims[AC_MAX_NDIM], shown[AC_MAX_NDIM];
     int ndim, shown_ndim = -1;
+    char expected[TEXT], got[TEXT];
     for (const char *next = shape; next; next = *next ? next + 1 : NULL) {
         next = read_dims(next, dims, &ndim);
         if (sizes->count + ndim > AC_MAX_SIZES) /* a mistake in the op's rows, which its first call shows */
             return ac_fail(error, AC_ERROR_UNSUPPORTED,
                            "%s: %s: expected at most %d symbols in an op's shapes, got more", arg.op, arg.name,
                            AC_MAX_SIZES);
-        if (matches(arg.view, dims, ndim, arg.name, sizes)) return 0;
         if (shown_ndim >= 0 && (shown_ndim == arg.view->ndim || ndim != arg.view->ndim)) continue;
         memcpy(shown, dims, sizeof dims);
         shown_ndim = ndim;
     }
-    char expected[TEXT], got[TEXT];
     expected_text(sizes, shown, shown_ndim, expected, sizeof expected);
     return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected shape %s, got %s", arg.op, arg.name, expected,
                    ac_shape_text(arg.view, got, sizeof got));
+}
+
+/* Any of the shapes that `shape` has. */
+static int check_shape(ac_arg_t arg, const char *shape, ac_sizes_t *sizes, ac_error_t *error) {
+    const char *text = shape;
+    for (;;) {
+        if (matches(sizes, arg.view, arg.name, &text)) return 0;
+        if (!*text++) return fail_shape(arg, shape, sizes, error);
+    }
 }
 
 static int check_device(ac_arg_t arg, unsigned flags, ac_sizes_t *sizes, ac_error_t *error) {
@@ -154,15 +159,16 @@ static const ac_view_t *view_of(const void *args, const ac_tensor_rule_t *rule) 
 }
 
 static int check_tensor(ac_arg_t arg, const ac_tensor_rule_t *rule, ac_sizes_t *sizes, ac_error_t *error) {
-    if (!arg.view && (rule->flags & AC_MAY_BE_NONE)) return 0;
+    const unsigned flags = rule->flags;
+    if (!arg.view && (flags & AC_MAY_BE_NONE)) return 0;
     if (ac_check_given(arg, error) < 0) return -1;
     if (rule->dtypes && ac_check_dtype(arg, rule->dtypes, error) < 0) return -1;
     if (rule->shape && check_shape(arg, rule->shape, sizes, error) < 0) return -1;
-    if ((rule->flags & AC_ONE_ELEMENT) && ac_check_one_element(arg, error) < 0) return -1;
-    if ((rule->flags & AC_DENSE_ROWS) && ac_check_dense_rows(arg, error) < 0) return -1;
-    if ((rule->flags & AC_CONTIGUOUS) && ac_check_contiguous(arg, error) < 0) return -1;
-    if (check_device(arg, rule->flags, sizes, error) < 0) return -1;
-    return rule->flags & AC_WRITTEN ? ac_check_output(arg, error) : 0;
+    if ((flags & AC_ONE_ELEMENT) && ac_check_one_element(arg, error) < 0) return -1;
+    if ((flags & AC_DENSE_ROWS) && ac_check_dense_rows(arg, error) < 0) return -1;
+    if ((flags & AC_CONTIGUOUS) && ac_check_contiguous(arg, error) < 0) return -1;
+    if (check_device(arg, flags, sizes, error) < 0) return -1;
+    return (flags & AC_WRITTEN) && !(flags & AC_CONTIGUOUS) ? ac_check_output(arg, error) : 0;
 }
 
 int ac_check_tensors(const void *args, const ac_tensor_rule_t *rules, int count, ac_sizes_t *sizes, ac_error_t *error) {
@@ -172,35 +178,30 @@ int ac_check_tensors(const void *args, const ac_tensor_rule_t *rules, int count,
     return 0;
 }
 
-/* Where a tensor's memory is; none: low == high. */
-typedef struct {
-    ac_device_t device;
-    uintptr_t low, high;
-} extent_t;
-
-static extent_t extent_of(const ac_view_t *view) {
-    extent_t extent = {0};
-    if (!view) return extent;
-    ac_view_extent(view, &extent.low, &extent.high);
-    extent.device = view->device;
-    return extent;
-}
-
-static bool overlap(const extent_t *a, const extent_t *b) {
-    return a->low < a->high && b->low < b->high && a->low < b->high && b->low < a->high &&
-           a->device.type == b->device.type && a->device.index == b->device.index;
+static bool overlap(const ac_view_t *a, const ac_view_t *b) {
+    return a->low < b->high && b->low < a->high && a->device.type == b->device.type &&
+           a->device.index == b->device.index;
 }
 
 int ac_check_own_memory(const char *op, const void *args, const ac_tensor_rule_t *rules, int count, ac_error_t *error) {
-    extent_t extents[AC_MAX_TENSORS];
-    for (int i = 0; i < count && i < AC_MAX_TENSORS; i++) extents[i] = extent_of(view_of(args, &rules[i]));
+    struct {
+        const ac_view_t *view;
+        const ac_tensor_rule_t *rule;
+    } taken[AC_MAX_TENSORS];
+    int used = 0;
     for (int i = 0; i < count && i < AC_MAX_TENSORS; i++) {
-        if (!(rules[i].flags & AC_WRITTEN) || extents[i].low == extents[i].high) continue;
-        for (int j = 0; j < count && j < AC_MAX_TENSORS; j++) {
-            if (j == i || (j > i && (rules[j].flags & AC_WRITTEN))) continue; /* a pair is met once */
-            if (overlap(&extents[i], &extents[j]))
-                return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected memory of its own, got memory shared with %s",
-                               op, rules[i].name, rules[j].name);
+        const ac_view_t *view = view_of(args, &rules[i]);
+        taken[used].view = view;
+        taken[used].rule = &rules[i];
+        used += view && view->low < view->high; /* those with elements */
+    }
+    for (int i = 0; i < used; i++) {
+        if (!(taken[i].rule->flags & AC_WRITTEN)) continue;
+        for (int j = 0; j < used; j++) {
+            if (!overlap(taken[i].view, taken[j].view) || j == i) continue;
+            if (j > i && (taken[j].rule->flags & AC_WRITTEN)) continue; /* a pair is met once, as the later's fault */
+            return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected memory of its own, got memory shared with %s", op,
+                           taken[i].rule->name, taken[j].rule->name);
         }
     }
     return 0;

@@ -31,24 +31,9 @@ int64_t ac_view_numel(const ac_view_t *view) {
 
 bool ac_view_is_contiguous(const ac_view_t *view) {
     int64_t expected = 1;
-    if (ac_view_numel(view) == 0) return true;
     for (int i = view->ndim - 1; i >= 0; i--) {
-        if (view->shape[i] != 1 && view->stride[i] != expected) return false;
+        if (view->shape[i] != 1 && view->stride[i] != expected) return ac_view_numel(view) == 0;
         expected *= view->shape[i];
     }
     return true;
-}
-
-void ac_view_extent(const ac_view_t *view, uintptr_t *out_low, uintptr_t *out_high) {
-    int64_t low = 0, high = 0, bytes = ac_dtype_bytes(view->dtype);
-    *out_low = *out_high = (uintptr_t)view->data;
-    if (ac_view_numel(view) == 0) return;
-    for (int i = 0; i < view->ndim; i++) {
-        if (view->shape[i] == 1) continue;
-        int64_t reach = (view->shape[i] - 1) * view->stride[i];
-        if (reach < 0) low += reach;
-        else high += reach;
-    }
-    *out_low += (uintptr_t)(low * bytes);
-    *out_high += (uintptr_t)((high + 1) * bytes);
 }

@@ -22,6 +22,7 @@ typedef struct ac_view_t {
     bool read_only;
     int64_t shape[AC_MAX_NDIM];
     int64_t stride[AC_MAX_NDIM]; /* elements; of no meaning where the size is 0 or 1 */
+    uintptr_t low, high;         /* its elements lie in low <= address < high; equal: it has none */
 } ac_view_t;
 
 /* "cpu", "cuda:0", "hip:1"; returns text. */
@@ -32,7 +33,5 @@ const char *ac_shape_text(const ac_view_t *view, char *text, int size);
 int64_t ac_view_numel(const ac_view_t *view);
 /* True when the elements lie in row-major order without gaps (strides of size-1 dims ignored). */
 bool ac_view_is_contiguous(const ac_view_t *view);
-/* Bytes [*out_low, *out_high) that the elements span; empty views give low == high. */
-void ac_view_extent(const ac_view_t *view, uintptr_t *out_low, uintptr_t *out_high);
 
 #endif

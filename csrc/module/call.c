@@ -31,13 +31,17 @@ typedef struct {
 
 static void *field_of(call_t *call, const ac_param_t *param) { return call->args + param->offset; }
 
+/* The place of the next tensor, which counts once it is imported; NULL with an exception where there is no room. */
+static ac_tensor_t *next_tensor(call_t *call) {
+    if (call->tensor_count < AC_MAX_TENSORS) return &call->tensors[call->tensor_count];
+    PyErr_Format(PyExc_SystemError, "%s: more than %d tensors", call->op->name, AC_MAX_TENSORS);
+    return NULL;
+}
+
 static int import_tensor(call_t *call, const ac_param_t *param, PyObject *object, unsigned flags, ac_view_t **field) {
-    ac_tensor_t *tensor = &call->tensors[call->tensor_count];
-    if (call->tensor_count == AC_MAX_TENSORS) {
-        PyErr_Format(PyExc_SystemError, "%s: more than %d tensors", call->op->name, AC_MAX_TENSORS);
+    ac_tensor_t *tensor = next_tensor(call);
+    if (!tensor || ac_tensor_import(call->state, call->op->user_name, param->name, object, flags, tensor) < 0)
         return -1;
-    }
-    if (ac_tensor_import(call->state, call->op->user_name, param->name, object, flags, tensor) < 0) return -1;
     call->tensor_count++;
     *field = &tensor->view;
     return 0;
@@ -79,7 +83,8 @@ static int refuse_value(const call_t *call, const char *name) {
 static int refuse_values(const call_t *call, const ac_param_t *param, PyObject *object) {
     if (!param->choices) return refuse_value(call, param->name);
     if (!PyTuple_Check(object)) return ac_expected(call->op->user_name, param->name, "tuple or None", object);
-    for (Py_ssize_t i = 0; i < PyTuple_Size(object) && param->choices[i]; i++)
+    const Py_ssize_t size = PyTuple_Size(object);
+    for (Py_ssize_t i = 0; i < size && param->choices[i]; i++)
         if (PyTuple_GetItem(object, i) != Py_None) return refuse_value(call, param->choices[i]);
     return 0;
 }
@@ -119,59 +124,70 @@ static int convert_all(call_t *call) {
 
 static const void *plan_of(const call_t *call) { return call->plan_object ? ac_plan_bytes(call->plan_object) : NULL; }
 
-/* The end of a step of the op: leaves its float environment, and raises its error. */
-static int end_step(const call_t *call, const ac_float_env_t *saved, int status, const ac_error_t *error) {
+/* The steps of the op before it runs, in its float environment. `made`: room for a plan, where the caller passed none.
+ */
+static int take_steps(call_t *call, void *made, ac_workspace_t *out_workspaces, ac_error_t *error) {
+    const ac_op_t *op = call->op;
+    const void *plan = plan_of(call);
+    if (op->check && op->check(call->args, plan, error) < 0) return -1;
+    if (!plan && op->make_plan) {
+        if (op->make_plan(call->args, made, error) < 0) return -1;
+        plan = made;
+    }
+    return op->workspaces ? op->workspaces(call->args, plan, out_workspaces, error) : 0;
+}
+
+/* The end of steps of the op: leaves its float environment, and raises its error. */
+static int end_steps(const call_t *call, const ac_float_env_t *saved, int status, const ac_error_t *error) {
     ac_float_env_leave(saved);
     if (status < 0) ac_raise(call->state, error);
     return status;
 }
 
-static int check(call_t *call, ac_error_t *error) {
-    if (!call->op->check) return 0;
+static int prepare(call_t *call, ac_workspace_t *out_workspaces, ac_error_t *error) {
+    _Alignas(16) unsigned char made[AC_MAX_PLAN_BYTES];
+    const bool makes_plan = !call->plan_object && call->op->make_plan;
+    for (int i = 0; i < call->signature->workspace_count; i++) out_workspaces[i].needed = false;
+    if (makes_plan) memset(made, 0, call->op->plan_kind->bytes);
     const ac_float_env_t saved = ac_float_env_enter();
-    return end_step(call, &saved, call->op->check(call->args, plan_of(call), error), error);
+    if (end_steps(call, &saved, take_steps(call, made, out_workspaces, error), error) < 0) return -1;
+    if (makes_plan) call->plan_object = ac_plan_new(call->state, call->op->plan_kind, made);
+    return makes_plan && !call->plan_object ? -1 : 0;
 }
 
-/* Makes the plan that the caller did not pass. */
-static int find_plan(call_t *call, ac_error_t *error) {
-    _Alignas(16) unsigned char plan[AC_MAX_PLAN_BYTES] = {0};
-    if (call->plan_object || !call->op->make_plan) return 0;
-    const ac_float_env_t saved = ac_float_env_enter();
-    if (end_step(call, &saved, call->op->make_plan(call->args, plan, error), error) < 0) return -1;
-    call->plan_object = ac_plan_new(call->state, call->op->plan_kind, plan);
-    return call->plan_object ? 0 : -1;
+static int allocate(call_t *call, const ac_param_t *param, const ac_workspace_t *workspace, PyObject **out_object) {
+    const ac_buffer_t buffer = {
+        .op = call->op->user_name,
+        .name = param->name,
+        .workspace = workspace,
+        .like = call->values[0],
+        .tensor = &call->tensors[0],
+        .stream = call->stream_object,
+    };
+    ac_tensor_t *tensor = next_tensor(call);
+    *out_object = tensor ? ac_allocate(call->state, &buffer, tensor) : NULL;
+    if (!*out_object) return -1;
+    call->tensor_count++;
+    *(ac_view_t **)field_of(call, param) = &tensor->view;
+    return 0;
 }
 
 /* Workspaces that were passed stay as they are; those that the plan needs besides are allocated. */
-static int find_workspaces(call_t *call, ac_error_t *error) {
-    ac_workspace_t needed[AC_MAX_WORKSPACES] = {0};
-    int count = 0;
-    if (!call->op->workspaces) return 0;
-    const ac_float_env_t saved = ac_float_env_enter();
-    if (end_step(call, &saved, call->op->workspaces(call->args, plan_of(call), needed, error), error) < 0) return -1;
-    for (int i = 0; i < call->signature->count; i++) {
-        const ac_param_t *param = call->signature->params[i];
-        if (!(param->flags & AC_WORKSPACE)) continue;
-        PyObject *given = call->values[i];
-        const ac_workspace_t *workspace = &needed[count];
-        if (!ac_is_none(given)) {
-            call->workspaces[count] = Py_NewRef(given);
-        } else if (workspace->needed) {
-            PyObject *tensor = ac_allocate(call->state, call->op->user_name, call->signature->names[i], call->values[0],
-                                           &call->tensors[0], workspace, call->stream_object);
-            if (!tensor) return -1;
-            call->workspaces[count] = tensor;
-            /* What a test's allocator gives is anybody's tensor. */
-            const unsigned flags = AC_TENSOR_OUTPUT | (call->state->allocator ? 0 : AC_TENSOR_FRESH);
-            if (import_tensor(call, param, tensor, flags, field_of(call, param)) < 0) return -1;
-        }
-        count++;
+static int find_workspaces(call_t *call, const ac_workspace_t *needed) {
+    const ac_signature_t *signature = call->signature;
+    for (int i = 0; i < signature->workspace_count; i++) {
+        const int at = signature->workspaces[i];
+        PyObject *given = call->values[at];
+        if (!ac_is_none(given)) call->workspaces[i] = Py_NewRef(given);
+        else if (needed[i].needed && allocate(call, signature->params[at], &needed[i], &call->workspaces[i]) < 0)
+            return -1;
     }
-    return count;
+    return 0;
 }
 
 /* (plan, stream, workspaces): made before the op runs, so that its own memory cannot run out after it wrote. */
-static PyObject *stage_result(const call_t *call, int workspace_count) {
+static PyObject *stage_result(const call_t *call) {
+    const int workspace_count = call->signature->workspace_count;
     PyObject *result = PyTuple_New(2 + workspace_count), *stream = PyLong_FromLongLong(call->stream);
     if (!result || !stream) {
         Py_XDECREF(result);
@@ -185,10 +201,10 @@ static PyObject *stage_result(const call_t *call, int workspace_count) {
     return result;
 }
 
-static PyObject *prepare_result(const call_t *call, int workspace_count) {
+static PyObject *prepare_result(const call_t *call) {
     switch (call->op->returns) {
     case AC_RETURNS_PLAN: return Py_NewRef(call->plan_object);
-    case AC_RETURNS_STAGE: return stage_result(call, workspace_count);
+    case AC_RETURNS_STAGE: return stage_result(call);
     default: return Py_NewRef(Py_None);
     }
 }
@@ -201,7 +217,7 @@ static int run(call_t *call, ac_error_t *error) {
     Py_BEGIN_ALLOW_THREADS
     status = call->op->run(call->args, plan, call->stream, error);
     Py_END_ALLOW_THREADS
-    status = end_step(call, &saved, status, error);
+    end_steps(call, &saved, status, error);
     /* Without memory, by the device or by a signal an op may end after it began to write. */
     const bool refused = status < 0 && error->kind != AC_ERROR_MEMORY && error->kind != AC_ERROR_DEVICE &&
                          error->kind != AC_ERROR_INTERRUPTED;
@@ -212,18 +228,16 @@ static int run(call_t *call, ac_error_t *error) {
 
 static PyObject *call_op(call_t *call) {
     ac_error_t error;
+    ac_workspace_t needed[AC_MAX_WORKSPACES];
     PyObject *result;
-    int workspaces;
     error.kind = AC_ERROR_NONE; /* the rest is large, and filled on failure */
     if (convert_all(call) < 0) return NULL;
-    if (check(call, &error) < 0) return NULL;
-    if (find_plan(call, &error) < 0) return NULL;
+    if (prepare(call, needed, &error) < 0) return NULL;
     if (call->tensor_count > 0 &&
         ac_stream_resolve(call->op->user_name, call->stream_object, &call->tensors[0], &call->stream) < 0)
         return NULL;
-    workspaces = find_workspaces(call, &error);
-    if (workspaces < 0) return NULL;
-    result = prepare_result(call, workspaces);
+    if (call->op->workspaces && find_workspaces(call, needed) < 0) return NULL;
+    result = prepare_result(call);
     if (result && run(call, &error) < 0) Py_CLEAR(result);
     if (!result || call->op->returns != AC_RETURNS_INT) return result;
     Py_DECREF(result);

@@ -15,9 +15,9 @@
 
 /* The fields of an item. */
 enum {
-    AC_WORK_REQUEST,  /* number of the request */
-    AC_WORK_PARTIAL,  /* partial row of the first query row, or -1: the item has all keys, and writes final rows */
-    AC_WORK_Q_BEGIN,  /* query rows [begin, end) */
+    AC_WORK_REQUEST, /* number of the request */
+    AC_WORK_PARTIAL, /* partial row of the first query row, or -1: the item has all keys, and writes final rows */
+    AC_WORK_Q_BEGIN, /* query rows [begin, end) */
     AC_WORK_Q_END,
     AC_WORK_KV_BEGIN, /* entries [begin, end) of kv_indices: pages, counted from kv_indptr[0] */
     AC_WORK_KV_END,
