@@ -145,13 +145,15 @@ static int check_shape(ac_arg_t arg, const char *shape, ac_sizes_t *sizes, ac_er
 }
 
 static int check_device(ac_arg_t arg, unsigned flags, ac_sizes_t *sizes, ac_error_t *error) {
+    const ac_device_t device = arg.view->device;
     if (flags & AC_LEADS) {
         sizes->leader = arg.name;
-        sizes->device = arg.view->device;
+        sizes->device = device;
         return 0;
     }
-    if ((flags & AC_HOST_TOO) && arg.view->device.type == AC_DEVICE_CPU) return 0;
-    return sizes->leader ? ac_check_device(arg, sizes->device, sizes->leader, error) : 0;
+    if (!sizes->leader || (device.type == sizes->device.type && device.index == sizes->device.index)) return 0;
+    if ((flags & AC_HOST_TOO) && device.type == AC_DEVICE_CPU) return 0;
+    return ac_check_device(arg, sizes->device, sizes->leader, error);
 }
 
 static const ac_view_t *view_of(const void *args, const ac_tensor_rule_t *rule) {
@@ -161,8 +163,8 @@ static const ac_view_t *view_of(const void *args, const ac_tensor_rule_t *rule) 
 static int check_tensor(ac_arg_t arg, const ac_tensor_rule_t *rule, ac_sizes_t *sizes, ac_error_t *error) {
     const unsigned flags = rule->flags;
     if (!arg.view && (flags & AC_MAY_BE_NONE)) return 0;
-    if (ac_check_given(arg, error) < 0) return -1;
-    if (rule->dtypes && ac_check_dtype(arg, rule->dtypes, error) < 0) return -1;
+    if (!arg.view) return ac_check_given(arg, error);
+    if (rule->dtypes && !ac_dtype_in(arg.view->dtype, rule->dtypes)) return ac_check_dtype(arg, rule->dtypes, error);
     if (rule->shape && check_shape(arg, rule->shape, sizes, error) < 0) return -1;
     if ((flags & AC_ONE_ELEMENT) && ac_check_one_element(arg, error) < 0) return -1;
     if ((flags & AC_DENSE_ROWS) && ac_check_dense_rows(arg, error) < 0) return -1;

@@ -92,6 +92,8 @@ int ac_signature_from_params(ac_signature_t *signature, const ac_op_t *op) {
             }
             signature->workspaces[signature->workspace_count++] = signature->count;
         }
+        const bool needed = param->kind == AC_KIND_PLAN && !op->make_plan;
+        signature->takes_none[signature->count] = (param->flags & AC_OPTIONAL) && !needed;
         signature->params[signature->count] = param;
         if (param->kind < AC_KIND_PLAN) set_default(param, (char *)signature->defaults + param->offset);
         if (add_parameter(signature, param->name, param->default_text[0] == '\0', keyword_only) < 0) return -1;

@@ -92,8 +92,6 @@ static int refuse_values(const call_t *call, const ac_param_t *param, PyObject *
 static int convert(call_t *call, const ac_param_t *param, PyObject *object) {
     const char *op = call->op->user_name;
     void *field = field_of(call, param);
-    const bool needed = param->kind == AC_KIND_PLAN && !call->op->make_plan;
-    if (object == Py_None && (param->flags & AC_OPTIONAL) && !needed) return 0; /* the field has the value of None */
     switch (param->kind) {
     case AC_KIND_TENSOR:
         return import_tensor(call, param, object, param->flags & AC_OUTPUT ? AC_TENSOR_OUTPUT : AC_TENSOR_INPUT, field);
@@ -115,10 +113,15 @@ static int convert(call_t *call, const ac_param_t *param, PyObject *object) {
     return -1;
 }
 
+/* A field without a value keeps its default, which is also what None means where it may be passed. */
 static int convert_all(call_t *call) {
-    memcpy(call->args, call->signature->defaults, call->op->args_bytes);
-    for (int i = 0; i < call->signature->count; i++)
-        if (call->values[i] && convert(call, call->signature->params[i], call->values[i]) < 0) return -1;
+    const ac_signature_t *signature = call->signature;
+    memcpy(call->args, signature->defaults, call->op->args_bytes);
+    for (int i = 0; i < signature->count; i++) {
+        PyObject *value = call->values[i];
+        if (!value || (value == Py_None && signature->takes_none[i])) continue;
+        if (convert(call, signature->params[i], value) < 0) return -1;
+    }
     return 0;
 }
 

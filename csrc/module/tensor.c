@@ -16,7 +16,7 @@ static const char refused[] = "the producer refused DLPack export";
 
 /* Refuses a size below 0, and an extent or a number of elements whose bytes do not fit 63 bits. The extent is that of
  * the elements if there are any: [*out_low, *out_high) from the first element's address. */
-static int measure(const char *op, const char *name, const ac_view_t *view, int64_t bytes, int64_t *out_low,
+static inline int measure(const char *op, const char *name, const ac_view_t *view, int64_t bytes, int64_t *out_low,
                    int64_t *out_high, bool *out_empty) {
     int64_t all = bytes, low = 0, high = bytes, length;
     bool overflow = false, empty = false;
@@ -56,7 +56,7 @@ static void set_compact(ac_view_t *view) {
 
 /* What every path must give, so that no later arithmetic on sizes and addresses can overflow: sizes >= 0, an extent
  * that fits the address space, memory where there are elements, elements at multiples of their size. */
-static int check_geometry(const char *op, const char *name, ac_view_t *view) {
+static inline int check_geometry(const char *op, const char *name, ac_view_t *view) {
     const int64_t bytes = ac_dtype_bytes(view->dtype); /* a power of two */
     const uintptr_t address = (uintptr_t)view->data;
     int64_t low, high;
@@ -84,7 +84,7 @@ static bool is_host(int type) {
 }
 
 /* Copies: a DLTensor may live in the producer's own object, which need not survive the next call into it. */
-static int view_from_dlpack(const char *op, const char *name, const DLTensor *tensor, ac_view_t *out_view) {
+static inline int view_from_dlpack(const char *op, const char *name, const DLTensor *tensor, ac_view_t *out_view) {
     const DLDataType type = tensor->dtype;
     int ndim = tensor->ndim;
     if (ndim < 0 || ndim > AC_MAX_NDIM) {
@@ -108,12 +108,15 @@ static int view_from_dlpack(const char *op, const char *name, const DLTensor *te
     out_view->ndim = ndim;
     out_view->read_only = false;
     for (int i = 0; i < ndim; i++) out_view->shape[i] = tensor->shape[i];
-    int64_t compact = 1;
-    for (int i = ndim - 1; i >= 0; i--) {
-        out_view->stride[i] = tensor->strides ? tensor->strides[i] : compact;
-        if (!tensor->strides && __builtin_mul_overflow(compact, tensor->shape[i], &compact))
-            compact = 0; /* check_geometry refuses it */
+    if (!tensor->strides) {
+        int64_t compact = 1;
+        for (int i = ndim - 1; i >= 0; i--) {
+            out_view->stride[i] = compact;
+            if (__builtin_mul_overflow(compact, tensor->shape[i], &compact)) compact = 0; /* check_geometry refuses it */
+        }
+        return 0;
     }
+    for (int i = 0; i < ndim; i++) out_view->stride[i] = tensor->strides[i];
     return 0;
 }
 
@@ -323,7 +326,8 @@ int ac_tensor_import(ac_state_t *state, const char *op, const char *name, PyObje
         goto fail;
     }
     if (entry.torch == AC_TORCH_NONE || (flags & AC_TENSOR_FRESH)) return 0;
-    if (ac_torch_check(state, op, name, object, out_tensor->view.dtype, output) < 0) goto fail;
+    const bool asks = output || ac_dtype_in(out_tensor->view.dtype, AC_TORCH_MAY_BE_NEGATIVE);
+    if (asks && ac_torch_check(state, op, name, object, out_tensor->view.dtype, output) < 0) goto fail;
     if (output) out_tensor->torch_output = object;
     return 0;
 fail:
@@ -337,13 +341,14 @@ int ac_tensors_written(ac_state_t *state, const ac_tensor_t *tensors, int count)
     Py_ssize_t written = 0;
     for (int i = 0; i < count; i++) written += tensors[i].torch_output != NULL;
     if (written == 0) return 0;
-    PyErr_Fetch(&type, &value, &traceback);
+    const bool live = PyErr_Occurred() != NULL;
+    if (live) PyErr_Fetch(&type, &value, &traceback);
     PyObject *outputs = PyTuple_New(written);
     for (int i = count - 1; outputs && i >= 0; i--)
         if (tensors[i].torch_output) PyTuple_SetItem(outputs, --written, Py_NewRef(tensors[i].torch_output));
     int result = outputs ? ac_torch_written(state, outputs) : -1;
     Py_XDECREF(outputs);
-    if (type) PyErr_Restore(type, value, traceback);
+    if (live) PyErr_Restore(type, value, traceback);
     return result;
 }
 
