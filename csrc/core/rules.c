@@ -49,8 +49,14 @@ static bool is_of_symbol(char c) { return ((c | 32) >= 'a' && (c | 32) <= 'z') |
 static inline const char *read_dim(const char *text, dim_t *out_dim) {
     dim_t dim = {0};
     while (*text == ' ') text++;
-    if (!is_digit(*text))
+    if (!is_digit(*text)) {
+        dim.symbol = (unsigned char)*text++; /* most are one letter */
+        if (*text == ' ' || *text == '\0') {
+            *out_dim = dim;
+            return text;
+        }
         while (is_of_symbol(*text)) dim.symbol = dim.symbol << 8 | (unsigned char)*text++;
+    }
     if (*text == '+') text++;
     while (is_digit(*text)) dim.constant = dim.constant * 10 + (*text++ - '0');
     dim.or_more = text[0] == '.';

@@ -80,10 +80,11 @@ static PyObject *allocate_by_exchange(ac_state_t *state, const ac_buffer_t *buff
     if (!is_torch)
         return imported(state, buffer, to_object(api, managed), AC_TENSOR_OUTPUT | AC_TENSOR_FRESH, out_tensor);
     /* torch's object has the memory of the tensor that it is made of. */
-    if (ac_tensor_borrow(buffer->op, buffer->name, &managed->dl_tensor, out_tensor) == 0)
-        return to_object(api, managed);
-    if (managed->deleter) managed->deleter(managed);
-    return NULL;
+    if (ac_tensor_borrow(buffer->op, buffer->name, &managed->dl_tensor, out_tensor) < 0) {
+        if (managed->deleter) managed->deleter(managed);
+        return NULL;
+    }
+    return buffer->scratch ? ac_array_over(state, &out_tensor->view, managed) : to_object(api, managed);
 }
 
 static PyObject *allocate_by_numpy(const ac_buffer_t *buffer, ac_tensor_t *out_tensor) {

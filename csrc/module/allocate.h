@@ -12,6 +12,7 @@ typedef struct ac_buffer_t {
     PyObject *like;            /* whose framework gives it, on the device of `like` */
     const ac_tensor_t *tensor; /* the import of `like` */
     PyObject *stream;          /* an object of the caller's; NULL: the current one */
+    bool scratch;              /* may be an Array over the framework's memory */
 } ac_buffer_t;
 
 /* Its contents are undefined. *out_tensor is its import; after a failure there is nothing to release. */

@@ -38,10 +38,9 @@ static ac_tensor_t *next_tensor(call_t *call) {
     return NULL;
 }
 
-static int import_tensor(call_t *call, const ac_param_t *param, PyObject *object, unsigned flags, ac_view_t **field) {
+static int import_tensor(call_t *call, const char *name, PyObject *object, unsigned flags, ac_view_t **field) {
     ac_tensor_t *tensor = next_tensor(call);
-    if (!tensor || ac_tensor_import(call->state, call->op->user_name, param->name, object, flags, tensor) < 0)
-        return -1;
+    if (!tensor || ac_tensor_import(call->state, call->op->user_name, name, object, flags, tensor) < 0) return -1;
     call->tensor_count++;
     *field = &tensor->view;
     return 0;
@@ -53,7 +52,8 @@ static int convert_scale(call_t *call, const ac_param_t *param, PyObject *object
     if (!PyFloat_Check(object) && !PyLong_Check(object)) {
         ac_type_entry_t entry;
         if (ac_type_lookup(call->state, op, param->name, Py_TYPE(object), &entry) < 0) return -1;
-        if (entry.path != AC_PATH_NONE) return import_tensor(call, param, object, AC_TENSOR_INPUT, &out_scale->view);
+        if (entry.path != AC_PATH_NONE)
+            return import_tensor(call, param->name, object, AC_TENSOR_INPUT, &out_scale->view);
         if (!PyNumber_Check(object)) return ac_expected(op, param->name, "float or a one-element tensor", object);
     }
     if (ac_to_double(op, param->name, object, &out_scale->value) < 0) return -1;
@@ -94,7 +94,8 @@ static int convert(call_t *call, const ac_param_t *param, PyObject *object) {
     void *field = field_of(call, param);
     switch (param->kind) {
     case AC_KIND_TENSOR:
-        return import_tensor(call, param, object, param->flags & AC_OUTPUT ? AC_TENSOR_OUTPUT : AC_TENSOR_INPUT, field);
+        return import_tensor(call, param->name, object, param->flags & AC_OUTPUT ? AC_TENSOR_OUTPUT : AC_TENSOR_INPUT,
+                             field);
     case AC_KIND_INT: return convert_int(call, param, object, field);
     case AC_KIND_FLOAT: return convert_float(call, param, object, field);
     case AC_KIND_BOOL: return ac_to_bool(op, param->name, object, field);
@@ -166,6 +167,7 @@ static int allocate(call_t *call, const ac_param_t *param, const ac_workspace_t 
         .like = call->values[0],
         .tensor = &call->tensors[0],
         .stream = call->stream_object,
+        .scratch = param->flags & AC_SCRATCH,
     };
     ac_tensor_t *tensor = next_tensor(call);
     *out_object = tensor ? ac_allocate(call->state, &buffer, tensor) : NULL;

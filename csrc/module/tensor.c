@@ -17,7 +17,7 @@ static const char refused[] = "the producer refused DLPack export";
 /* Refuses a size below 0, and an extent or a number of elements whose bytes do not fit 63 bits. The extent is that of
  * the elements if there are any: [*out_low, *out_high) from the first element's address. */
 static inline int measure(const char *op, const char *name, const ac_view_t *view, int64_t bytes, int64_t *out_low,
-                   int64_t *out_high, bool *out_empty) {
+                          int64_t *out_high, bool *out_empty) {
     int64_t all = bytes, low = 0, high = bytes, length;
     bool overflow = false, empty = false;
     for (int i = 0; i < view->ndim; i++) {
@@ -112,7 +112,7 @@ static inline int view_from_dlpack(const char *op, const char *name, const DLTen
         int64_t compact = 1;
         for (int i = ndim - 1; i >= 0; i--) {
             out_view->stride[i] = compact;
-            if (__builtin_mul_overflow(compact, tensor->shape[i], &compact)) compact = 0; /* check_geometry refuses it */
+            if (__builtin_mul_overflow(compact, tensor->shape[i], &compact)) compact = 0; /* is refused */
         }
         return 0;
     }

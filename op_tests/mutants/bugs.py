@@ -467,6 +467,14 @@ MODULE = [
         "boundary",
     ),
     Bug(
+        "leak-scratch",
+        "csrc/module/*.c",
+        "if (array->owner->deleter) array->owner->deleter(array->owner);",
+        "",
+        "scratch of torch's memory leaks",
+        "boundary",
+    ),
+    Bug(
         "float-environment",
         "csrc/module/*.c",
         "    ac_float_env_leave(saved);\n",
