@@ -127,6 +127,8 @@ class MlaPlan:
     @property
     def requested_kv_splits(self) -> int: ...
     @property
+    def num_workers(self) -> int: ...
+    @property
     def return_lse(self) -> bool: ...
     @property
     def deterministic(self) -> bool: ...
@@ -170,11 +172,14 @@ def mla_decode_stage1(
     logit_cap: float = 0.0,
     num_kv_splits: int | None = None,
     num_kv_splits_indptr: SupportsDLPack | None = None,
-    work_lists: object = None,
+    work_lists: tuple[Any, ...] | None = None,
     q_scale: Scale = None,
     kv_scale: Scale = None,
     return_lse: bool = False,
-    g_kv_indptr: object = None,
+    g_kv_indptr: SupportsDLPack | None = None,
+    cp_world_size: int = 1,
+    cp_rank: int = 0,
+    cp_interleave: int = 1,
     causal: bool = True,
     deterministic: bool = False,
     kv_format: Literal["plain", "fp8_ds_mla", "3buffer"] | None = None,
@@ -201,6 +206,7 @@ def mla_plan(
     return_lse: bool = False,
     deterministic: bool = False,
     device: DeviceLike = "cpu",
+    num_workers: int | None = None,
 ) -> MlaPlan: ...
 def choose_kv_splits(
     num_kv_splits: int | None,
@@ -234,6 +240,71 @@ def mla_reduce_v1(
     final_output: SupportsDLPack,
     final_lse: SupportsDLPack | None = None,
     *,
+    stream: int | None = None,
+) -> None: ...
+def mla_metadata(
+    seqlens_qo_indptr: SupportsDLPack,
+    seqlens_kv_indptr: SupportsDLPack,
+    kv_last_page_lens: SupportsDLPack | None,
+    num_heads_per_head_k: int,
+    num_heads_k: int,
+    is_causal: bool,
+    work_metadata_ptrs: SupportsDLPack,
+    work_info_set: SupportsDLPack,
+    work_indptr: SupportsDLPack,
+    reduce_indptr: SupportsDLPack,
+    reduce_final_map: SupportsDLPack,
+    reduce_partial_map: SupportsDLPack,
+    page_size: int = 1,
+    kv_granularity: int = 16,
+    max_seqlen_qo: int | None = -1,
+    uni_seqlen_qo: int | None = -1,
+    fast_mode: bool = True,
+    topk: int | None = -1,
+    max_split_per_batch: int | None = -1,
+    intra_batch_mode: bool = False,
+    is_cp_round_robin: bool = False,
+    mla_version: int | None = 0,
+    dtype_q_nope: DTypeLike | None = None,
+    dtype_q_rope: DTypeLike | None = None,
+    dtype_kv_nope: DTypeLike | None = None,
+    dtype_kv_rope: DTypeLike | None = None,
+    dtype_q: DTypeLike | None = None,
+    dtype_kv: DTypeLike | None = None,
+    *,
+    deterministic: bool = False,
+    stream: int | None = None,
+    staging: SupportsDLPack | None = None,
+) -> int: ...
+def mla_metadata_tiles(
+    num_heads: int,
+    max_seqlen_q: int,
+    device: DeviceLike = "cpu",
+) -> int: ...
+def mla_metadata_workers(
+    num_heads: int,
+    max_seqlen_q: int,
+    device: DeviceLike = "cpu",
+) -> int: ...
+def merge_states(
+    o: SupportsDLPack | Sequence[SupportsDLPack],
+    lse: SupportsDLPack | Sequence[SupportsDLPack],
+    out: SupportsDLPack | None = None,
+    lse_out: SupportsDLPack | None = None,
+    lse_layout: Literal["th", "ht"] = "th",
+    *,
+    sink: SupportsDLPack | None = None,
+    stream: int | None = None,
+) -> tuple[Any, Any]: ...
+def merge_attn_states(
+    output: SupportsDLPack,
+    prefix_output: SupportsDLPack,
+    prefix_lse: SupportsDLPack,
+    suffix_output: SupportsDLPack,
+    suffix_lse: SupportsDLPack,
+    output_lse: SupportsDLPack | None = None,
+    *,
+    sink: SupportsDLPack | None = None,
     stream: int | None = None,
 ) -> None: ...
 def top_k_per_row_prefill(

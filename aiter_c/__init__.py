@@ -25,8 +25,21 @@ from aiter_c._C import (
     mla_plan,
     set_num_threads,
 )
+from aiter_c.context_parallel import (
+    cp_local_len,
+    cp_local_to_global,
+    cp_owner,
+    merge_attn_states,
+    merge_states,
+)
 from aiter_c.dsa import top_k_per_row_decode, top_k_per_row_prefill
-from aiter_c.metadata import get_meta_param
+from aiter_c.metadata import (
+    decode_update_mla_metadata_v1,
+    get_meta_param,
+    get_mla_decode_fwd_max_splits,
+    get_mla_metadata_info_v1,
+    get_mla_metadata_v1,
+)
 from aiter_c.mla import mla_decode_fwd, mla_reduce_v1
 
 __version__ = _C.build_info()["version"]
@@ -36,10 +49,19 @@ __all__ = [
     "DeviceError",
     "MlaPlan",
     "UnsupportedError",
+    "cp_local_len",
+    "cp_local_to_global",
+    "cp_owner",
+    "decode_update_mla_metadata_v1",
     "empty",
     "from_host",
     "get_meta_param",
+    "get_mla_decode_fwd_max_splits",
+    "get_mla_metadata_info_v1",
+    "get_mla_metadata_v1",
     "get_num_threads",
+    "merge_attn_states",
+    "merge_states",
     "mla_decode_fwd",
     "mla_plan",
     "mla_reduce_v1",

@@ -34,20 +34,20 @@ def mla_decode_fwd(
     logit_cap: float = 0.0,
     num_kv_splits: int | None = None,
     num_kv_splits_indptr: SupportsDLPack | None = None,
-    work_meta_data: None = None,
-    work_indptr: None = None,
-    work_info_set: None = None,
-    reduce_indptr: None = None,
-    reduce_final_map: None = None,
-    reduce_partial_map: None = None,
+    work_meta_data: SupportsDLPack | None = None,
+    work_indptr: SupportsDLPack | None = None,
+    work_info_set: SupportsDLPack | None = None,
+    reduce_indptr: SupportsDLPack | None = None,
+    reduce_final_map: SupportsDLPack | None = None,
+    reduce_partial_map: SupportsDLPack | None = None,
     q_scale: Scale = None,
     kv_scale: Scale = None,
     intra_batch_mode: object = False,
     return_logits: object = False,
     return_lse: bool = False,
-    g_kv_indptr: None = None,
-    cp_world_size: object = 1,
-    cp_rank: object = 0,
+    g_kv_indptr: SupportsDLPack | None = None,
+    cp_world_size: int = 1,
+    cp_rank: int = 0,
     causal: bool = True,
     *,
     deterministic: bool = False,
@@ -56,6 +56,7 @@ def mla_decode_fwd(
     plan: MlaPlan | None = None,
     q_dtype: DTypeLike = None,
     kv_dtype: DTypeLike = None,
+    cp_interleave: int = 1,
 ) -> tuple[Any, Tensor | None]:
     """Decode with multi-head latent attention over a paged latent cache; writes `o` in place.
 
@@ -96,12 +97,31 @@ def mla_decode_fwd(
     plan                  MlaPlan of mla_plan: used as it is, a call it was not made for is refused.
     q_dtype, kv_dtype     the fp8 dtype of a q or kv_buffer that comes as uint8.
 
-    nhead_kv must be 1. intra_batch_mode and return_logits have no effect here; work_meta_data, work_indptr,
-    work_info_set, reduce_* (persistent mode) and g_kv_indptr (context parallel) are refused; without g_kv_indptr
-    cp_world_size and cp_rank have no effect.
+    Persistent mode: the work items come from lists that get_mla_metadata_v1 (or AITER's op, for heads that it does not
+    fold) has filled, and the partials are merged by mla_reduce_v1. All but work_meta_data and reduce_final_map are
+    needed, none of them is trusted, and they may change between replays of a graph.
 
-    Returns (logits, lse). logits: with S > 1 splits the float32 partials [T, S, H, 512], with one split `o` itself.
-    lse: float32 [T, H], or None unless return_lse.
+    work_meta_data        uint64 or int64 [2]: the tag of the lists, looked at only in the host's memory; or None.
+    work_indptr           int32 [W+1]: worker w does the items [work_indptr[w], work_indptr[w+1]).
+    work_info_set         int32 [items, 8]; one that names no request or lies outside of its tensors is left out.
+    reduce_indptr, reduce_final_map, reduce_partial_map   int32 [G+1], [G, 2] or None, [P]: see mla_reduce_v1.
+
+    num_kv_splits and num_kv_splits_indptr are then hints without effect: the lists decide. With max_seqlen_q 1 no
+    causal mask applies, and an item's keys need not be of its request's list (sparse attention). deterministic needs
+    lists that were made so.
+
+    Context parallelism: with g_kv_indptr the cache and kv_indptr hold the keys of one rank, and causal masks by their
+    places in the whole request. Results of the ranks are merged by merge_states.
+
+    g_kv_indptr           int32 [B+1], may be longer: keys of the requests on all ranks together.
+    cp_world_size         int: ranks; key p of a request is on rank p // cp_interleave % cp_world_size.
+    cp_rank               int: this one. Without g_kv_indptr the three have no effect.
+    cp_interleave         int: keys that are dealt to a rank at a time.
+
+    nhead_kv must be 1. intra_batch_mode and return_logits have no effect here.
+
+    Returns (logits, lse). logits: with S > 1 splits the float32 partials [T, S, H, 512], with lists
+    [P * max_seqlen_q, 1, H, 512], with one split `o` itself. lse: float32 [T, H], or None unless return_lse.
 
     Raises TypeError (not a tensor, wrong dtype), ValueError (shape, stride, range, device, shared memory), BufferError
     (read-only output, a producer that refuses) and UnsupportedError (no kernel); then no argument was written.
@@ -110,13 +130,24 @@ def mla_decode_fwd(
     as are tensors whose memory does not hold their values (negative bit, FakeTensor, vmap, sparse, ...). What was
     written counts in torch's version counter.
     """
-    lists = (work_meta_data, work_indptr, work_info_set, reduce_indptr, reduce_final_map, reduce_partial_map)
+    lists: tuple[Any, ...] | None = None
+    if not (
+        work_meta_data is None and work_indptr is None and work_info_set is None
+        and reduce_indptr is None and reduce_final_map is None and reduce_partial_map is None
+    ):  # fmt: skip
+        lists = (work_meta_data, work_indptr, work_info_set, reduce_indptr, reduce_final_map, reduce_partial_map)
     used_plan, used_stream, logits, attn_lse, lse = mla_decode_stage1(
         q, kv_buffer, o, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, max_seqlen_q, page_size, nhead_kv,
         sm_scale, logit_cap, num_kv_splits, num_kv_splits_indptr, lists, q_scale, kv_scale, return_lse, g_kv_indptr,
-        causal, deterministic, kv_format, stream, plan, q_dtype, kv_dtype,
+        cp_world_size, cp_rank, cp_interleave, causal, deterministic, kv_format, stream, plan, q_dtype, kv_dtype,
     )  # fmt: skip
     if used_plan.writes_output:
         return o, lse
-    mla_decode_stage2(logits, attn_lse, o, lse, qo_indptr, plan=used_plan, stream=used_stream)
+    if work_indptr is None:
+        mla_decode_stage2(logits, attn_lse, o, lse, qo_indptr, plan=used_plan, stream=used_stream)
+    else:
+        mla_reduce_v1(
+            logits, attn_lse, reduce_indptr, reduce_final_map, reduce_partial_map, max_seqlen_q, None, o, lse,
+            stream=used_stream,
+        )  # fmt: skip
     return logits, lse

@@ -151,8 +151,13 @@ class Device:
         if not self.copies:
             return function(*positional, **arguments)
         copies = Copies(self.place, exact=exact)
+
         # A scale without dimensions stays on the host: ops take either.
-        place = lambda value: copies.tensor(value) if isinstance(value, np.ndarray) and value.ndim else value  # noqa: E731
+        def place(value: object) -> object:
+            if isinstance(value, (list, tuple)):
+                return type(value)(map(place, value))
+            return copies.tensor(value) if isinstance(value, np.ndarray) and value.ndim else value
+
         positional, arguments = [place(value) for value in positional], {n: place(v) for n, v in arguments.items()}
         if self.place != "cpu" and "stream" in inspect.signature(function).parameters:
             arguments.setdefault("stream", 0)

@@ -15,6 +15,7 @@ const char *ac_feature_name(unsigned feature) {
     case AC_WORK_LIST: return "work_list";
     case AC_SECOND_CACHE: return "second_cache";
     case AC_SINK: return "sink";
+    case AC_ONE_ITEM: return "one_item";
     default: return "?";
     }
 }

@@ -35,7 +35,8 @@ typedef enum ac_feature_t {
     AC_WORK_LIST = 1 << 3,    /* takes its work items from a list */
     AC_SECOND_CACHE = 1 << 4, /* one softmax over two caches */
     AC_SINK = 1 << 5,         /* a sink in the denominator */
-    AC_FEATURE_END = 1 << 6
+    AC_ONE_ITEM = 1 << 6,     /* of a list; each workgroup, which otherwise does all items of a worker */
+    AC_FEATURE_END = 1 << 7
 } ac_feature_t;
 const char *ac_feature_name(unsigned feature);
 

@@ -12,20 +12,22 @@
 
 /* What a parameter takes in Python, and what its field in the args struct is. */
 typedef enum ac_param_kind_t {
-    AC_KIND_TENSOR, /* ac_view_t *; NULL: None */
-    AC_KIND_INT,    /* int64_t; AC_NO_INT: None */
-    AC_KIND_FLOAT,  /* double; NAN: None */
-    AC_KIND_BOOL,   /* int */
-    AC_KIND_DTYPE,  /* ac_dtype_t: a name or a dtype object; AC_DTYPE_NONE: None. With `choices` an int that may also
-                       be AC_DTYPE_CHOICE + the place of a name in them */
-    AC_KIND_CHOICE, /* int: the place of a name in `choices`; -1: None */
-    AC_KIND_DEVICE, /* ac_device_t */
-    AC_KIND_SCALE,  /* ac_scale_arg_t: None, a number, or a one-element tensor */
+    AC_KIND_TENSOR,  /* ac_view_t *; NULL: None */
+    AC_KIND_TENSORS, /* ac_tensors_arg_t: a tensor, or a list or tuple of tensors */
+    AC_KIND_INT,     /* int64_t; AC_NO_INT: None */
+    AC_KIND_FLOAT,   /* double; NAN: None */
+    AC_KIND_BOOL,    /* int */
+    AC_KIND_DTYPE,   /* ac_dtype_t: a name or a dtype object; AC_DTYPE_NONE: None. With `choices` an int that may also
+                        be AC_DTYPE_CHOICE + the place of a name in them */
+    AC_KIND_CHOICE,  /* int: the place of a name in `choices`; -1: None */
+    AC_KIND_DEVICE,  /* ac_device_t */
+    AC_KIND_SCALE,   /* ac_scale_arg_t: None, a number, or a one-element tensor */
+    AC_KIND_GROUP,   /* an ac_view_t * for each name in `choices`, from the field on: a tuple of tensors or None, or
+                        None for all of them */
     /* Without a field. */
-    AC_KIND_PLAN,     /* a plan of the op's kind, or None */
-    AC_KIND_STREAM,   /* the handle of a stream, or None: the current one of the first tensor's framework */
-    AC_KIND_IGNORED,  /* accepted, without effect */
-    AC_KIND_UNSERVED, /* refused when it is not None; with `choices` a tuple of arguments of those names */
+    AC_KIND_PLAN,    /* a plan of the op's kind, or None */
+    AC_KIND_STREAM,  /* the handle of a stream, or None: the current one of the first tensor's framework */
+    AC_KIND_IGNORED, /* accepted, without effect */
 } ac_param_kind_t;
 
 #define AC_NO_INT INT64_MIN
@@ -47,13 +49,20 @@ typedef struct ac_param_t {
     ac_param_kind_t kind;
     unsigned flags;
     size_t offset;              /* of the field */
-    const char *const *choices; /* AC_KIND_CHOICE: names, ended by NULL */
+    const char *const *choices; /* names, ended by NULL */
 } ac_param_t;
 
 typedef struct ac_scale_arg_t {
     ac_view_t *view; /* or NULL */
     double value;    /* 1 when nothing was passed */
 } ac_scale_arg_t;
+
+#define AC_MAX_SEQUENCE 16
+typedef struct ac_tensors_arg_t {
+    int count;        /* 0: None */
+    bool is_sequence; /* else views[0] was passed as itself */
+    ac_view_t *views[AC_MAX_SEQUENCE];
+} ac_tensors_arg_t;
 
 /* A tensor that the op needs for this plan. */
 typedef struct ac_workspace_t {
@@ -66,9 +75,10 @@ typedef struct ac_workspace_t {
 
 typedef enum ac_returns_t {
     AC_RETURNS_NONE,
-    AC_RETURNS_PLAN,  /* the plan */
-    AC_RETURNS_STAGE, /* (plan, stream, workspaces in their order) */
-    AC_RETURNS_INT,   /* the int64_t that the args struct begins with */
+    AC_RETURNS_PLAN,       /* the plan */
+    AC_RETURNS_STAGE,      /* (plan, stream, workspaces in their order) */
+    AC_RETURNS_WORKSPACES, /* (workspaces in their order) */
+    AC_RETURNS_INT,        /* the int64_t that the args struct begins with */
 } ac_returns_t;
 
 typedef struct ac_op_t {
@@ -93,7 +103,8 @@ extern const ac_op_t *const ac_ops[];
 extern const int ac_op_count;
 
 #define AC_MAX_PARAMS 48  /* of an op */
-#define AC_MAX_TENSORS 24 /* of a call */
+#define AC_MAX_NAME 48    /* characters of an argument's name, such as "values[12]" */
+#define AC_MAX_TENSORS 40 /* of a call */
 #define AC_MAX_ARGS_BYTES 1024
 
 #endif

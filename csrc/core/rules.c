@@ -106,14 +106,14 @@ static inline bool take(ac_sizes_t *sizes, const dim_t *dim, int64_t size, const
 
 /* Against the shape at *text, which is moved to what ends it. Where the view does not have it, no symbol is bound, so
  * that a refusal shows what was known beforehand. */
-static inline bool matches(ac_sizes_t *sizes, const ac_view_t *view, const char *name, const char **text) {
+static inline bool matches(ac_sizes_t *sizes, const ac_view_t *view, const char *origin, const char **text) {
     const int count = sizes->count;
     bool all = true;
     int ndim = 0;
     while (**text && **text != '|') {
         dim_t dim;
         *text = read_dim(*text, &dim);
-        all = all && ndim < view->ndim && take(sizes, &dim, view->shape[ndim], name);
+        all = all && ndim < view->ndim && take(sizes, &dim, view->shape[ndim], origin);
         ndim++;
     }
     if (all && ndim == view->ndim) return true;
@@ -141,49 +141,107 @@ static int fail_shape(ac_arg_t arg, const char *shape, const ac_sizes_t *sizes, 
                    ac_shape_text(arg.view, got, sizeof got));
 }
 
-/* Any of the shapes that `shape` has. */
-static int check_shape(ac_arg_t arg, const char *shape, ac_sizes_t *sizes, ac_error_t *error) {
-    const char *text = shape;
+/* Any of the shapes that the row has. */
+static int check_shape(ac_arg_t arg, const ac_tensor_rule_t *rule, ac_sizes_t *sizes, ac_error_t *error) {
+    const char *text = rule->shape;
     for (;;) {
-        if (matches(sizes, arg.view, arg.name, &text)) return 0;
-        if (!*text++) return fail_shape(arg, shape, sizes, error);
+        if (matches(sizes, arg.view, rule->name, &text)) return 0;
+        if (!*text++) return fail_shape(arg, rule->shape, sizes, error);
     }
 }
 
-static int check_device(ac_arg_t arg, unsigned flags, ac_sizes_t *sizes, ac_error_t *error) {
+static int check_device(ac_arg_t arg, const ac_tensor_rule_t *rule, ac_sizes_t *sizes, ac_error_t *error) {
     const ac_device_t device = arg.view->device;
-    if (flags & AC_LEADS) {
-        sizes->leader = arg.name;
+    if (!sizes->leader) {
+        if (!(rule->flags & AC_LEADS)) return 0;
+        sizes->leader = rule->name;
         sizes->device = device;
         return 0;
     }
-    if (!sizes->leader || (device.type == sizes->device.type && device.index == sizes->device.index)) return 0;
-    if ((flags & AC_HOST_TOO) && device.type == AC_DEVICE_CPU) return 0;
+    if (device.type == sizes->device.type && device.index == sizes->device.index) return 0;
+    if ((rule->flags & AC_HOST_TOO) && device.type == AC_DEVICE_CPU) return 0;
     return ac_check_device(arg, sizes->device, sizes->leader, error);
 }
 
-static const ac_view_t *view_of(const void *args, const ac_tensor_rule_t *rule) {
-    return *(const ac_view_t *const *)(const void *)((const char *)args + rule->offset);
+/* A tensor of a row. */
+typedef struct {
+    const ac_tensor_rule_t *rule;
+    const ac_view_t *view;
+    int number; /* of a sequence: its place; else -1 */
+} member_t;
+
+static const void *field_of(const void *args, const ac_tensor_rule_t *rule) {
+    return (const char *)args + rule->offset;
 }
 
-static int check_tensor(ac_arg_t arg, const ac_tensor_rule_t *rule, ac_sizes_t *sizes, ac_error_t *error) {
+/* Of a row without AC_EACH; NULL: none. */
+static const ac_view_t *view_of(const void *args, const ac_tensor_rule_t *rule) {
+    return *(const ac_view_t *const *)field_of(args, rule);
+}
+
+static member_t member_of(const ac_tensors_arg_t *tensors, const ac_tensor_rule_t *rule, int i) {
+    return (member_t){rule, tensors->views[i], tensors->is_sequence ? i : -1};
+}
+
+/* "lse", or "lse[2]" */
+static const char *name_of(const member_t *member, char text[AC_MAX_NAME]) {
+    if (member->number < 0) return member->rule->name;
+    snprintf(text, AC_MAX_NAME, "%s[%d]", member->rule->name, member->number);
+    return text;
+}
+
+static inline int check_tensor(ac_arg_t arg, const ac_tensor_rule_t *rule, ac_sizes_t *sizes, ac_error_t *error) {
     const unsigned flags = rule->flags;
-    if (!arg.view && (flags & AC_MAY_BE_NONE)) return 0;
-    if (!arg.view) return ac_check_given(arg, error);
+    if (!arg.view) return flags & AC_MAY_BE_NONE ? 0 : ac_check_given(arg, error);
     if (rule->dtypes && !ac_dtype_in(arg.view->dtype, rule->dtypes)) return ac_check_dtype(arg, rule->dtypes, error);
-    if (rule->shape && check_shape(arg, rule->shape, sizes, error) < 0) return -1;
+    if (rule->shape && check_shape(arg, rule, sizes, error) < 0) return -1;
     if ((flags & AC_ONE_ELEMENT) && ac_check_one_element(arg, error) < 0) return -1;
     if ((flags & AC_DENSE_ROWS) && ac_check_dense_rows(arg, error) < 0) return -1;
     if ((flags & AC_CONTIGUOUS) && ac_check_contiguous(arg, error) < 0) return -1;
-    if (check_device(arg, flags, sizes, error) < 0) return -1;
+    if (check_device(arg, rule, sizes, error) < 0) return -1;
     return (flags & AC_WRITTEN) && !(flags & AC_CONTIGUOUS) ? ac_check_output(arg, error) : 0;
 }
 
-int ac_check_tensors(const void *args, const ac_tensor_rule_t *rules, int count, ac_sizes_t *sizes, ac_error_t *error) {
-    for (int i = 0; i < count; i++)
-        if (check_tensor((ac_arg_t){sizes->op, rules[i].name, view_of(args, &rules[i])}, &rules[i], sizes, error) < 0)
-            return -1;
+/* Where there is no tensor, views[0] is NULL. */
+static int check_each(const ac_tensors_arg_t *tensors, const ac_tensor_rule_t *rule, ac_sizes_t *sizes,
+                      ac_error_t *error) {
+    char text[AC_MAX_NAME];
+    for (int i = 0; i == 0 || i < tensors->count; i++) {
+        const member_t member = member_of(tensors, rule, i);
+        if (check_tensor((ac_arg_t){sizes->op, name_of(&member, text), member.view}, rule, sizes, error) < 0) return -1;
+    }
     return 0;
+}
+
+int ac_check_tensors(const void *args, const ac_tensor_rule_t *rules, int count, ac_sizes_t *sizes, ac_error_t *error) {
+    for (const ac_tensor_rule_t *rule = rules; rule < rules + count; rule++) {
+        if (rule->flags & AC_EACH) {
+            if (check_each(field_of(args, rule), rule, sizes, error) < 0) return -1;
+            continue;
+        }
+        const ac_view_t *view = view_of(args, rule);
+        if (!view && (rule->flags & AC_MAY_BE_NONE)) continue;
+        if (check_tensor((ac_arg_t){sizes->op, rule->name, view}, rule, sizes, error) < 0) return -1;
+    }
+    return 0;
+}
+
+static bool has_elements(const ac_view_t *view) { return view && view->low < view->high; }
+
+/* Those with elements. */
+static int find_memory(const void *args, const ac_tensor_rule_t *rules, int count, member_t *out_members) {
+    int found = 0;
+    for (const ac_tensor_rule_t *rule = rules; rule < rules + count && found < AC_MAX_TENSORS; rule++) {
+        if (!(rule->flags & AC_EACH)) {
+            const ac_view_t *view = view_of(args, rule);
+            if (has_elements(view)) out_members[found++] = (member_t){rule, view, -1};
+            continue;
+        }
+        const ac_tensors_arg_t *tensors = field_of(args, rule);
+        for (int i = 0; i < tensors->count && found < AC_MAX_TENSORS; i++)
+            if (has_elements(tensors->views[i])) out_members[found++] = member_of(tensors, rule, i);
+    }
+    return found;
 }
 
 static bool overlap(const ac_view_t *a, const ac_view_t *b) {
@@ -191,25 +249,28 @@ static bool overlap(const ac_view_t *a, const ac_view_t *b) {
            a->device.index == b->device.index;
 }
 
+/* Whether an output that overlaps another tensor may do so. */
+static bool is_in_place(const member_t *output, const member_t *other) {
+    if (!(output->rule->flags & AC_IN_PLACE) || other->rule->flags & AC_WRITTEN) return false;
+    const bool is_all_parts = other->rule->flags & AC_EACH && other->number < 0;
+    const ac_view_t *view = output->view, *input = other->view;
+    return is_all_parts ? ac_view_is_part(view, input) : ac_view_is_same(view, input);
+}
+
 int ac_check_own_memory(const char *op, const void *args, const ac_tensor_rule_t *rules, int count, ac_error_t *error) {
-    struct {
-        const ac_view_t *view;
-        const ac_tensor_rule_t *rule;
-    } taken[AC_MAX_TENSORS];
-    int used = 0;
-    for (int i = 0; i < count && i < AC_MAX_TENSORS; i++) {
-        const ac_view_t *view = view_of(args, &rules[i]);
-        taken[used].view = view;
-        taken[used].rule = &rules[i];
-        used += view && view->low < view->high; /* those with elements */
-    }
-    for (int i = 0; i < used; i++) {
-        if (!(taken[i].rule->flags & AC_WRITTEN)) continue;
-        for (int j = 0; j < used; j++) {
-            if (!overlap(taken[i].view, taken[j].view) || j == i) continue;
-            if (j > i && (taken[j].rule->flags & AC_WRITTEN)) continue; /* a pair is met once, as the later's fault */
-            return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected memory of its own, got memory shared with %s", op,
-                           taken[i].rule->name, taken[j].rule->name);
+    member_t members[AC_MAX_TENSORS];
+    const int found = find_memory(args, rules, count, members);
+    for (int i = 0; i < found; i++) {
+        const unsigned flags = members[i].rule->flags;
+        if (!(flags & AC_WRITTEN)) continue;
+        for (int j = 0; j < found; j++) {
+            if (!overlap(members[i].view, members[j].view) || j == i) continue;
+            if (j > i && (members[j].rule->flags & AC_WRITTEN)) continue; /* a pair is met once, as the later's fault */
+            if (is_in_place(&members[i], &members[j])) continue;
+            char name[AC_MAX_NAME], shared[AC_MAX_NAME];
+            return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected memory of its own%s, got memory shared with %s", op,
+                           name_of(&members[i], name), flags & AC_IN_PLACE ? " or an input's, element by element" : "",
+                           name_of(&members[j], shared));
         }
     }
     return 0;

@@ -18,11 +18,14 @@ typedef enum ac_rule_flags_t {
     AC_LEADS = 1 << 4,       /* its device is that of the call */
     AC_HOST_TOO = 1 << 5,    /* on the call's device or on the CPU */
     AC_ONE_ELEMENT = 1 << 6, /* of any rank */
+    AC_EACH = 1 << 7,        /* `offset` is of an ac_tensors_arg_t; the row is about each of its tensors */
+    AC_IN_PLACE = 1 << 8,    /* with AC_WRITTEN: its memory may be that of an input, element by element; of a row with
+                                AC_EACH that is one tensor, of a part along its first dimension */
 } ac_rule_flags_t;
 
 typedef struct ac_tensor_rule_t {
     const char *name;
-    size_t offset;         /* of the ac_view_t * in the args struct */
+    size_t offset;         /* of the ac_view_t * in the args struct; see AC_EACH */
     ac_dtype_set_t dtypes; /* 0: the op looks at dtype and shape itself */
     const char *shape;     /* NULL: likewise */
     unsigned flags;

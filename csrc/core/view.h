@@ -33,5 +33,11 @@ const char *ac_shape_text(const ac_view_t *view, char *text, int size);
 int64_t ac_view_numel(const ac_view_t *view);
 /* True when the elements lie in row-major order without gaps (strides of size-1 dims ignored). */
 bool ac_view_is_contiguous(const ac_view_t *view);
+/* False when two elements may share memory. */
+bool ac_view_elements_are_apart(const ac_view_t *view);
+/* True when the two have the same elements at the same addresses. */
+bool ac_view_is_same(const ac_view_t *view, const ac_view_t *other);
+/* True when `view` has the elements of whole[i] for some i, and no two elements of `whole` share memory. */
+bool ac_view_is_part(const ac_view_t *view, const ac_view_t *whole);
 
 #endif

@@ -70,6 +70,12 @@ static int cpu_launch(const ac_runtime_t *self, int index, const ac_launch_t *la
     return ac_cpu_run(run, launch->kernel->local_bytes, launch->params, launch->grid, error);
 }
 
+static int cpu_is_capturing(const ac_runtime_t *self, int index, intptr_t stream, bool *out_is, ac_error_t *error) {
+    (void)self, (void)index, (void)stream, (void)error;
+    *out_is = false;
+    return 0;
+}
+
 const ac_runtime_t ac_cpu_runtime = {
     .name = "cpu",
     .device_type = AC_DEVICE_CPU,
@@ -81,4 +87,5 @@ const ac_runtime_t ac_cpu_runtime = {
     .synchronize = cpu_synchronize,
     .fill32 = cpu_fill32,
     .launch = cpu_launch,
+    .is_capturing = cpu_is_capturing,
 };

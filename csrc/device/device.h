@@ -40,12 +40,14 @@ struct ac_runtime_t {
     /* Between any two of: the device, the host. In stream order; the host memory may be in use until a synchronize. */
     int (*copy)(const ac_runtime_t *self, int index, void *to, const void *from, size_t bytes, intptr_t stream,
                 ac_error_t *error);
-    /* Waits for all work of all streams. Never called by an op. */
+    /* Waits for all work of all streams. No op calls it where its tensors are all on one side. */
     int (*synchronize)(const ac_runtime_t *self, int index, ac_error_t *error);
     /* Writes `count` 32-bit words; in stream order. */
     int (*fill32)(const ac_runtime_t *self, int index, void *to, uint32_t word, int64_t count, intptr_t stream,
                   ac_error_t *error);
     int (*launch)(const ac_runtime_t *self, int index, const ac_launch_t *launch, ac_error_t *error);
+    /* Whether work on the stream goes into a graph at the moment, and is not done. */
+    int (*is_capturing)(const ac_runtime_t *self, int index, intptr_t stream, bool *out_is, ac_error_t *error);
 };
 
 /* The runtime that serves a DLPack device type, or NULL with *out_reason (why none does; good until the thread's next

@@ -243,6 +243,19 @@ int ac_gpu_fill32(const ac_runtime_t *self, int index, void *to, uint32_t word, 
     return ac_gpu_end(gpu, index, saved, status, error);
 }
 
+int ac_gpu_is_capturing(const ac_runtime_t *self, int index, intptr_t stream, bool *out_is, ac_error_t *error) {
+    ac_gpu_t *gpu = ac_gpu_of(self);
+    ac_gpu_device_t *device = NULL;
+    int saved = 0, capture = 0; /* 0: none */
+    *out_is = false;
+    if (!gpu->calls.is_capturing) return 0; /* a driver without graphs */
+    if (ac_gpu_begin(gpu, index, &device, &saved, error) < 0) return -1;
+    int code = gpu->calls.is_capturing((void *)stream, &capture);
+    int status = check(gpu, index, AC_CALL_is_capturing, code, error);
+    *out_is = capture != 0;
+    return ac_gpu_end(gpu, index, saved, status, error);
+}
+
 void ac_gpu_describe(ac_gpu_t *gpu, ac_runtime_info_t *out_info) {
     const void *symbol;
     int version = 0;

@@ -76,7 +76,6 @@ typedef struct ac_gpu_t {
 } ac_gpu_t;
 
 extern ac_gpu_t ac_hip, ac_cuda;
-
 #define AC_CODE_OUT_OF_MEMORY 2 /* in both drivers */
 #define AC_CODE_NO_DEVICE 100
 #define AC_CAPTURE_RELAXED 2 /* a thread's capture mode in which nothing is forbidden for another's capture's sake */
@@ -111,9 +110,11 @@ int ac_gpu_synchronize(const ac_runtime_t *self, int index, ac_error_t *error);
 int ac_gpu_fill32(const ac_runtime_t *self, int index, void *to, uint32_t word, int64_t count, intptr_t stream,
                   ac_error_t *error);
 int ac_gpu_launch(const ac_runtime_t *self, int index, const ac_launch_t *launch, ac_error_t *error);
+int ac_gpu_is_capturing(const ac_runtime_t *self, int index, intptr_t stream, bool *out_is, ac_error_t *error);
 #define AC_GPU_RUNTIME(name, type)                                                                                     \
-    {name,        type,        ac_gpu_device_count, ac_gpu_facts,  ac_gpu_alloc,                                       \
-     ac_gpu_free, ac_gpu_copy, ac_gpu_synchronize,  ac_gpu_fill32, ac_gpu_launch}
+    {name,          type,          ac_gpu_device_count, ac_gpu_facts,                                                  \
+     ac_gpu_alloc,  ac_gpu_free,   ac_gpu_copy,         ac_gpu_synchronize,                                            \
+     ac_gpu_fill32, ac_gpu_launch, ac_gpu_is_capturing}
 static inline ac_gpu_t *ac_gpu_of(const ac_runtime_t *runtime) { return (ac_gpu_t *)runtime; }
 
 #endif

@@ -44,6 +44,8 @@ GPU_INLINE float gpu_exp2(float x) { return exp2f(x); }
 GPU_INLINE float gpu_log2(float x) { return log2f(x); }
 GPU_INLINE float gpu_max(float a, float b) { return fmaxf(a, b); }
 GPU_INLINE bool gpu_any(bool x) { return __any_sync(0xffffffffu, x); }
+/* The kernel's parameters, to be read again: nothing that was computed from them before stays in registers. */
+template <class T> GPU_INLINE const T &gpu_params_again(const T &params) { return params; }
 extern __shared__ __align__(1024) char gpu_shared[];
 
 #else
@@ -63,6 +65,13 @@ GPU_INLINE float gpu_max(float a, float b) { return __builtin_fmaxf(a, b); }
 GPU_INLINE bool gpu_any(bool x) { return __builtin_amdgcn_ballot_w64(x) != 0; }
 /* A value that all lanes of the wave share, in a scalar register. */
 GPU_INLINE int gpu_uniform(int x) { return __builtin_amdgcn_readfirstlane(x); }
+/* The kernel's parameters, to be read again: nothing that was computed from them before stays in registers. */
+template <class T> GPU_INLINE const T &gpu_params_again(const T &) {
+    const __attribute__((address_space(4)))
+    T *at = (const __attribute__((address_space(4))) T *)__builtin_amdgcn_kernarg_segment_ptr();
+    asm volatile("" : "+s"(at));
+    return *(const T *)at;
+}
 #define GPU_SHARED __attribute__((address_space(3)))
 #define GPU_GLOBAL __attribute__((address_space(1)))
 extern __attribute__((shared, aligned(16))) char gpu_shared[]; /* at address 0: no kernel has static LDS */

@@ -55,6 +55,15 @@ int ac_signatures_init(ac_state_t *state) {
     return 0;
 }
 
+/* The place of a name that stands in quotes, or -1. */
+static int default_choice(const char *const *choices, const char *quoted) {
+    for (int i = 0; choices[i]; i++) {
+        const size_t length = strlen(choices[i]);
+        if (strlen(quoted) == length + 2 && strncmp(quoted + 1, choices[i], length) == 0) return i;
+    }
+    return -1;
+}
+
 /* The field of a parameter that was not passed: its default, and where it may be None and has no other, None. */
 static void set_default(const ac_param_t *param, void *field) {
     const char *text = param->default_text[0] == '=' ? param->default_text + 1 : "None";
@@ -64,11 +73,21 @@ static void set_default(const ac_param_t *param, void *field) {
     case AC_KIND_FLOAT: *(double *)field = none ? NAN : strtod(text, NULL); break;
     case AC_KIND_BOOL: *(int *)field = strcmp(text, "True") == 0; break;
     case AC_KIND_DTYPE: *(ac_dtype_t *)field = AC_DTYPE_NONE; break;
-    case AC_KIND_CHOICE: *(int *)field = -1; break;
+    case AC_KIND_CHOICE: *(int *)field = default_choice(param->choices, text); break;
     case AC_KIND_DEVICE: *(ac_device_t *)field = (ac_device_t){AC_DEVICE_CPU, 0}; break;
     case AC_KIND_SCALE: *(ac_scale_arg_t *)field = (ac_scale_arg_t){NULL, 1}; break;
     default: break; /* a tensor: NULL */
     }
+}
+
+/* *out_object: see ac_signature_t; of those objects that are the same everywhere: None, a bool, a small int. */
+static int find_unset(const ac_op_t *op, const ac_param_t *param, const void *field, PyObject **out_object) {
+    const bool needed = param->kind == AC_KIND_PLAN && !op->make_plan;
+    if ((param->flags & AC_OPTIONAL) && !needed) *out_object = Py_NewRef(Py_None);
+    else if (param->kind == AC_KIND_BOOL) *out_object = PyBool_FromLong(*(const int *)field);
+    else if (param->kind == AC_KIND_INT) *out_object = PyLong_FromLongLong(*(const int64_t *)field);
+    else return 0;
+    return *out_object ? 0 : -1;
 }
 
 int ac_signature_from_params(ac_signature_t *signature, const ac_op_t *op) {
@@ -92,17 +111,20 @@ int ac_signature_from_params(ac_signature_t *signature, const ac_op_t *op) {
             }
             signature->workspaces[signature->workspace_count++] = signature->count;
         }
-        const bool needed = param->kind == AC_KIND_PLAN && !op->make_plan;
-        signature->takes_none[signature->count] = (param->flags & AC_OPTIONAL) && !needed;
+        void *field = (char *)signature->defaults + param->offset;
+        if (param->kind < AC_KIND_PLAN) set_default(param, field);
+        if (find_unset(op, param, field, &signature->unset[signature->count]) < 0) return -1;
         signature->params[signature->count] = param;
-        if (param->kind < AC_KIND_PLAN) set_default(param, (char *)signature->defaults + param->offset);
         if (add_parameter(signature, param->name, param->default_text[0] == '\0', keyword_only) < 0) return -1;
     }
     return 0;
 }
 
 static void clear_signature(ac_signature_t *signature) {
-    for (int n = 0; n < AC_MAX_PARAMS; n++) Py_CLEAR(signature->names[n]);
+    for (int n = 0; n < AC_MAX_PARAMS; n++) {
+        Py_CLEAR(signature->names[n]);
+        Py_CLEAR(signature->unset[n]);
+    }
     PyMem_Free(signature->defaults);
     signature->defaults = NULL;
 }

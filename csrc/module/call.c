@@ -2,6 +2,7 @@
  * imported once, and released when the call returns. */
 #include "call.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "../core/float_env.h"
@@ -14,7 +15,9 @@
 #include "stream.h"
 #include "tensor.h"
 
-/* One call. tensors[0] decides the stream, and whose framework gives the workspaces. */
+#define AC_MAX_SEQUENCES 4 /* of a call */
+
+/* One call. The first tensor decides the stream, and its framework gives the workspaces. */
 typedef struct {
     ac_state_t *state;
     const ac_op_t *op;
@@ -23,6 +26,9 @@ typedef struct {
     PyObject *plan_object;                   /* strong; NULL: the op has none */
     PyObject *workspaces[AC_MAX_WORKSPACES]; /* strong: passed or allocated; NULL: none */
     PyObject *stream_object;                 /* borrowed, or NULL */
+    PyObject *first;                         /* borrowed: the object of tensors[0] */
+    PyObject *sequences[AC_MAX_SEQUENCES];   /* strong: keep the tensors of a list, which may change meanwhile */
+    int sequence_count;
     intptr_t stream;
     int tensor_count; /* imported, to be released */
     ac_tensor_t tensors[AC_MAX_TENSORS];
@@ -38,12 +44,49 @@ static ac_tensor_t *next_tensor(call_t *call) {
     return NULL;
 }
 
+/* `name`: the parameter's, or that of a member of a group or a sequence. */
 static int import_tensor(call_t *call, const char *name, PyObject *object, unsigned flags, ac_view_t **field) {
     ac_tensor_t *tensor = next_tensor(call);
     if (!tensor || ac_tensor_import(call->state, call->op->user_name, name, object, flags, tensor) < 0) return -1;
+    if (call->tensor_count == 0) call->first = object;
     call->tensor_count++;
     *field = &tensor->view;
     return 0;
+}
+
+static int import_sequence(call_t *call, const char *name, PyObject *object, ac_tensors_arg_t *out_tensors) {
+    PyObject *items = call->sequence_count < AC_MAX_SEQUENCES ? PySequence_Tuple(object) : NULL;
+    if (!items) {
+        if (!PyErr_Occurred())
+            PyErr_Format(PyExc_SystemError, "%s: more than %d sequences", call->op->name, AC_MAX_SEQUENCES);
+        return -1;
+    }
+    call->sequences[call->sequence_count++] = items;
+    const Py_ssize_t count = PyTuple_Size(items);
+    if (count < 1 || count > AC_MAX_SEQUENCE) {
+        PyErr_Format(PyExc_ValueError, "%s: %s: expected 1 to %d tensors, got %zd", call->op->user_name, name,
+                     AC_MAX_SEQUENCE, count);
+        return -1;
+    }
+    out_tensors->is_sequence = true;
+    for (int i = 0; i < count; i++) {
+        char text[AC_MAX_NAME];
+        snprintf(text, sizeof text, "%s[%d]", name, i);
+        if (import_tensor(call, text, PyTuple_GetItem(items, i), AC_TENSOR_INPUT, &out_tensors->views[i]) < 0)
+            return -1;
+        out_tensors->count++;
+    }
+    return 0;
+}
+
+static int convert_tensors(call_t *call, const char *name, PyObject *object, ac_tensors_arg_t *out_tensors) {
+    ac_type_entry_t entry;
+    if (PyList_Check(object) || PyTuple_Check(object)) return import_sequence(call, name, object, out_tensors);
+    if (ac_type_lookup(call->state, call->op->user_name, name, Py_TYPE(object), &entry) < 0) return -1;
+    if (entry.path == AC_PATH_NONE)
+        return ac_expected(call->op->user_name, name, "a tensor, or a list or tuple of tensors", object);
+    out_tensors->count = 1;
+    return import_tensor(call, name, object, AC_TENSOR_INPUT, &out_tensors->views[0]);
 }
 
 /* A number, or else a tensor. */
@@ -73,19 +116,20 @@ static int convert_int(call_t *call, const ac_param_t *param, PyObject *object, 
     return -1;
 }
 
-static int refuse_value(const call_t *call, const char *name) {
-    PyErr_Format(call->state->unsupported_error, "%s: %s: expected None (not served in this version), got a value",
-                 call->op->user_name, name);
-    return -1;
-}
-
 /* `object` is not None. */
-static int refuse_values(const call_t *call, const ac_param_t *param, PyObject *object) {
-    if (!param->choices) return refuse_value(call, param->name);
-    if (!PyTuple_Check(object)) return ac_expected(call->op->user_name, param->name, "tuple or None", object);
-    const Py_ssize_t size = PyTuple_Size(object);
-    for (Py_ssize_t i = 0; i < size && param->choices[i]; i++)
-        if (PyTuple_GetItem(object, i) != Py_None) return refuse_value(call, param->choices[i]);
+static int convert_group(call_t *call, const ac_param_t *param, PyObject *object, ac_view_t **fields) {
+    Py_ssize_t count = 0;
+    while (param->choices[count]) count++;
+    if (!PyTuple_Check(object) || PyTuple_Size(object) != count) {
+        PyErr_Format(PyExc_TypeError, "%s: %s: expected a tuple of %zd tensors or None, got %R", call->op->user_name,
+                     param->name, count, object);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *member = PyTuple_GetItem(object, i);
+        if (member == Py_None) continue;
+        if (import_tensor(call, param->choices[i], member, AC_TENSOR_INPUT, &fields[i]) < 0) return -1;
+    }
     return 0;
 }
 
@@ -96,11 +140,13 @@ static int convert(call_t *call, const ac_param_t *param, PyObject *object) {
     case AC_KIND_TENSOR:
         return import_tensor(call, param->name, object, param->flags & AC_OUTPUT ? AC_TENSOR_OUTPUT : AC_TENSOR_INPUT,
                              field);
+    case AC_KIND_TENSORS: return convert_tensors(call, param->name, object, field);
     case AC_KIND_INT: return convert_int(call, param, object, field);
     case AC_KIND_FLOAT: return convert_float(call, param, object, field);
     case AC_KIND_BOOL: return ac_to_bool(op, param->name, object, field);
     case AC_KIND_DTYPE: return ac_to_dtype_or_choice(op, param->name, object, param->choices, field);
-    case AC_KIND_CHOICE: return ac_to_choice(op, param->name, object, param->choices, field);
+    case AC_KIND_CHOICE:
+        return ac_to_choice(op, param->name, object, param->choices, param->flags & AC_OPTIONAL, field);
     case AC_KIND_DEVICE: return ac_to_device(op, param->name, object, field);
     case AC_KIND_SCALE: return convert_scale(call, param, object, field);
     case AC_KIND_PLAN:
@@ -109,18 +155,19 @@ static int convert(call_t *call, const ac_param_t *param, PyObject *object) {
         return 0;
     case AC_KIND_STREAM: call->stream_object = object; return 0;
     case AC_KIND_IGNORED: return 0;
-    case AC_KIND_UNSERVED: return refuse_values(call, param, object);
+    case AC_KIND_GROUP: return convert_group(call, param, object, field);
     }
     return -1;
 }
 
-/* A field without a value keeps its default, which is also what None means where it may be passed. */
+/* A field without a value keeps its default, which is also what None means where it may be passed; that default itself
+ * is mostly known by its object. */
 static int convert_all(call_t *call) {
     const ac_signature_t *signature = call->signature;
     memcpy(call->args, signature->defaults, call->op->args_bytes);
     for (int i = 0; i < signature->count; i++) {
         PyObject *value = call->values[i];
-        if (!value || (value == Py_None && signature->takes_none[i])) continue;
+        if (!value || value == signature->unset[i]) continue;
         if (convert(call, signature->params[i], value) < 0) return -1;
     }
     return 0;
@@ -164,7 +211,7 @@ static int allocate(call_t *call, const ac_param_t *param, const ac_workspace_t 
         .op = call->op->user_name,
         .name = param->name,
         .workspace = workspace,
-        .like = call->values[0],
+        .like = call->first,
         .tensor = &call->tensors[0],
         .stream = call->stream_object,
         .scratch = param->flags & AC_SCRATCH,
@@ -190,10 +237,18 @@ static int find_workspaces(call_t *call, const ac_workspace_t *needed) {
     return 0;
 }
 
-/* (plan, stream, workspaces): made before the op runs, so that its own memory cannot run out after it wrote. */
-static PyObject *stage_result(const call_t *call) {
+/* `leading` entries that are still missing, then the workspaces. */
+static PyObject *workspaces_result(const call_t *call, int leading) {
     const int workspace_count = call->signature->workspace_count;
-    PyObject *result = PyTuple_New(2 + workspace_count), *stream = PyLong_FromLongLong(call->stream);
+    PyObject *result = PyTuple_New(leading + workspace_count);
+    for (int i = 0; result && i < workspace_count; i++)
+        PyTuple_SetItem(result, leading + i, Py_NewRef(call->workspaces[i] ? call->workspaces[i] : Py_None));
+    return result;
+}
+
+/* (plan, stream, workspaces) */
+static PyObject *stage_result(const call_t *call) {
+    PyObject *result = workspaces_result(call, 2), *stream = PyLong_FromLongLong(call->stream);
     if (!result || !stream) {
         Py_XDECREF(result);
         Py_XDECREF(stream);
@@ -201,15 +256,15 @@ static PyObject *stage_result(const call_t *call) {
     }
     PyTuple_SetItem(result, 0, Py_NewRef(call->plan_object));
     PyTuple_SetItem(result, 1, stream);
-    for (int i = 0; i < workspace_count; i++)
-        PyTuple_SetItem(result, 2 + i, Py_NewRef(call->workspaces[i] ? call->workspaces[i] : Py_None));
     return result;
 }
 
+/* Made before the op runs, so that its own memory cannot run out after it wrote. */
 static PyObject *prepare_result(const call_t *call) {
     switch (call->op->returns) {
     case AC_RETURNS_PLAN: return Py_NewRef(call->plan_object);
     case AC_RETURNS_STAGE: return stage_result(call);
+    case AC_RETURNS_WORKSPACES: return workspaces_result(call, 0);
     default: return Py_NewRef(Py_None);
     }
 }
@@ -231,6 +286,13 @@ static int run(call_t *call, ac_error_t *error) {
     return status < 0 ? status : told;
 }
 
+/* Decides the stream: the first tensor that is not on the CPU, or the first. */
+static const ac_tensor_t *stream_tensor(const call_t *call) {
+    for (int i = 0; i < call->tensor_count; i++)
+        if (call->tensors[i].view.device.type != AC_DEVICE_CPU) return &call->tensors[i];
+    return &call->tensors[0];
+}
+
 static PyObject *call_op(call_t *call) {
     ac_error_t error;
     ac_workspace_t needed[AC_MAX_WORKSPACES];
@@ -239,7 +301,7 @@ static PyObject *call_op(call_t *call) {
     if (convert_all(call) < 0) return NULL;
     if (prepare(call, needed, &error) < 0) return NULL;
     if (call->tensor_count > 0 &&
-        ac_stream_resolve(call->op->user_name, call->stream_object, &call->tensors[0], &call->stream) < 0)
+        ac_stream_resolve(call->op->user_name, call->stream_object, stream_tensor(call), &call->stream) < 0)
         return NULL;
     if (call->op->workspaces && find_workspaces(call, needed) < 0) return NULL;
     result = prepare_result(call);
@@ -255,14 +317,15 @@ static PyObject *ac_call(PyObject *module, int number, PyObject *const *args, Py
     call.state = ac_state(module);
     call.op = ac_ops[number];
     call.signature = &call.state->op_signatures[number];
-    call.plan_object = call.stream_object = NULL;
+    call.plan_object = call.stream_object = call.first = NULL;
     memset(call.workspaces, 0, sizeof call.workspaces);
     call.stream = 0;
-    call.tensor_count = 0;
+    call.tensor_count = call.sequence_count = 0;
     if (ac_bind(call.signature, args, nargs, kwnames, call.values) < 0) return NULL;
     result = call_op(&call);
     ac_tensor_release(call.tensors, call.tensor_count);
     Py_XDECREF(call.plan_object);
+    for (int i = 0; i < call.sequence_count; i++) Py_DECREF(call.sequences[i]);
     for (int i = 0; i < AC_MAX_WORKSPACES; i++) Py_XDECREF(call.workspaces[i]);
     return result;
 }

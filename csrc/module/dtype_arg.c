@@ -84,9 +84,10 @@ int ac_to_dtype_or_choice(const char *op, const char *name, PyObject *object, co
     return 0;
 }
 
-int ac_to_choice(const char *op, const char *name, PyObject *object, const char *const *choices, int *out_place) {
+int ac_to_choice(const char *op, const char *name, PyObject *object, const char *const *choices, bool or_none,
+                 int *out_place) {
     char names[128] = "";
-    if (!PyUnicode_Check(object)) return ac_expected(op, name, "str or None", object);
+    if (!PyUnicode_Check(object)) return ac_expected(op, name, or_none ? "str or None" : "str", object);
     *out_place = find_choice(object, choices);
     if (*out_place >= 0 || PyErr_Occurred()) return *out_place < 0 ? -1 : 0;
     for (int i = 0, used = 0; choices[i] && used < (int)sizeof names; i++)

@@ -11,7 +11,8 @@ int ac_to_dtype(const char *op, const char *name, PyObject *object, ac_dtype_t *
 int ac_to_dtype_or_choice(const char *op, const char *name, PyObject *object, const char *const *choices,
                           int *out_value);
 /* The place of one of the names. */
-int ac_to_choice(const char *op, const char *name, PyObject *object, const char *const *choices, int *out_place);
+int ac_to_choice(const char *op, const char *name, PyObject *object, const char *const *choices, bool or_none,
+                 int *out_place);
 /* "cpu", "cuda", "cuda:1", "hip:0", or an object whose str() is such a name; a torch.device "cuda" of torch-ROCm is a
  * HIP device. */
 int ac_to_device(const char *op, const char *name, PyObject *object, ac_device_t *out_device);

@@ -187,10 +187,11 @@ PyObject *py_kernel_table(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignor
 }
 
 static const char *const kind_names[] = {
-    [AC_KIND_TENSOR] = "tensor", [AC_KIND_INT] = "int",         [AC_KIND_FLOAT] = "float",
-    [AC_KIND_BOOL] = "bool",     [AC_KIND_DTYPE] = "dtype",     [AC_KIND_CHOICE] = "choice",
-    [AC_KIND_DEVICE] = "device", [AC_KIND_SCALE] = "scale",     [AC_KIND_PLAN] = "plan",
-    [AC_KIND_STREAM] = "stream", [AC_KIND_IGNORED] = "ignored", [AC_KIND_UNSERVED] = "unserved"};
+    [AC_KIND_TENSOR] = "tensor",   [AC_KIND_INT] = "int",       [AC_KIND_FLOAT] = "float",
+    [AC_KIND_BOOL] = "bool",       [AC_KIND_DTYPE] = "dtype",   [AC_KIND_CHOICE] = "choice",
+    [AC_KIND_DEVICE] = "device",   [AC_KIND_SCALE] = "scale",   [AC_KIND_PLAN] = "plan",
+    [AC_KIND_TENSORS] = "tensors", [AC_KIND_STREAM] = "stream", [AC_KIND_IGNORED] = "ignored",
+    [AC_KIND_GROUP] = "group"};
 
 /* [(name, default or None, kind, may be None, is written, choices, is a workspace)]; "*" is the keyword-only mark. */
 static PyObject *op_params(const ac_op_t *op) {
@@ -237,8 +238,11 @@ PyObject *py_plan_table(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored
 }
 
 PyObject *py_op_table(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
-    static const char *const returns[] = {
-        [AC_RETURNS_NONE] = "none", [AC_RETURNS_PLAN] = "plan", [AC_RETURNS_STAGE] = "stage", [AC_RETURNS_INT] = "int"};
+    static const char *const returns[] = {[AC_RETURNS_NONE] = "none",
+                                          [AC_RETURNS_PLAN] = "plan",
+                                          [AC_RETURNS_STAGE] = "stage",
+                                          [AC_RETURNS_WORKSPACES] = "workspaces",
+                                          [AC_RETURNS_INT] = "int"};
     PyObject *table = PyList_New(0);
     for (int i = 0; table && i < ac_op_count; i++) {
         const ac_op_t *op = ac_ops[i];

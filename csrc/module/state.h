@@ -47,7 +47,7 @@ typedef struct ac_signature_t {
     PyObject *names[AC_MAX_PARAMS]; /* interned */
     /* Of an op. */
     const ac_param_t *params[AC_MAX_PARAMS];
-    bool takes_none[AC_MAX_PARAMS];                     /* None is as if it were not passed */
+    PyObject *unset[AC_MAX_PARAMS]; /* an object that is as if none were passed; NULL: there is none */
     int workspaces[AC_MAX_WORKSPACES], workspace_count; /* the places of its AC_WORKSPACE parameters */
     void *defaults;                                     /* its args struct with nothing passed */
 } ac_signature_t;

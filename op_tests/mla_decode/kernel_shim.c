@@ -30,19 +30,19 @@ EXPORT int64_t shim_decode_params(const int64_t *a, ac_mla_decode_params_t *p) {
     p->attention.lse = (float *)a[3];
     p->attention.partial_o = (float *)a[4];
     p->attention.partial_lse = (float *)a[5];
-    p->grid.qo_indptr = (const int32_t *)a[6];
+    p->work.grid.qo_indptr = (const int32_t *)a[6];
     p->attention.kv[0].indptr = (const int32_t *)a[7];
     p->attention.kv[0].indices = (const int32_t *)a[8];
     p->attention.total_indptr = (const int32_t *)a[9];
     p->attention.num_heads = (int32_t)H;
     p->attention.num_rows = a[11];
     p->attention.kv[0].num_indices = a[13];
-    p->grid.max_seqlen_q = (int32_t)a[14];
-    p->grid.splits = (ac_splits_t){NULL, (int32_t)a[15], (int32_t)a[15], 1, 1};
-    p->grid.writes_output = (int32_t)a[16];
+    p->work.grid.max_seqlen_q = (int32_t)a[14];
+    p->work.grid.splits = (ac_splits_t){NULL, (int32_t)a[15], (int32_t)a[15], 1, 1};
+    p->work.grid.writes_output = (int32_t)a[16];
     p->attention.causal = (int32_t)a[17];
     p->attention.shard = (ac_shard_t){(int32_t)a[18], (int32_t)a[19], (int32_t)a[20]};
-    p->grid.row_tiles = (int32_t)((a[14] * H + a[21] - 1) / a[21]);
+    p->work.grid.row_tiles = (int32_t)((a[14] * H + a[21] - 1) / a[21]);
     p->attention.q_scale = p->attention.kv_scale = (ac_scale_t){NULL, 1};
     p->attention.sm_scale = 1.0f / 24;
     p->attention.q_dtype = AC_BFLOAT16;
@@ -54,7 +54,7 @@ EXPORT int64_t shim_decode_params(const int64_t *a, ac_mla_decode_params_t *p) {
 EXPORT int64_t shim_work(const ac_mla_decode_params_t *p, int64_t index, int64_t tile_rows, int64_t tokens,
                          int64_t *numbers, int64_t *seen) {
     ac_work_t work;
-    if (!ac_work_from_grid(&p->attention, &p->grid, index, (int)tile_rows, &work)) return 0;
+    if (!ac_work_from_grid(&p->attention, &p->work.grid, index, (int)tile_rows, &work)) return 0;
     const int64_t all[] = {work.query_begin, work.first_pair, work.num_rows, work.begin, work.end,
                            work.pages ? work.pages - p->attention.kv[0].indices : -1, work.partial_row,
                            work.partial_step};
@@ -67,10 +67,14 @@ EXPORT int64_t shim_shard_key(int64_t stride, int64_t phase, int64_t block, int6
     return ac_shard_key(&(ac_shard_t){(int32_t)stride, (int32_t)phase, (int32_t)block}, key);
 }
 
+EXPORT int64_t shim_shard_count(int64_t stride, int64_t phase, int64_t block, int64_t count) {
+    return ac_shard_count(&(ac_shard_t){(int32_t)stride, (int32_t)phase, (int32_t)block}, count);
+}
+
 EXPORT void shim_decode(const ac_mla_decode_params_t *p, int64_t grid, void *scratch) {
     ac_work_t work;
     for (int64_t i = 0; i < grid; i++)
-        if (ac_work_from_grid(&p->attention, &p->grid, i, AC_LOCAL_ROWS, &work))
+        if (ac_work_from_grid(&p->attention, &p->work.grid, i, AC_LOCAL_ROWS, &work))
             run_item_f32(&p->attention, &work, scratch);
 }
 

@@ -218,22 +218,71 @@ def test_numbers_and_words(argument: str, value: object, error: type, text: str)
     _refused({argument: value}, error, f"mla_decode_fwd: {argument}: {text}")
 
 
-@pytest.mark.parametrize(
-    "argument",
-    [
-        "work_meta_data",
-        "work_indptr",
-        "work_info_set",
-        "reduce_indptr",
-        "reduce_final_map",
-        "reduce_partial_map",
-        "g_kv_indptr",
-    ],
-)
-def test_what_this_version_does_not_serve_is_refused_by_name(argument: str) -> None:
-    """Served or refused by name, never dropped in silence."""
-    text = f"mla_decode_fwd: {argument}: expected None (not served in this version), got a value"
-    _refused({argument: np.zeros(3, np.int32)}, UnsupportedError, text)
+LISTS = {
+    "work_meta_data": np.zeros(2, np.uint64),
+    "work_indptr": np.zeros(3, np.int32),
+    "work_info_set": np.zeros((4, 8), np.int32),
+    "reduce_indptr": np.zeros(3, np.int32),
+    "reduce_final_map": np.zeros((2, 2), np.int32),
+    "reduce_partial_map": np.zeros(4, np.int32),
+}
+WRONG_LISTS = [
+    (
+        {"work_indptr": None},
+        ValueError,
+        "work_indptr: expected a tensor with work_info_set (lists come together), got None",
+    ),
+    (
+        {"work_info_set": None},
+        ValueError,
+        "work_info_set: expected a tensor with work_indptr (lists come together), got N",
+    ),
+    ({"reduce_indptr": None}, ValueError, "reduce_indptr: expected a tensor with work_indptr (lists come together)"),
+    ({"reduce_partial_map": None}, ValueError, "reduce_partial_map: expected a tensor with work_indptr (lists come"),
+    ({"work_meta_data": np.zeros(3, np.uint64)}, ValueError, "work_meta_data: expected shape [2], got [3]"),
+    ({"work_meta_data": np.zeros(2, np.int32)}, TypeError, "work_meta_data: expected int64 or uint64, got int32"),
+    ({"work_indptr": np.zeros(1, np.int32)}, ValueError, "work_indptr.shape[0]: expected 2 to 2147483647, got 1"),
+    ({"work_indptr": np.zeros(3, np.int64)}, TypeError, "work_indptr: expected int32, got int64"),
+    ({"work_info_set": np.zeros((4, 7), np.int32)}, ValueError, "work_info_set: expected shape [i, 8], got [4, 7]"),
+    ({"work_info_set": np.zeros((4, 16), np.int32)[:, ::2]}, ValueError, "work_info_set: expected a contiguous tensor"),
+    ({"reduce_final_map": np.zeros((1, 2), np.int32)}, ValueError, "reduce_final_map: expected shape [2.., 2]"),
+    (
+        {"reduce_partial_map": np.zeros((4, 1), np.int32)},
+        ValueError,
+        "reduce_partial_map: expected shape [P], got [4, 1]",
+    ),
+    ({"num_kv_splits": 0}, ValueError, "num_kv_splits: expected None or -1 (automatic) or 1 to 2147483647, got 0"),
+    ({"deterministic": True}, ValueError, "work_meta_data: expected lists made with deterministic=True, got others"),
+    ({"work_indptr": 3}, TypeError, "work_indptr: expected a tensor"),
+]
+
+
+@pytest.mark.parametrize(("changes", "kind", "text"), WRONG_LISTS, ids=lambda value: str(value)[:30])
+def test_lists_are_refused_by_name(changes: dict[str, object], kind: type[Exception], text: str) -> None:
+    _refused(LISTS | changes, kind, f"mla_decode_fwd: {text}")
+
+
+def test_folded_heads_are_refused_where_the_host_sees_them() -> None:
+    """A list of AITER's that counts groups of 16 heads as requests."""
+    items = np.zeros((4, 8), np.int32)
+    items[:, :6] = [[b, -1, b, b + 1, 0, 1] for b in range(4)]
+    lists = LISTS | {"work_info_set": items, "work_indptr": np.array([0, 2, 4], np.int32)}
+    _refused(lists, ValueError, "mla_decode_fwd: work_info_set: expected items of requests below")
+
+
+WRONG_SHARDS = [
+    ({"cp_world_size": 0}, "cp_world_size: expected 1 to 2147483647, got 0"),
+    ({"cp_world_size": 2, "cp_rank": 2}, "cp_rank: expected 0 to 1, got 2"),
+    ({"cp_world_size": 2, "cp_rank": -1}, "cp_rank: expected 0 to 1, got -1"),
+    ({"cp_world_size": 2, "cp_interleave": 0}, "cp_interleave: expected 1 to 1073741823, got 0"),
+    ({"cp_world_size": 2, "cp_interleave": 2**30}, "cp_interleave: expected 1 to 1073741823, got 1073741824"),
+    ({"g_kv_indptr": np.zeros(1, np.int32)}, "g_kv_indptr: expected shape"),
+]
+
+
+@pytest.mark.parametrize(("changes", "text"), WRONG_SHARDS, ids=lambda value: str(value)[:30])
+def test_ranks_are_refused_by_name(changes: dict[str, object], text: str) -> None:
+    _refused({"g_kv_indptr": np.zeros(9, np.int32)} | changes, ValueError, f"mla_decode_fwd: {text}")
 
 
 DTYPE_HINTS = [

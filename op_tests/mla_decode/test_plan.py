@@ -456,7 +456,7 @@ def test_copies_and_pickles_are_equal_and_serve(fields: dict) -> None:
 BAD_PICKLES = [
     (("OtherPlan", None, None), ValueError, r"load_plan: kind: expected a kind of plan, got 'OtherPlan'"),
     ((None, "0.0.9", None), ValueError, rf"load_plan: version: expected a plan of aiter_c {aiter_c.__version__}, got one of 0\.0\.9"),
-    ((None, None, ()), ValueError, r"load_plan: inputs: expected 16 fields, got 0"),
+    ((None, None, ()), ValueError, r"load_plan: inputs: expected 17 fields, got 0"),
     ((None, None, ("arch", "gfx900")), ValueError, r"load_plan: arch: expected one that this aiter_c knows, got 'gfx900'"),
     ((None, None, ("arch", "gfx950")), ValueError, r"load_plan: arch: expected one of device cpu, got gfx950"),
     ((None, None, ("compute_units", -(2**31))), ValueError, r"load_plan: compute_units: expected 1 to 2147483647, got -2147483648"),

@@ -9,7 +9,7 @@ TESTS = {
     "reduce-gpu": "op_tests/mla_reduce --device gfx950 -m device",
 }
 OP, GROUP = "csrc/ops/mla_reduce/op.c", "csrc/ops/mla_merge/group.h"
-CPU, GPU = "csrc/ops/mla_merge/cpu/merge.inc", "csrc/ops/mla_merge/gfx9.h csrc/ops/mla_merge/store.h"
+CPU, GPU = "csrc/ops/mla_merge/cpu/*.inc", "csrc/ops/mla_merge/gfx9.h csrc/ops/mla_merge/store.h"
 
 
 def _host(name: str, within: str, old: str, new: str, why: str, **more: str) -> Bug:

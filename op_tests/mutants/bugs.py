@@ -48,9 +48,9 @@ PLANNER = [
     Bug("splits-granule", OPS, "#define SPLIT_GRANULE 16", "#define SPLIT_GRANULE 8", "runs begin inside of tiles"),
     Bug(
         "splits-fixed",
-        OPS,
-        "#define FIXED_SPLIT_MIN_ROWS 512",
-        "#define FIXED_SPLIT_MIN_ROWS 256",
+        GPU,
+        "#define AC_FIXED_MIN_KEYS 512",
+        "#define AC_FIXED_MIN_KEYS 256",
         "deterministic runs are shorter than said",
     ),
     Bug(
@@ -456,6 +456,22 @@ MODULE = [
         "",
         "imported tensors are never released",
         "boundary",
+    ),
+    Bug(
+        "unset-int",
+        "csrc/module/*.c",
+        "*out_object = PyLong_FromLongLong(*(const int64_t *)field);",
+        "*out_object = PyLong_FromLongLong(2);",
+        "a 2 is as if nothing were passed",
+        "refuse",
+    ),
+    Bug(
+        "unset-none",
+        "csrc/module/*.c",
+        "if (!value || value == signature->unset[i]) continue;",
+        "if (!value || value == Py_None) continue;",
+        "None is always as if nothing were passed",
+        "refuse",
     ),
     Bug("leak-plan", "csrc/module/*.c", "    Py_XDECREF(call.plan_object);\n", "", "plans leak", "boundary"),
     Bug(

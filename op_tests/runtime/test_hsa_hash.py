@@ -16,9 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not (ROOT / "scripts").is_dir(), reason="the sources are not beside the tests")
 needs_clang = pytest.mark.skipif(shutil.which("clang-22") is None, reason="clang-22 is not installed")
 
-OBJECTS = {f"{arch}/{name}" for arch in ("gfx942", "gfx950", "sm_90a") for name in ("mla_decode", "mla_merge")}
+NAMES = ("merge_states", "mla_decode", "mla_merge", "mla_metadata")
+OBJECTS = {f"{arch}/{name}" for arch in ("gfx942", "gfx950", "sm_90a") for name in NAMES}
 AMD, GFX950, NVIDIA = ({name for name in OBJECTS if name.startswith(arch)} for arch in ("gfx", "gfx950", "sm_"))
-DECODE, MERGE = ({name for name in OBJECTS if name.endswith(stage)} for stage in ("decode", "merge"))
+DECODE, MERGE, LISTS = (
+    {name for name in OBJECTS if name.endswith(what)} for what in ("mla_decode", "mla_merge", "mla_metadata")
+)
 
 
 @pytest.fixture
@@ -59,13 +62,14 @@ def test_a_compiler_that_finds_system_headers_anyway(tmp_path: Path) -> None:
         ("csrc/gpu/gpu.h", "\n\n", "\n\n\n// a line\n", set()),
         ("csrc/gpu/gpu.h", "#define GPU_FLT_MAX ", "#define  GPU_FLT_MAX   \\\n   ", set()),
         ("csrc/gpu/gpu.h", "GPU_INLINE int gpu_thread", "GPU_INLINE\n    int   gpu_thread", set()),
-        ("csrc/gpu/gpu.h", "3.402823466e+38f", "3.402823467e+38f", OBJECTS),
+        ("csrc/gpu/gpu.h", "3.402823466e+38f", "3.402823467e+38f", DECODE | MERGE),
         ("csrc/gpu/gpu.h", "return threadIdx.x;", "return threadIdx.x + 0;", NVIDIA),
         ("csrc/gpu/gpu.h", "__builtin_amdgcn_workitem_id_x()", "__builtin_amdgcn_workitem_id_y()", AMD),
         ("csrc/gpu/gpu.h", "#if defined(__gfx950__)", "#if defined(__gfx950__) && 0", GFX950),
         ("csrc/gpu/sm90/ptx.h", "ex2.approx.ftz.f32", "ex2.approx.f32", NVIDIA & DECODE),
         ("csrc/gpu/gfx9/fp8.h", "0x1p119f", "0x1p118f", AMD & DECODE),
         ("csrc/ops/mla_merge/kernel_params.h", "int32_t o_dtype;", "int32_t o_dtype, more;", MERGE),
+        ("csrc/ops/mla_metadata/pieces.h", "return 0;", "return 0 + 0;", LISTS),
         ("csrc/core/check.h", "int ac_check_given", "long ac_check_given", set()),
         ("csrc/gpu/source_hash.h", "aiter_c kernel source", "aiter_c kernel sources", NVIDIA),
     ],
@@ -94,7 +98,7 @@ def test_every_compiler_gives_the_same_hash(compiler: str, root: Path) -> None:
 
 def test_a_source_that_does_not_preprocess_is_named(root: Path) -> None:
     (root / "csrc/gpu/gpu.h").write_text('#include "no_such_header.h"\n')
-    with pytest.raises(SystemExit, match=r"mla_\w+\.hip cannot be preprocessed for gfx942:\n[\s\S]*no_such_header\.h"):
+    with pytest.raises(SystemExit, match=r"\w+\.hip cannot be preprocessed for gfx942:\n[\s\S]*no_such_header\.h"):
         _hashes(root)
 
 

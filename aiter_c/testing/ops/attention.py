@@ -95,6 +95,20 @@ def last_visible(row: int, q_len: int, kv_len: int, causal: bool) -> int:
     return min(max(kv_len - q_len + row + 1, 0), kv_len) if causal else kv_len
 
 
+@dataclass(frozen=True)
+class Shard:
+    """The keys of a request that rank `rank` of `ranks` holds, which get `interleave` keys at a time."""
+
+    ranks: int = 1
+    rank: int = 0
+    interleave: int = 1
+
+    def places(self, total: int) -> np.ndarray:
+        """Where the rank's keys are among the `total` keys of the request."""
+        every = np.arange(total)
+        return every[every // self.interleave % self.ranks == self.rank]
+
+
 def mla_decode_reference(
     q: np.ndarray,
     read_rows: Callable[[np.ndarray], np.ndarray],
@@ -107,10 +121,13 @@ def mla_decode_reference(
     max_seqlen_q: int,
     p_dtype: str = "float32",
     cut: Callable[[int, int], tuple[int, int]] | None = None,
+    shard: Shard | None = None,
+    totals: tuple[int, ...] = (),
 ) -> Reference:
     """q [T, H, D] fp64; read_rows(slots [n]) -> [n, D] fp64; q_rows, kv_lists: per request.
 
     `cut(b, L)` -> (begin, end) restricts request b to a run of its list: the reference of one partial.
+    shard: the lists hold one rank's keys of requests of `totals` keys.
     """
     rows, heads = q.shape[:2]
     out = Reference(
@@ -125,8 +142,11 @@ def mla_decode_reference(
         begin, end = cut(b, length) if cut else (0, length)
         inside = np.flatnonzero(kv.slots >= 0)
         keys = read_rows(kv.slots[inside])
+        places = shard.places(totals[b]) if shard else None
         for i, row in enumerate(owned[:max_seqlen_q]):
-            visible = last_visible(i, len(owned), length, causal)
+            visible = last_visible(i, len(owned), totals[b] if shard else length, causal)
+            if shard:
+                visible = int(np.searchsorted(places, visible))
             low, high = np.searchsorted(inside, (begin, min(end, visible)))
             result = attend(q[row], keys[low : max(low, high)], score_scale, value_scale, p_dtype=p_dtype)
             out.o[row], out.lse[row], out.written[row] = result.o, result.lse, True

@@ -15,7 +15,7 @@ from ..case import Case, short_id
 from ..compare import Expected
 from ..device import CPU, Device
 from ..tolerance import LSE, OUTPUT, OUTPUT_FP8_P
-from .attention import Reference
+from .attention import Reference, Shard
 
 if TYPE_CHECKING:
     from ..run import Outcome
@@ -71,6 +71,10 @@ class MlaCase(Case):
     unowned_rows: tuple[int, int] = (0, 0)  # query rows before and after those of the requests
     masked: str = "none"  # one of MASK_PATTERNS
     deterministic: bool = False
+    workers: int = 0  # of the lists that the work items come from; 0: no lists
+    split_cap: int = 64  # of the lists: max_split_per_batch
+    granule: int = 16  # of the lists: kv_granularity
+    ranks: tuple[int, int, int] = (1, 0, 1)  # context parallelism: ranks, this one, interleave; kv_lens are of all
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -88,6 +92,8 @@ class MlaCase(Case):
             and self.page_size >= 1
             and not (isinstance(self.splits, tuple) and len(self.splits) != len(self.q_lens))
             and self.scales_as in ("float", "scalar", "one")
+            and not (self.workers and isinstance(self.splits, tuple))
+            and 0 <= self.ranks[1] < self.ranks[0]
         )
         if not meaningful:
             raise ValueError(f"a case that means nothing: {self!r}")
@@ -111,6 +117,16 @@ class MlaCase(Case):
     def served_q_len(self) -> int:
         """The max_seqlen_q argument."""
         return self.max_seqlen_q if self.max_seqlen_q is not None else max((1, *self.q_lens))
+
+    @property
+    def shard(self) -> Shard | None:
+        """None: no context parallelism."""
+        return None if self.ranks == (1, 0, 1) else Shard(*self.ranks)
+
+    @property
+    def held_lens(self) -> tuple[int, ...]:
+        """Keys of the requests in this rank's cache."""
+        return tuple(len(self.shard.places(n)) for n in self.kv_lens) if self.shard else self.kv_lens
 
     @property
     def softmax_scale(self) -> float:
@@ -139,6 +155,10 @@ class MlaCase(Case):
             words.append("norope")
         splits = _runs(self.splits) if isinstance(self.splits, tuple) else self.splits
         words.append("sauto" if splits in (None, -1) else f"s{splits}")
+        if self.workers:
+            words[-1] = f"w{self.workers}"
+        if self.shard:
+            words.append(f"r{'.'.join(map(str, self.ranks))}")
         if not self.causal:
             words.append("full")
         if self.masked != "none":
@@ -172,6 +192,11 @@ class MlaCase(Case):
     def check(self, outcome: Outcome) -> None:
         """logits is `o` itself after the early return, else float32 [T, S, H, 512]; S as asked for."""
         logits, o = outcome.returned[0], outcome.outputs["o"]
+        if self.workers:
+            shape = (len(outcome.inputs.array("reduce_partial_map")) * self.served_q_len, 1, self.heads, 512)
+            if logits.dtype != np.float32 or logits.shape != shape:
+                raise AssertionError(f"logits: expected float32 {shape}, got {logits.shape}\n  {self.repro}")
+            return
         asked = max((1, *self.splits)) if isinstance(self.splits, tuple) else self.splits
         if logits is o:
             if asked not in (None, -1, 0, 1):
@@ -201,7 +226,7 @@ _FLAGS = {
 #: The fields that `words` tells in full, where the lists are short.
 _TOLD = {
     *("heads", "q_lens", "kv_lens", "page_size", "q_dtype", "kv_dtype", "o_dtype", "kv_format", "rope", "splits"),
-    *("causal", "masked"),
+    *("causal", "masked", "workers", "ranks"),
     *_FLAGS,
 }
 
@@ -217,6 +242,7 @@ def plan_of(case: MlaCase, device: Device = CPU) -> MlaPlan:
     kv_dtype = case.kv_dtype if case.kv_format == "plain" else case.kv_format
     shape = (case.batch, case.heads, case.served_q_len, case.page_size)
     options = {"num_kv_splits": 1, "qk_rope_head_dim": case.rope, "device": device.place}
+    options |= {"deterministic": case.deterministic, "num_workers": case.workers or None}
     return mla_plan(*shape, case.q_dtype, kv_dtype, **options)
 
 

@@ -9,6 +9,8 @@ from itertools import pairwise
 import ml_dtypes
 import numpy as np
 
+from aiter_c import get_mla_metadata_info_v1, get_mla_metadata_v1
+
 from ..inputs import Inputs
 from ..memory import Block, dtype_of, packed
 from .attention import KvList, Reference, mla_decode_reference
@@ -46,6 +48,8 @@ class MlaInputs(Inputs):
         out |= {"return_lse": case.return_lse, "deterministic": case.deterministic}
         if case.sm_scale is not None:
             out["sm_scale"] = case.sm_scale
+        if case.shard:
+            out |= {"cp_world_size": case.ranks[0], "cp_rank": case.ranks[1], "cp_interleave": case.ranks[2]}
         out["num_kv_splits"] = max((1, *case.splits)) if isinstance(case.splits, tuple) else case.splits
         if case.kv_format == "fp8_ds_mla":
             out["kv_buffer"] = self.pool.reshape(len(self.pool), case.page_size, RECORD_BYTES)
@@ -79,6 +83,8 @@ class MlaInputs(Inputs):
             max_seqlen_q=case.served_q_len,
             p_dtype=p_dtype,
             cut=cut or self._no_split,
+            shard=case.shard,
+            totals=case.kv_lens,
         )
 
     def _no_split(self, request: int, length: int) -> tuple[int, int]:
@@ -90,7 +96,7 @@ def build_inputs(case: MlaCase) -> MlaInputs:
     """Deterministic in `case`."""
     rng = np.random.default_rng([case.seed, case.heads, case.num_rows, sum(case.kv_lens), case.page_size])
     shift = int(rng.integers(0, 8))
-    page_counts = [-(-length // case.page_size) for length in case.kv_lens]
+    page_counts = [-(-length // case.page_size) for length in case.held_lens]
     num_pages = 1 + sum(page_counts) + _SPARE_PAGES
     blocks = {"q": _query(case, rng, shift), "kv_buffer": _pool(case, num_pages, shift)}
     blocks["o"] = _output(case, shift)
@@ -98,12 +104,14 @@ def build_inputs(case: MlaCase) -> MlaInputs:
     pages = _pages_of_requests(blocks["kv_indices"].array, blocks["kv_indptr"].array, case.batch)
     kv_lists = [
         KvList.gather(p, length - (n - 1) * case.page_size, case.page_size, num_pages)
-        for p, length, n in zip(pages, case.kv_lens, page_counts, strict=True)
+        for p, length, n in zip(pages, case.held_lens, page_counts, strict=True)
     ]
     _write_cache(case, rng, blocks["kv_buffer"].array, kv_lists)
     first = case.unowned_rows[0]
     starts = first + np.concatenate([[0], np.cumsum(case.q_lens)]).astype(int)
     q_rows = [range(a, b) for a, b in pairwise(starts)]
+    if case.workers:
+        blocks |= _lists(case, blocks, shift)
     return MlaInputs(
         case,
         blocks,
@@ -175,7 +183,9 @@ def _index_blocks(
     stale = lambda n: rng.choice([INT32_MIN, -1, 0, num_pages, INT32_MAX], n)  # noqa: E731
     kv_indices = np.concatenate([stale(case.indptr_offset), pages, stale(case.extra_indices)])
     qo_indptr = case.unowned_rows[0] + np.concatenate([[0], np.cumsum(case.q_lens)])
-    last = [length - (n - 1) * case.page_size if n else 0 for length, n in zip(case.kv_lens, page_counts, strict=True)]
+    last = [
+        length - (n - 1) * case.page_size if n else 0 for length, n in zip(case.held_lens, page_counts, strict=True)
+    ]
     if case.page_size == 1:  # not looked at: callers pass all sorts of things here
         last = list(stale(case.batch))
     if case.stale_tails:
@@ -186,9 +196,38 @@ def _index_blocks(
         "kv_indices": kv_indices,
         "kv_last_page_lens": last,
     }
+    if case.shard:
+        totals = np.concatenate([[0], np.cumsum(case.kv_lens)])
+        tensors["g_kv_indptr"] = np.concatenate([totals, stale(3)]) if case.stale_tails else totals
     if isinstance(case.splits, tuple):
         tensors["num_kv_splits_indptr"] = np.concatenate([[0], np.cumsum(case.splits)])
     return {name: packed(np.asarray(values).astype(np.int32), shift=shift) for name, values in tensors.items()}
+
+
+def _lists(case: MlaCase, blocks: dict[str, Block], shift: int) -> dict[str, Block]:
+    """The lists of get_mla_metadata_v1 as they are after the op, in buffers that held anything before it."""
+    heads, most = case.heads, case.served_q_len
+    sizes = get_mla_metadata_info_v1(
+        case.batch, most, heads, "bfloat16", "bfloat16", False, max_split_per_batch=case.split_cap,
+        num_workers=case.workers, deterministic=case.deterministic,
+    )  # fmt: skip
+    names = (
+        "work_meta_data",
+        "work_indptr",
+        "work_info_set",
+        "reduce_indptr",
+        "reduce_final_map",
+        "reduce_partial_map",
+    )
+    lists = {name: np.full(size, 0x7BADBADB, dtype) for name, (size, dtype) in zip(names, sizes, strict=True)}
+    a = {name: block.array for name, block in blocks.items()}
+    get_mla_metadata_v1(
+        a["qo_indptr"], a["kv_indptr"], a["kv_last_page_lens"], heads, 1, case.causal and case.shard is None,
+        lists["work_meta_data"], lists["work_info_set"], lists["work_indptr"], *(lists[name] for name in names[3:]),
+        page_size=case.page_size, kv_granularity=case.granule, max_seqlen_qo=most, uni_seqlen_qo=-1,
+        max_split_per_batch=case.split_cap, is_cp_round_robin=case.shard is not None, deterministic=case.deterministic,
+    )  # fmt: skip
+    return {name: packed(values, shift=shift) for name, values in lists.items()}
 
 
 def _mask_some(pattern: str, rng: np.random.Generator, pages: np.ndarray, num_pages: int) -> None:

@@ -27,12 +27,12 @@ EMPTY_PATTERNS = ("none", "some", "first", "last", "all")
 MASK_PATTERNS = ("none", "minus_one", "rows", "extremes", "straddle", "all")
 
 #: One rounding to the output's dtype; the sums are fp32: see `Merged.bound`.
-_OUTPUT = {
+OUTPUT_ROUNDING = {
     "bfloat16": Tolerance(2.0**-40, 1.01 * 2.0**-8),
     "float16": Tolerance(1.01 * 2.0**-25, 1.01 * 2.0**-11),
     "float32": Tolerance(2.0**-40, 1.01 * 2.0**-24),
 }
-_LSE = Tolerance(1e-6, 2.0**-22)
+LSE_ROUNDING = Tolerance(1e-6, 2.0**-22)
 
 
 @dataclass
@@ -214,12 +214,12 @@ def expected_outputs(case: MlaReduceCase, arguments: dict[str, object]) -> dict[
     merged = _merged(arguments)
     written = merged.owners > 0
     empty = np.isneginf(merged.lse)
-    o = Expected(merged.o, _OUTPUT[case.o_dtype], written=written, exact=empty, allowance=merged.bound)
+    o = Expected(merged.o, OUTPUT_ROUNDING[case.o_dtype], written=written, exact=empty, allowance=merged.bound)
     if arguments.get("final_lse") is None:
         return {"final_output": o}
     return {
         "final_output": o,
-        "final_lse": Expected(merged.lse, _LSE, written=written, allowance=merged.lse_bound),
+        "final_lse": Expected(merged.lse, LSE_ROUNDING, written=written, allowance=merged.lse_bound),
     }
 
 

@@ -38,7 +38,7 @@ template <int N, int RUN, int FIRST = 0> GPU_INLINE void start_runs(const char *
 /* The same through a register, synchronously. */
 template <int N, int RUN> GPU_INLINE void copy_runs(const char *from, uint32_t to) {
     GPU_NO_UNROLL for (int i = 0; i < N; i++)
-        lds<u32x4_t>(to + i * RUN + gpu_lane() * 16) = gpu_load<u32x4_t>(from + i * 64);
+        lds<u32x4_t>(to + i * RUN + recompute_lane_id() * 16) = gpu_load<u32x4_t>(from + i * 64);
 }
 
 #endif

@@ -31,14 +31,14 @@ GPU_INLINE float max_of_row(float x) {
     return gpu_max(BITS(float, (uint32_t)b[0]), BITS(float, (uint32_t)b[1]));
 #else
     for (int step = 16; step < 64; step *= 2)
-        x = gpu_max(x, BITS(float, __builtin_amdgcn_ds_bpermute((gpu_lane() ^ step) * 4, BITS(int, x))));
+        x = gpu_max(x, BITS(float, __builtin_amdgcn_ds_bpermute((recompute_lane_id() ^ step) * 4, BITS(int, x))));
     return x;
 #endif
 }
 
 GPU_INLINE float sum_of_row(float x) { /* in the same order in all four lanes */
     for (int step = 16; step < 64; step *= 2)
-        x += BITS(float, __builtin_amdgcn_ds_bpermute((gpu_lane() ^ step) * 4, BITS(int, x)));
+        x += BITS(float, __builtin_amdgcn_ds_bpermute((recompute_lane_id() ^ step) * 4, BITS(int, x)));
     return x;
 }
 

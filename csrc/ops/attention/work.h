@@ -12,6 +12,16 @@
 #define AC_INLINE static inline
 #endif
 
+/* Entry i of a list in the caller's memory. On AMD a scalar load, which a workgroup does as one: the compiler does not
+ * dare it by itself once the kernel has stored anything. */
+AC_INLINE int32_t ac_list_entry(const int32_t *list, int64_t i) {
+#if defined(__AMDGCN__)
+    return *(const __attribute__((address_space(4))) int32_t *)(list + i);
+#else
+    return list[i];
+#endif
+}
+
 /* One work item: a tile of (query token, head) pairs of one request, and a run of the request's keys. Pair r of the
  * tile is number first_pair + r of the request; number n is query token n / H, head n % H. Keys are counted by their
  * place in the cache's list, except where `frontier` and `total` count those of all shards. */
@@ -59,9 +69,9 @@ AC_INLINE int64_t ac_seen_end(const ac_work_t *work, int64_t query) {
 /* Query rows [*out_begin, *out_begin + *out_count) belong to the request. */
 AC_INLINE void ac_request_queries(const int32_t *qo_indptr, int64_t request, int64_t num_rows, int64_t *out_begin,
                                   int64_t *out_count) {
-    int64_t begin = ac_clamp64(qo_indptr[request], 0, num_rows);
+    int64_t begin = ac_clamp64(ac_list_entry(qo_indptr, request), 0, num_rows);
     *out_begin = begin;
-    *out_count = ac_clamp64(qo_indptr[request + 1], begin, num_rows) - begin;
+    *out_count = ac_clamp64(ac_list_entry(qo_indptr, request + 1), begin, num_rows) - begin;
 }
 
 #endif

@@ -27,25 +27,28 @@ typedef struct ac_work_grid_t {
 
 /* The request's pages, and the number of keys in them. */
 AC_INLINE int64_t ac_request_keys(const ac_kv_source_t *kv, int64_t request, const int32_t **out_pages) {
-    int64_t begin = ac_clamp64(kv->indptr[request], 0, kv->num_indices), page_size = kv->cache.page_size;
-    int64_t pages = ac_clamp64(kv->indptr[request + 1], begin, kv->num_indices) - begin;
+    int64_t begin = ac_clamp64(ac_list_entry(kv->indptr, request), 0, kv->num_indices), page_size = kv->cache.page_size;
+    int64_t pages = ac_clamp64(ac_list_entry(kv->indptr, request + 1), begin, kv->num_indices) - begin;
     int64_t length = pages * page_size;
     *out_pages = pages > 0 ? kv->indices + begin : 0;
-    if (kv->last_page_lens && pages > 0) length -= page_size - ac_clamp64(kv->last_page_lens[request], 0, page_size);
+    if (kv->last_page_lens && pages > 0)
+        length -= page_size - ac_clamp64(ac_list_entry(kv->last_page_lens, request), 0, page_size);
     return length;
 }
 
 /* The keys of the request on all shards together. */
 AC_INLINE int64_t ac_request_total(const ac_attention_params_t *p, int64_t request, int64_t length) {
     if (p->shard.stride == 1) return length;
-    return ac_clamp64((int64_t)p->total_indptr[request + 1] - p->total_indptr[request], 0, INT32_MAX);
+    return ac_clamp64((int64_t)ac_list_entry(p->total_indptr, request + 1) - ac_list_entry(p->total_indptr, request), 0,
+                      INT32_MAX);
 }
 
 /* The keys of split number `split` of a list of `length` keys; none when the request has fewer splits. */
 AC_INLINE void ac_cut(const ac_splits_t *splits, int64_t request, int32_t split, int64_t length, ac_work_t *work) {
     int64_t count = ac_min64(splits->count, splits->num_splits);
     if (splits->indptr)
-        count = ac_clamp64((int64_t)splits->indptr[request + 1] - splits->indptr[request], 0, splits->num_splits);
+        count = ac_clamp64((int64_t)ac_list_entry(splits->indptr, request + 1) - ac_list_entry(splits->indptr, request),
+                           0, splits->num_splits);
     work->begin = work->end = 0;
     if (split >= count) return;
     int64_t granule = ac_max64(splits->granule, 1);

@@ -19,7 +19,7 @@ enum {
     AC_WORK_PARTIAL, /* partial row of the first query row, or -1: the item has all keys, and writes final rows */
     AC_WORK_Q_BEGIN, /* query rows [begin, end) */
     AC_WORK_Q_END,
-    AC_WORK_KV_BEGIN, /* entries [begin, end) of kv_indices: pages, counted from kv_indptr[0] */
+    AC_WORK_KV_BEGIN, /* entries [begin, end) of kv_indices: pages, counted from max(kv_indptr[0], 0) */
     AC_WORK_KV_END,
     AC_WORK_KV_AFTER, /* keys of the request after the item's; kernels here do not need it */
     AC_WORK_HEADS,    /* 0: all heads */

@@ -15,11 +15,14 @@ typedef struct ac_mla_decode_args_t {
     ac_view_t *kv_buffer; /* [num_page, page_size, 1, D]; records: see cache_format.inc */
     ac_view_t *o;         /* [T, H, 512] */
     ac_view_t *qo_indptr, *kv_indptr, *kv_indices, *kv_last_page_lens, *num_kv_splits_indptr;
-    ac_view_t *logits;   /* [T, S, H, 512] float32 where the plan has partials */
-    ac_view_t *attn_lse; /* [T, S, H, 1] float32, likewise */
+    /* The lists of the persistent mode, a group: all of them except for meta_data and final_map, or none. */
+    ac_view_t *work_meta_data, *work_indptr, *work_info_set, *reduce_indptr, *reduce_final_map, *reduce_partial_map;
+    ac_view_t *g_kv_indptr; /* [B+1]; NULL: no context parallelism */
+    ac_view_t *logits;   /* float32 where the plan has partials: [T, S, H, 512], or by lists [P * max_q, 1, H, 512] */
+    ac_view_t *attn_lse; /* float32, likewise, with 1 in place of 512 */
     ac_view_t *lse;      /* [T, H] float32, or NULL: not asked for */
     ac_scale_arg_t q_scale, kv_scale;
-    int64_t max_seqlen_q, page_size, nhead_kv, num_kv_splits;
+    int64_t max_seqlen_q, page_size, nhead_kv, num_kv_splits, cp_world_size, cp_rank, cp_interleave;
     double sm_scale, logit_cap;
     int causal, return_lse, deterministic, kv_format;
     ac_dtype_t q_dtype, kv_dtype;

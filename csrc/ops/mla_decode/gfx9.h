@@ -32,12 +32,26 @@ typedef division_t<2, 1, 2, 0, 0> r32_fp8_t;
 typedef division_t<4, 2, 2, 0, 0> r128_fp8_t;
 #endif
 
-/* Kernel mla_decode_<name>_r<rows>, which uses `used` bytes of LDS and has `decode` for its work item. */
+/* Kernel mla_decode_<name>_r<rows>, which uses `used` bytes of LDS and has `decode` for a work item. */
 #define ENTRY(name, rows, used, decode)                                                                                \
     CHECK_LOCAL_BYTES("mla_decode_" #name "_r" #rows, used);                                                           \
+    GPU_KERNEL(256) mla_decode_##name##_r##rows(GPU_PARAMS(ac_mla_decode_params_t) by_value) {                         \
+        ac_work_done_t done = {0, 0};                                                                                  \
+        for (bool more = true; more;) {                                                                                \
+            const ac_mla_decode_params_t &p = gpu_params_again(by_value);                                              \
+            more = decode(p.attention, [&](ac_work_t *work) {                                                          \
+                return ac_work_next(&p.attention, &p.work, gpu_block(), rows, &done, work);                            \
+            });                                                                                                        \
+        }                                                                                                              \
+    }
+
+/* The same without lists, in kernels that have no register left for them. */
+#define GRID_ENTRY(name, rows, used, decode)                                                                           \
+    CHECK_LOCAL_BYTES("mla_decode_" #name "_r" #rows, used);                                                           \
     GPU_KERNEL(256) mla_decode_##name##_r##rows(GPU_PARAMS(ac_mla_decode_params_t) p) {                                \
-        decode(p.attention,                                                                                            \
-               [&](ac_work_t *work) { return ac_work_from_grid(&p.attention, &p.grid, gpu_block(), rows, work); });    \
+        decode(p.attention, [&](ac_work_t *work) {                                                                     \
+            return ac_work_from_grid(&p.attention, &p.work.grid, gpu_block(), rows, work);                             \
+        });                                                                                                            \
     }
 
 /* 16 rows. Two groups of keys at a time where one instruction takes them. */
@@ -49,20 +63,23 @@ typedef division_t<4, 2, 2, 0, 0> r128_fp8_t;
           (decode_per_wave<matrix_t, source_t, terms, groups, mixed>))
 
 #define SHARED_TILE(name, matrix_t, source_t, terms, rows, division_t)                                                 \
+    SHARED_TILE_OF(ENTRY, name, matrix_t, source_t, terms, rows, division_t)
+#define SHARED_TILE_OF(entry, name, matrix_t, source_t, terms, rows, division_t)                                       \
     typedef arrangement_t<matrix_t, source_t, terms, division_t> name##_r##rows##_t;                                   \
     static_assert(name##_r##rows##_t::ROWS == rows, "the name says how many rows");                                    \
-    ENTRY(name, rows, name##_r##rows##_t::BYTES, decode_shared_tile<name##_r##rows##_t>)
+    entry(name, rows, name##_r##rows##_t::BYTES, decode_shared_tile<name##_r##rows##_t>)
 
 #define SPLIT_COLUMNS(name, matrix_t, source_t, rows)                                                                  \
     typedef split_columns_t<matrix_t, source_t, rows / 16> name##_r##rows##_t;                                         \
     ENTRY(name, rows, name##_r##rows##_t::BYTES, decode_split_columns<name##_r##rows##_t>)
 
 /* 16, 32, 64 and 128 rows. */
-#define FAMILY(name, matrix_t, source_t, r32, r64, r128)                                                               \
+#define FAMILY(name, matrix_t, source_t, r32, r64, r128) FAMILY_OF(ENTRY, name, matrix_t, source_t, r32, r64, r128)
+#define FAMILY_OF(entry128, name, matrix_t, source_t, r32, r64, r128)                                                  \
     PER_WAVE(name, matrix_t, source_t, 1)                                                                              \
     SHARED_TILE(name, matrix_t, source_t, 1, 32, r32)                                                                  \
     SHARED_TILE(name, matrix_t, source_t, 1, 64, r64)                                                                  \
-    SHARED_TILE(name, matrix_t, source_t, 1, 128, r128)
+    SHARED_TILE_OF(entry128, name, matrix_t, source_t, 1, 128, r128)
 
 FAMILY(bf16, bf16_matrix_t, same_source_t, r32_t, r64_t, r128_t)
 FAMILY(f16, f16_matrix_t, same_source_t, r32_t, r64_t, r128_t)
@@ -70,12 +87,16 @@ FAMILY(f16, f16_matrix_t, same_source_t, r32_t, r64_t, r128_t)
 SPLIT_COLUMNS(fp8, fp8_matrix_t, own_fp8_source_t, 16)
 SPLIT_COLUMNS(fp8, fp8_matrix_t, own_fp8_source_t, 32)
 SHARED_TILE(fp8, fp8_matrix_t, own_fp8_source_t, 1, 64, r64_fp8_t)
-SHARED_TILE(fp8, fp8_matrix_t, own_fp8_source_t, 1, 128, r128_fp8_t)
+SHARED_TILE_OF(GRID_ENTRY, fp8, fp8_matrix_t, own_fp8_source_t, 1, 128, r128_fp8_t)
 #else
 FAMILY(fp8, fp8_matrix_t, own_fp8_source_t, r32_fp8_t, r64_fp8_t, r128_fp8_t)
 #endif
 FAMILY(bf16_fp8, bf16_matrix_t, fp8_source_t, r32_widened_t, r64_widened_t, r128_widened_t)
+#if defined(__gfx950__)
+FAMILY_OF(GRID_ENTRY, f16_fp8, f16_matrix_t, fp8_source_t, r32_widened_t, r64_widened_t, r128_widened_t)
+#else
 FAMILY(f16_fp8, f16_matrix_t, fp8_source_t, r32_widened_t, r64_widened_t, r128_widened_t)
+#endif
 FAMILY(records_bf16, bf16_matrix_t, record_source_t, r32_widened_t, r64_widened_t, r128_records_t)
 PER_WAVE(records_f16, bf16_matrix_t, record_source_t, 2)
 SHARED_TILE(records_f16, bf16_matrix_t, record_source_t, 2, 32, r32_split_t)

@@ -7,6 +7,7 @@
 #include "../../core/check.h"
 #include "../../core/fault.h"
 #include "../../core/op.h"
+#include "../attention/fixed_splits.h"
 #include "../attention/work.h"
 
 #define SPLIT_GRANULE 16 /* runs begin at multiples of it, so that no kernel tile straddles two of them */
@@ -15,14 +16,15 @@
  * and the scratch would not fit any memory. */
 #define MAX_SPLITS 4096
 
-/* deterministic=True without an explicit count: the cut depends on the row's own length and on nothing else. */
-#define FIXED_SPLITS 16
-#define FIXED_SPLIT_MIN_ROWS 512
-#define FIXED_SPLIT_GRANULE 64
-
 /* The dtype by which the kernels know a cache: that of the latent inside. */
 static ac_dtype_t latent_dtype(const ac_mla_request_t *r) {
     return r->kv_format == AC_KV_PLAIN ? r->kv_dtype : ac_cache_formats[r->kv_format].latent_dtype;
+}
+
+/* (query row, head) pairs that the work items of one request, or one item of a list, have to cover. */
+static int64_t pairs_of(const ac_mla_request_t *r) {
+    const int64_t pairs = (int64_t)r->max_seqlen_q * r->num_heads;
+    return r->num_workers && pairs > AC_MLA_ITEM_PAIRS ? AC_MLA_ITEM_PAIRS : pairs;
 }
 
 static const ac_kernel_t *choose_decode(const char *op, const ac_mla_request_t *r, ac_error_t *error) {
@@ -31,9 +33,9 @@ static const ac_kernel_t *choose_decode(const char *op, const ac_mla_request_t *
         .family = &ac_kernels_mla_decode,
         .keys = {r->kv_format, latent_dtype(r), r->q_dtype,
                  r->o_dtype == AC_DTYPE_NONE ? AC_ANY_KEY : (int64_t)r->o_dtype, AC_ANY_KEY},
-        .features = AC_WRITES_FINAL | AC_WRITES_PARTIALS | AC_WRITES_LSE,
+        .features = AC_WRITES_FINAL | AC_WRITES_PARTIALS | AC_WRITES_LSE | (r->num_workers ? AC_WORK_LIST : 0),
         /* Kernels of other tiles add in another order: a deterministic row must not depend on the longest query. */
-        .rows = (int64_t)(r->deterministic ? 1 : r->max_seqlen_q) * r->num_heads,
+        .rows = r->deterministic ? r->num_heads : pairs_of(r),
     };
     return ac_choose_kernel(&request, (ac_arch_t)r->arch, error);
 }
@@ -43,7 +45,7 @@ static const ac_kernel_t *choose_merge(const char *op, const ac_mla_request_t *r
         .op = op,
         .family = &ac_kernels_mla_merge,
         .keys = {r->o_dtype == AC_DTYPE_NONE ? AC_ANY_KEY : (int64_t)r->o_dtype, AC_MLA_DV},
-        .features = AC_WRITES_FINAL | AC_WRITES_LSE,
+        .features = AC_WRITES_FINAL | AC_WRITES_LSE | (r->num_workers ? AC_WORK_LIST : 0),
         .rows = r->num_heads,
     };
     return ac_choose_kernel(&request, (ac_arch_t)r->arch, error);
@@ -54,6 +56,7 @@ static int check_request(const char *op, const ac_mla_request_t *r, ac_error_t *
     if (ac_check_int(op, "max_seqlen_q", r->max_seqlen_q, 1, INT32_MAX, error) < 0) return -1;
     if (ac_check_int(op, "page_size", r->page_size, 1, INT32_MAX, error) < 0) return -1;
     if (ac_check_int(op, "num_heads", r->num_heads, 1, INT32_MAX, error) < 0) return -1;
+    if (ac_check_int(op, "num_workers", r->num_workers, 0, INT32_MAX, error) < 0) return -1;
     if (ac_check_int(op, "total_kv", r->total_kv, -1, INT64_MAX, error) < 0) return -1;
     if (ac_check_int(op, "compute_units", r->compute_units, 1, INT32_MAX, error) < 0) return -1;
     if ((int)ac_arch_device((ac_arch_t)r->arch) != r->device.type) { /* of a pickle */
@@ -83,16 +86,18 @@ static void plan_splits(ac_mla_plan_t *plan) {
     const ac_mla_request_t *r = &plan->request;
     plan->split_min_rows = 0;
     plan->split_granule = SPLIT_GRANULE;
-    if (r->num_kv_splits != AC_MLA_AUTO_SPLITS) {
+    if (r->num_workers) {
+        plan->num_kv_splits = plan->split_count = 1; /* the lists say it */
+    } else if (r->num_kv_splits != AC_MLA_AUTO_SPLITS) {
         int64_t most = r->total_kv < 0 ? MAX_SPLITS : r->total_kv / SPLIT_GRANULE;
         most = most < MAX_SPLITS ? MAX_SPLITS : most;
         plan->num_kv_splits = plan->split_count = r->num_kv_splits < most ? r->num_kv_splits : (int32_t)most;
     } else if (r->deterministic) {
-        int64_t most = r->total_kv < 0 ? FIXED_SPLITS : ac_ceil_div64(r->total_kv, FIXED_SPLIT_MIN_ROWS);
-        plan->num_kv_splits = (int32_t)(most < 1 ? 1 : most > FIXED_SPLITS ? FIXED_SPLITS : most);
-        plan->split_count = FIXED_SPLITS;
-        plan->split_min_rows = FIXED_SPLIT_MIN_ROWS;
-        plan->split_granule = FIXED_SPLIT_GRANULE;
+        int64_t most = r->total_kv < 0 ? AC_FIXED_SPLITS : ac_ceil_div64(r->total_kv, AC_FIXED_MIN_KEYS);
+        plan->num_kv_splits = (int32_t)(most < 1 ? 1 : most > AC_FIXED_SPLITS ? AC_FIXED_SPLITS : most);
+        plan->split_count = AC_FIXED_SPLITS;
+        plan->split_min_rows = AC_FIXED_MIN_KEYS;
+        plan->split_granule = AC_FIXED_GRANULE;
     } else if (!ac_arch_is_cpu((ac_arch_t)r->arch)) {
         plan->num_kv_splits = plan->split_count =
             ac_mla_fill_splits((int64_t)r->batch * plan->row_tiles,
@@ -111,13 +116,16 @@ int ac_mla_plan(const char *op, const ac_mla_request_t *request, ac_mla_plan_t *
     plan.stage1 = choose_decode(op, request, error);
     plan.stage2 = plan.stage1 ? choose_merge(op, request, error) : NULL;
     if (!plan.stage2) return -1;
-    const int64_t tiles = ac_kernel_tiles(plan.stage1, (int64_t)request->max_seqlen_q * request->num_heads);
+    const bool one_item = request->num_workers && plan.stage1->features & AC_ONE_ITEM;
+    const int64_t pairs = one_item ? (int64_t)request->max_seqlen_q * request->num_heads : pairs_of(request);
+    const int64_t tiles = ac_kernel_tiles(plan.stage1, pairs);
     if (ac_check_int(op, "max_seqlen_q * num_heads / tile_rows", tiles, 1, INT32_MAX, error) < 0) return -1;
     plan.row_tiles = (int32_t)tiles;
     plan.tile_rows = plan.stage1->tile_rows;
     plan_splits(&plan);
-    plan.writes_output = plan.num_kv_splits == 1 && !AC_FAULT("merge_after_direct");
-    if (__builtin_mul_overflow((int64_t)request->batch * plan.num_kv_splits, tiles, &plan.grid))
+    plan.writes_output = !request->num_workers && plan.num_kv_splits == 1 && !AC_FAULT("merge_after_direct");
+    const int64_t runs = request->num_workers ? request->num_workers : (int64_t)request->batch * plan.num_kv_splits;
+    if (__builtin_mul_overflow(runs, tiles, &plan.grid))
         return ac_fail(error, AC_ERROR_VALUE,
                        "%s: num_kv_splits: %" PRId32 " splits of %" PRId32 " requests overflow the grid", op,
                        plan.num_kv_splits, request->batch);
@@ -168,6 +176,8 @@ static const ac_plan_field_t fields[] = {
           "Partials per query row: the second dimension of logits."),
     FIELD("requested_kv_splits", INT32, AC_PLAN_INPUT, request.num_kv_splits, AC_MLA_AUTO_SPLITS,
           "As asked for; -1 is automatic. May have been lowered."),
+    FIELD("num_workers", INT32, INPUT, request.num_workers, 0,
+          "Workers of the lists that the call takes its work items from; 0: no lists."),
     FIELD("total_kv", INT64, AC_PLAN_INPUT | AC_PLAN_HIDDEN, request.total_kv, -1, NULL),
     FIELD("return_lse", BOOL, INPUT, request.return_lse, 0, "The LSE is written too."),
     FIELD("deterministic", BOOL, INPUT, request.deterministic, 0, "A row's bits do not depend on the batch around it."),
@@ -179,8 +189,8 @@ static const ac_plan_field_t fields[] = {
     FIELD("writes_output", BOOL, 0, writes_output, 0, "Stage 1 writes the final rows and the LSE; stage 2 never runs."),
     FIELD("stage1", KERNEL, 0, stage1, 0, "The kernel of stage 1."),
     FIELD("stage2", KERNEL, 0, stage2, 0, "The kernel of stage 2, or None."),
-    FIELD("grid", INT64, 0, grid, 0, "Work items of stage 1."),
-    FIELD("row_tiles", INT32, 0, row_tiles, 0, "Tiles of (query row, head) pairs per request."),
+    FIELD("grid", INT64, 0, grid, 0, "Workgroups of stage 1."),
+    FIELD("row_tiles", INT32, 0, row_tiles, 0, "Tiles of (query row, head) pairs per request, or per item of a list."),
     FIELD("tile_rows", INT32, 0, tile_rows, 0, "(query row, head) pairs that share one pass over the KV."),
     FIELD("scratch_bytes", INT64, 0, scratch_bytes, 0, "Bytes the device keeps for the kernels, whatever the shape."),
 };

@@ -9,6 +9,7 @@
 
 #define AC_MLA_MAX_HEADS 128
 #define AC_MLA_AUTO_SPLITS (-1)
+#define AC_MLA_ITEM_PAIRS 128 /* (query row, head) pairs of a list's item, as a rule */
 
 extern const ac_kernel_family_t ac_kernels_mla_decode, ac_kernels_mla_merge;
 
@@ -19,6 +20,7 @@ typedef struct ac_mla_request_t {
     int32_t kv_format;                     /* ac_kv_format_t */
     int32_t kv_lora_rank, rope_dim;
     int32_t num_kv_splits; /* AC_MLA_AUTO_SPLITS: the planner chooses */
+    int32_t num_workers;   /* of lists; 0: work items come from the grid */
     int64_t total_kv;      /* upper bound of all KV lengths together; -1: not known */
     int return_lse, deterministic;
     ac_device_t device;
@@ -32,10 +34,10 @@ typedef struct ac_mla_plan_t {
     int32_t num_kv_splits; /* S */
     int32_t split_count;   /* runs a list is cut into at most, and how: see ac_splits_t */
     int32_t split_min_rows, split_granule;
-    int32_t row_tiles;     /* per request */
+    int32_t row_tiles;     /* per request, or per item of a list */
     int32_t tile_rows;     /* of stage 1 */
     int writes_output;     /* stage 1 writes o and the LSE: the early return */
-    int64_t grid;          /* work items of stage 1 */
+    int64_t grid;          /* workgroups of stage 1 */
     int64_t scratch_bytes; /* local memory of all units of the device together, whatever the shape */
 } ac_mla_plan_t;
 

@@ -8,6 +8,7 @@
 
 typedef struct {
     int64_t batch, num_heads, max_seqlen_q, page_size, num_kv_splits, max_kv_len, kv_lora_rank, qk_rope_head_dim;
+    int64_t num_workers;
     ac_dtype_t q_dtype;
     int kv_dtype; /* an ac_dtype_t, or AC_DTYPE_CHOICE + an ac_kv_format_t */
     int return_lse, deterministic;
@@ -31,6 +32,7 @@ static int check_plan(void *arguments, const void *plan, ac_error_t *error) {
                    {"num_heads", args->num_heads, 1},
                    {"max_seqlen_q", args->max_seqlen_q, 1},
                    {"page_size", args->page_size, 1},
+                   {"num_workers", args->num_workers == AC_NO_INT ? 0 : args->num_workers, 0},
                    {"kv_lora_rank", args->kv_lora_rank, INT32_MIN},
                    {"qk_rope_head_dim", args->qk_rope_head_dim, INT32_MIN}};
     for (int i = 0; i < AC_COUNT(numbers); i++)
@@ -75,6 +77,7 @@ static int make_plan(const void *arguments, void *out_plan, ac_error_t *error) {
         .kv_lora_rank = (int32_t)args->kv_lora_rank,
         .rope_dim = (int32_t)args->qk_rope_head_dim,
         .num_kv_splits = args->num_kv_splits == AC_NO_INT ? AC_MLA_AUTO_SPLITS : (int32_t)args->num_kv_splits,
+        .num_workers = args->num_workers == AC_NO_INT ? 0 : (int32_t)args->num_workers,
         .total_kv = total_kv,
         .return_lse = args->return_lse,
         .deterministic = args->deterministic,

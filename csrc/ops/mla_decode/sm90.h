@@ -12,7 +12,7 @@ GPU_INLINE void sm90_prefetch_if(bool wanted, const void *address) {
     if (wanted && address) sm90_prefetch(address);
 }
 
-/* Prefetches the request's entries of all lists at once; they are then read one after the other. */
+/* Prefetches the entries of all lists for the request at once; they are then read one after the other. */
 GPU_INLINE void sm90_prefetch_lists(const ac_attention_params_t &p, const ac_work_grid_t &grid) {
     uint32_t request = blockIdx.x / (uint32_t)grid.row_tiles / (uint32_t)grid.splits.num_splits;
     int thread = gpu_thread();
@@ -26,28 +26,39 @@ GPU_INLINE void sm90_prefetch_lists(const ac_attention_params_t &p, const ac_wor
 
 /* Registers of a thread: the launch has 168 for each of the three warpgroups, so producer + 2 consumer <= 504. Scores
  * are overlapped where several tiles share a list: see NOTES_sm90.md. */
-#define SM90_DECODE(name, type, source, terms, producer_registers, consumer_registers)                                 \
+#define SM90_DECODE_OF(name, type, source, terms, loops, next, producer_registers, consumer_registers)                 \
     CHECK_LOCAL_BYTES(#name, sizeof(sm90_shared_t));                                                                   \
     GPU_KERNEL(SM90_THREADS) name(GPU_PARAMS(ac_mla_decode_params_t) p) {                                              \
         typedef sm90_kind<type, source, terms> kind_t;                                                                 \
-        ac_work_t work;                                                                                                \
-        sm90_prefetch_lists(p.attention, p.grid);                                                                      \
-        if (!ac_work_from_grid(&p.attention, &p.grid, gpu_block(), kind_t::ROWS, &work)) return;                       \
-        sm90_decode<kind_t, producer_registers, consumer_registers>(p.attention, work, p.grid.row_tiles > 1);          \
+        auto next_work = [&](ac_work_done_t *done, ac_work_t *out) { return next; };                                   \
+        if (!p.work.lists.work_indptr) sm90_prefetch_lists(p.attention, p.work.grid);                                  \
+        sm90_decode<kind_t, loops, producer_registers, consumer_registers>(p.attention, next_work,                     \
+                                                                           p.work.grid.row_tiles > 1);                 \
     }
+#define SM90_DECODE(name, type, source, terms, producer_registers, consumer_registers)                                 \
+    SM90_DECODE_OF(name, type, source, terms, true,                                                                    \
+                   ac_work_next(&p.attention, &p.work, gpu_block(), kind_t::ROWS, done, out), producer_registers,      \
+                   consumer_registers)
+/* One item: there is no register left for a loop. */
+#define SM90_DECODE_ONE(name, type, source, terms, producer_registers, consumer_registers)                             \
+    SM90_DECODE_OF(name, type, source, terms, false,                                                                   \
+                   ac_work_only(&p.attention, &p.work, gpu_block(), kind_t::ROWS, done, out), producer_registers,      \
+                   consumer_registers)
 
 SM90_DECODE(mla_decode_bf16_r64, SM90_BF16, SM90_SAME, 1, 88, 208)
 SM90_DECODE(mla_decode_f16_r64, SM90_F16, SM90_SAME, 1, 88, 208)
 SM90_DECODE(mla_decode_fp8_r64, SM90_F16, SM90_FP8, 1, 104, 200)
 SM90_DECODE(mla_decode_bf16_fp8_r64, SM90_BF16, SM90_FP8, 1, 104, 200)
-SM90_DECODE(mla_decode_records_r64, SM90_BF16, SM90_RECORDS, 1, 88, 208)
+SM90_DECODE_ONE(mla_decode_records_r64, SM90_BF16, SM90_RECORDS, 1, 88, 208)
 
 /* Queries that do not fit the matrix type. */
 SM90_DECODE(mla_decode_mixed_bf16_r16, SM90_BF16, SM90_SAME, 3, 72, 216)
 SM90_DECODE(mla_decode_mixed_f16_r16, SM90_F16, SM90_SAME, 3, 72, 216)
 SM90_DECODE(mla_decode_mixed_fp8_r16, SM90_BF16, SM90_FP8, 3, 56, 224)
-SM90_DECODE(mla_decode_mixed_records_r16, SM90_BF16, SM90_RECORDS, 3, 56, 224)
+SM90_DECODE_ONE(mla_decode_mixed_records_r16, SM90_BF16, SM90_RECORDS, 3, 56, 224)
 
 #undef SM90_DECODE
+#undef SM90_DECODE_ONE
+#undef SM90_DECODE_OF
 
 #endif

@@ -67,7 +67,7 @@ class Launch(ctypes.Structure):
         ("local_bytes", ctypes.c_uint),
         ("stream", ctypes.c_void_p),
         ("params_bytes", ctypes.c_size_t),
-        ("params", ctypes.c_char * 512),
+        ("params", ctypes.c_char * 1024),
     ]
 
 

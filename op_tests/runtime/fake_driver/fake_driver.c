@@ -36,7 +36,7 @@ typedef struct {
     unsigned grid[3], block[3], local_bytes;
     void *stream;
     size_t params_bytes;
-    char params[512];
+    char params[1024];
 } launch_t;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -202,7 +202,8 @@ static int unload(module_t *module) {
 static int find(void **out_function, module_t *module, const char *name, int device) {
     usleep(3000); /* long enough for other threads to want the same */
     if (!module->live || module->device != device) return INVALID_HANDLE;
-    if (strncmp(name, "mla_", 4) != 0 || function_count == MAX_MODULES) return NOT_FOUND;
+    const bool known = strncmp(name, "mla_", 4) == 0 || strncmp(name, "merge_", 6) == 0;
+    if (!known || function_count == MAX_MODULES) return NOT_FOUND;
     snprintf(functions[function_count].name, sizeof functions[0].name, "%s", name);
     functions[function_count].module = module;
     functions[function_count].max_local_bytes = 48 * 1024;

@@ -18,7 +18,7 @@ import numpy as np
 from ml_dtypes import bfloat16
 from runtime.fake_driver import FakeDriver
 
-from aiter_c import DeviceError, from_host, mla_decode_fwd
+from aiter_c import DeviceError, from_host, get_mla_metadata_v1, mla_decode_fwd
 
 VENDOR = sys.argv[1]
 PLACE = f"{VENDOR}:1"
@@ -46,6 +46,9 @@ def script() -> None:
     _, lse = mla_decode_fwd(
         q, kv, o, qo_indptr, kv_indptr, kv_indices, last, 1, 4, num_kv_splits=2, return_lse=True, stream=5
     )
+    lists = [np.zeros(size, np.uint64 if i == 0 else np.int32) for i, size in enumerate((2, (4, 8), 3, 3, (2, 2), 4))]
+    get_mla_metadata_v1(qo_indptr, kv_indptr, last, 16, 1, True, *lists, page_size=4, stream=5)
+    assert lists[2].tolist() == [0, 1, 2] and lists[1][:2, 4:6].tolist() == [[0, 3], [3, 8]]
     o.__dlpack__(stream=None)
     o.__dlpack__(stream=-1, copy=True)
     assert np.all(np.isneginf(lse.numpy()))

@@ -41,15 +41,15 @@ template <int N> GPU_INLINE void store_alone(const mla_output_t &out, const quer
             if (known.row) store_words(known, first + b, 0, words);
         }
     });
-    if (first == 0 && gpu_lane() < 16) mla_store_lse(out);
+    if (first == 0 && recompute_lane_id() < 16) mla_store_lse(out);
 }
 
 /* The softmax of PARTNERS waves' rows together; the factor for this wave's accumulators. Wave number `part` of them,
  * `first` being the number of part 0 in the workgroup. Sums are added in the order of the waves. */
 template <int PARTNERS> GPU_INLINE float merge_softmax(int first, int part, mla_softmax_t *softmax) {
-    uint32_t at = MERGE_SOFTMAX_AT + first * 128 + gpu_lane() % 16 * 8;
+    uint32_t at = MERGE_SOFTMAX_AT + first * 128 + recompute_lane_id() % 16 * 8;
     float own = softmax->base;
-    if (gpu_lane() < 16) lds<f32x2_t>(at + part * 128) = (f32x2_t){softmax->base, softmax->sum};
+    if (recompute_lane_id() < 16) lds<f32x2_t>(at + part * 128) = (f32x2_t){softmax->base, softmax->sum};
     gpu_barrier();
     f32x2_t parts[PARTNERS];
     GPU_UNROLL for (int w = 0; w < PARTNERS; w++) parts[w] = lds<f32x2_t>(at + w * 128);
@@ -63,7 +63,7 @@ template <int PARTNERS> GPU_INLINE float merge_softmax(int first, int part, mla_
 template <int PARTNERS>
 GPU_INLINE void store_shared(const mla_output_t &out, const query_rows_t<> &rows, float factor, int first, int part) {
     constexpr int OWN = WORDS_OF_BLOCK / PARTNERS;
-    uint32_t at = first * WORDS_OF_BLOCK * 1024 + gpu_lane() * 16;
+    uint32_t at = first * WORDS_OF_BLOCK * 1024 + recompute_lane_id() * 16;
     with_dtype(out, [&](const mla_output_t &known) {
         GPU_UNROLL for (int b = 0; b < BLOCKS; b++) {
             f32x4_t sum[OWN];
@@ -79,7 +79,7 @@ GPU_INLINE void store_shared(const mla_output_t &out, const query_rows_t<> &rows
             gpu_barrier();
         }
     });
-    if (part == 0 && gpu_lane() < 16) mla_store_lse(out);
+    if (part == 0 && recompute_lane_id() < 16) mla_store_lse(out);
 }
 
 #endif

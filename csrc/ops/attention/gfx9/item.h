@@ -15,10 +15,12 @@ typedef struct item_t {
     bool other_fp8;   /* fp8 keys are not of the arch's kind */
 } item_t;
 
-GPU_INLINE float scale_of(const ac_scale_t &scale) { return scale.pointer ? *scale.pointer : scale.value; }
+GPU_INLINE float scale_of(const ac_scale_t &scale) {
+    return scale.pointer ? BITS(float, ac_list_entry((const int32_t *)scale.pointer, 0)) : scale.value;
+}
 
-/* find_work(&work): the workgroup's item, from whatever source; false where there is none. (It is asked here, and not
- * by the kernel, because of the registers: 100 are spilled otherwise at 128 rows of fp8.) */
+/* find_work(&work): the workgroup's next item, from whatever source; false where there is none. (It is asked here, and
+ * not by the kernel, because of the registers: 100 are spilled otherwise at 128 rows of fp8.) */
 template <class source_t, class find_work_f>
 GPU_INLINE bool make_item(const ac_attention_params_t &p, find_work_f find_work, item_t *out) {
     if (!find_work(&out->work)) return false;
@@ -47,14 +49,14 @@ template <int N> GPU_INLINE void start_rows(const mla_row_t &row, query_rows_t<N
 
 template <int GROUPS>
 GPU_INLINE void locate_keys(const ac_kv_cache_t &kv, const mla_cursor_t &cursor, mla_location_t (&out)[GROUPS]) {
-    GPU_UNROLL for (int n = 0; n < GROUPS; n++) out[n] = mla_locate(kv, cursor, 16 * n + gpu_lane() % 16);
+    GPU_UNROLL for (int n = 0; n < GROUPS; n++) out[n] = mla_locate(kv, cursor, 16 * n + recompute_lane_id() % 16);
 }
 
 /* Where a row's results go. Computed from an opaque lane number, so that nothing of it is kept in registers during the
  * loop. */
 GPU_INLINE mla_output_t row_output(const ac_attention_params_t &p, const item_t &item, int first_row,
                                     const mla_softmax_t &softmax) {
-    int r = first_row + gpu_lane() % 16;
+    int r = first_row + recompute_lane_id() % 16;
     asm volatile("" : "+v"(r));
     mla_row_t row = mla_tile_row(p, item.work, item.range, r);
     mla_output_t out = mla_row_output(p, item.work, row, softmax, item.value_scale);

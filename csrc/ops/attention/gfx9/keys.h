@@ -46,7 +46,7 @@ template <class source_t, int PARTS>
 GPU_INLINE void load_keys(const ac_kv_cache_t &kv, mla_location_t location, int part, loaded_t<source_t, PARTS> *out) {
     typedef loaded_t<source_t, PARTS> part_t;
     bool exists = mla_in_pool(kv, location);
-    int g = gpu_lane() / 16 * 16;
+    int g = recompute_lane_id() / 16 * 16;
     const char *latent = exists ? mla_key_address(kv, location, kv.latent_offset, kv.latent_stride) : zeros;
     const char *rope = exists && kv.rope_dim ? mla_key_address(kv, location, kv.rope_offset, kv.rope_stride) : zeros;
     out->valid = (uint32_t)__builtin_amdgcn_ballot_w64(exists) & 0xffff;

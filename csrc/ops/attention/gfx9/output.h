@@ -42,7 +42,7 @@ GPU_INLINE void read_values(uint32_t lane, uint32_t latent, int group, int block
 
 /* The column of element i of a lane's tile e. A run of RUN elements is consecutive. */
 constexpr int OUTPUT_RUN = 4;
-GPU_INLINE int output_column(int block, int run) { return 128 * block + 16 * run + gpu_lane() / 16 * 4; }
+GPU_INLINE int output_column(int block, int run) { return 128 * block + 16 * run + recompute_lane_id() / 16 * 4; }
 
 #else
 
@@ -86,7 +86,7 @@ GPU_INLINE void read_values(uint32_t lane, uint32_t latent, int group, int block
 }
 
 constexpr int OUTPUT_RUN = 8;
-GPU_INLINE int output_column(int block, int run) { return 128 * block + gpu_lane() / 16 * 32 + 8 * run; }
+GPU_INLINE int output_column(int block, int run) { return 128 * block + recompute_lane_id() / 16 * 32 + 8 * run; }
 
 #endif
 

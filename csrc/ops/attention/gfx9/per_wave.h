@@ -77,13 +77,13 @@ GPU_INLINE void attend_per_wave(const ac_attention_params_t &p, const item_t &it
 
 /* MIXED: queries of any type. */
 template <class matrix_t, class source_t, int TERMS, int GROUPS, bool MIXED, class find_work_f>
-GPU_INLINE void decode_per_wave(const ac_attention_params_t &p, find_work_f find_work) {
+GPU_INLINE bool decode_per_wave(const ac_attention_params_t &p, find_work_f find_work) {
     item_t item;
-    if (!make_item<source_t>(p, find_work, &item)) return;
+    if (!make_item<source_t>(p, find_work, &item)) return false;
     const ac_kv_cache_t &kv = p.kv[0].cache;
     const int wave = gpu_uniform(gpu_thread() / 64);
     const uint32_t latent = wave * GROUPS * tile_t<matrix_t>::GROUP;
-    const mla_row_t row = mla_tile_row(p, item.work, item.range, gpu_lane() % 16);
+    const mla_row_t row = mla_tile_row(p, item.work, item.range, recompute_lane_id() % 16);
     query_t<matrix_t> query[1][TERMS];
     query_rows_t<> rows[1];
     stream_t<source_t, GROUPS> stream;
@@ -103,6 +103,8 @@ GPU_INLINE void decode_per_wave(const ac_attention_params_t &p, find_work_f find
     gpu_barrier(); /* the merge overwrites other waves' values */
     float factor = merge_softmax<WAVES>(0, wave, &softmax);
     store_shared<WAVES>(row_output(p, item, 0, softmax), rows[0], factor, 0, wave);
+    gpu_barrier(); /* the next item overwrites what the waves exchanged */
+    return true;
 }
 
 #endif

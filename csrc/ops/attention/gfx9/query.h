@@ -16,8 +16,8 @@ template <class matrix_t, int WIDEN, int WIDEN_ROPE>
 GPU_INLINE void load_query(const char *row, int rope_dim, query_t<matrix_t> (&out)[1]) {
     typedef query_t<matrix_t> q_t;
     const u32x4_t none = {0, 0, 0, 0};
-    const char *latent = row + lane_chunk<WIDEN>(gpu_lane()) * 16;
-    const char *rope = row + tile_t<matrix_t>::ROW + lane_chunk<WIDEN_ROPE>(gpu_lane()) * 16;
+    const char *latent = row + lane_chunk<WIDEN>(recompute_lane_id()) * 16;
+    const char *rope = row + tile_t<matrix_t>::ROW + lane_chunk<WIDEN_ROPE>(recompute_lane_id()) * 16;
     GPU_UNROLL for (int i = 0; i < q_t::LATENT; i++)
         out[0].latent[i] = gpu_load<u32x4_t>(latent + step_chunk<WIDEN>(i) * 16);
     GPU_UNROLL for (int i = 0; i < q_t::ROPE; i++)
@@ -119,7 +119,7 @@ template <class matrix_t> GPU_INLINE float scale_of_row(const char *row, int ele
 template <class matrix_t, int WIDEN, int WIDEN_ROPE, int TERMS>
 GPU_INLINE float convert_query(const char *row, int elements, int dtype, int wave, query_t<matrix_t> (&out)[TERMS]) {
     constexpr int LATENT = query_t<matrix_t>::LATENT, ROPE = query_t<matrix_t>::ROPE, STEPS = LATENT + ROPE;
-    const uint32_t lane = gpu_lane();
+    const uint32_t lane = recompute_lane_id();
     const float scale = scale_of_row<matrix_t>(row, elements, dtype);
     for (int step = wave; step < STEPS; step += 4) {
         uint32_t chunk = lane_chunk<WIDEN>(lane) + step_chunk<WIDEN>(step);

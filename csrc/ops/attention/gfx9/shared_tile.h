@@ -51,21 +51,21 @@ GPU_INLINE void attend_shared_tile(const item_t &item, uint32_t tile_at, int wav
 }
 
 template <class a_t, class find_work_f>
-GPU_INLINE void decode_shared_tile(const ac_attention_params_t &p, find_work_f find_work) {
+GPU_INLINE bool decode_shared_tile(const ac_attention_params_t &p, find_work_f find_work) {
     typedef typename a_t::matrix_t matrix_t;
     item_t item;
-    if (!make_item<typename a_t::source_t>(p, find_work, &item)) return;
+    if (!make_item<typename a_t::source_t>(p, find_work, &item)) return false;
     const int wave = gpu_uniform(gpu_thread() / 64), row_wave = wave / a_t::KEY_WAVES, key_wave = wave % a_t::KEY_WAVES;
     const int first_row = row_wave * a_t::ROW_TILES * 16, first_group = key_wave * a_t::GROUPS;
     query_t<matrix_t> query[a_t::ROW_TILES][a_t::TERMS];
     query_rows_t<> rows[a_t::ROW_TILES];
     tile_stream_t<a_t> stream;
     GPU_UNROLL for (int r = 0; r < a_t::ROW_TILES; r++) {
-        mla_row_t row = mla_tile_row(p, item.work, item.range, first_row + r * 16 + gpu_lane() % 16);
+        mla_row_t row = mla_tile_row(p, item.work, item.range, first_row + r * 16 + recompute_lane_id() % 16);
         load_query<matrix_t, 1, 1>(query_row(p, row), p.kv[0].cache.rope_dim, query[r]);
         GPU_UNROLL for (int term = 0; term < a_t::TERMS; term++)
             GPU_UNROLL for (int i = 0; i < a_t::LDS_STEPS; i++)
-                lds<u32x4_t>(lds_query<a_t>(gpu_lane(), wave, r, term, i)) = query[r][term].latent[i];
+                lds<u32x4_t>(lds_query<a_t>(recompute_lane_id(), wave, r, term, i)) = query[r][term].latent[i];
         start_rows(row, &rows[r]);
     }
     start_stream(p.kv[0].cache, mla_cursor_at(p, item.work, item.range, item.range.begin), wave, &stream);
@@ -92,6 +92,8 @@ GPU_INLINE void decode_shared_tile(const ac_attention_params_t &p, find_work_f f
                                          wave - key_wave, key_wave);
         }
     }
+    gpu_barrier(); /* the next item overwrites what the waves exchanged */
+    return true;
 }
 
 #endif

@@ -87,16 +87,16 @@ GPU_INLINE void attend_split_columns(const item_t &item, const direct_stream_t<a
 }
 
 template <class a_t, class find_work_f>
-GPU_INLINE void decode_split_columns(const ac_attention_params_t &p, find_work_f find_work) {
+GPU_INLINE bool decode_split_columns(const ac_attention_params_t &p, find_work_f find_work) {
     typedef typename a_t::matrix_t matrix_t;
     item_t item;
-    if (!make_item<typename a_t::source_t>(p, find_work, &item)) return;
+    if (!make_item<typename a_t::source_t>(p, find_work, &item)) return false;
     const int wave = gpu_uniform(gpu_thread() / 64);
     query_t<matrix_t> query[a_t::ROW_TILES][1];
     query_rows_t<1> rows[a_t::ROW_TILES];
     direct_stream_t<a_t> stream;
     GPU_UNROLL for (int r = 0; r < a_t::ROW_TILES; r++) {
-        mla_row_t row = mla_tile_row(p, item.work, item.range, r * 16 + gpu_lane() % 16);
+        mla_row_t row = mla_tile_row(p, item.work, item.range, r * 16 + recompute_lane_id() % 16);
         load_query<matrix_t, 1, 1>(query_row(p, row), p.kv[0].cache.rope_dim, query[r]);
         start_rows(row, &rows[r]);
     }
@@ -115,6 +115,8 @@ GPU_INLINE void decode_split_columns(const ac_attention_params_t &p, find_work_f
         merge_softmax<WAVES>(r * WAVES, wave, &softmax);
         store_alone(row_output(p, item, r * 16, softmax), rows[r], wave);
     }
+    gpu_barrier(); /* the next item overwrites what the waves exchanged */
+    return true;
 }
 
 #endif

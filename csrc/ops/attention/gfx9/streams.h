@@ -18,7 +18,7 @@ template <class a_t> struct staged_stream_t {
 template <class a_t> GPU_INLINE void locate_next_keys(const ac_kv_cache_t &kv, int wave, const mla_cursor_t &cursor,
                                                       staged_stream_t<a_t> *stream) {
     GPU_UNROLL for (int i = 0; i < a_t::LOADS; i++)
-        stream->locations[i] = mla_locate(kv, cursor, (a_t::first_load(wave) + i) * 16 + gpu_lane() % 16);
+        stream->locations[i] = mla_locate(kv, cursor, (a_t::first_load(wave) + i) * 16 + recompute_lane_id() % 16);
 }
 
 template <class a_t> GPU_INLINE void load_next_tile(const ac_kv_cache_t &kv, int wave, staged_stream_t<a_t> *stream) {

@@ -16,7 +16,8 @@ template <class KIND> struct sm90_consumer {
     bool has_rope;
     bool overlap_scores; /* computes the scores of its next tile while it waits for the other's probabilities */
     int64_t num_keys;
-    int masked_tail, tiles;
+    int masked_tail;
+    int first, end; /* tiles of the item, counted on from those of the items before it */
     sm90_side_t &side;
     int self;       /* 0 or 1 */
     int warp, lane; /* of the warpgroup */
@@ -30,7 +31,7 @@ template <class KIND> struct sm90_consumer {
     GPU_MEMBER uint32_t full(int stage, int unit) const { return sm90_shared_address(&side.full[stage][unit]); }
     GPU_MEMBER uint32_t scored(int stage) const { return sm90_shared_address(&side.scored[stage]); }
     GPU_INLINE uint32_t parity(int tile) { return tile >> 1 & 1; }
-    GPU_MEMBER int64_t keys_left(int tile) const { return num_keys - (int64_t)tile * SM90_KEYS; }
+    GPU_MEMBER int64_t keys_left(int tile) const { return num_keys - (int64_t)(tile - first) * SM90_KEYS; }
     GPU_MEMBER bool owns(int tile) const { return (tile & 1) == self; }
 
     /* Waits for a unit. Its bytes came by ordinary writes: the fence lets matrix products see them. */
@@ -182,7 +183,7 @@ GPU_MEMBER void sm90_consumer<KIND>::move_bases(const float (&s)[32], int tile, 
         float top = gpu_max(gpu_max(tops[0], tops[1]), gpu_max(tops[2], tops[3]));
         top = gpu_max(top, __shfl_xor_sync(0xffffffffu, top, 1));
         top = gpu_max(top, __shfl_xor_sync(0xffffffffu, top, 2)) * scale;
-        mla_softmax_t running = {tile ? side.base[stage ^ 1][row + 8 * r] : mla_softmax_start().base, 0};
+        mla_softmax_t running = {tile > first ? side.base[stage ^ 1][row + 8 * r] : mla_softmax_start().base, 0};
         float factor = mla_move_base(top, KIND::HEADROOM, &running);
         if (running.base != softmax[r].base) softmax[r].sum *= mla_rebase(softmax[r].base, running.base);
         base[r] = softmax[r].base = running.base;
@@ -285,7 +286,7 @@ GPU_MEMBER void sm90_consumer<KIND>::start_output(int tile) {
     int stage = tile & 1;
     sm90_barrier_wait(scored(stage), parity(tile));
     if (!owns(tile)) wait_full(tile, self);
-    if (tile) rescale(stage);
+    if (tile > first) rescale(stage);
     if (keys_left(tile) - masked_tail < SM90_KEYS) keep_masked_out(tile);
     if constexpr (RECORDS) {
         start_record_output(stage);
@@ -391,7 +392,7 @@ GPU_MEMBER bool sm90_consumer<KIND>::keys_arrived_first(int tile) const {
  * compiler has to see that a running product never crosses a branch, or it waits for each.) */
 template <class KIND> GPU_MEMBER void sm90_consumer<KIND>::run() {
     bool has_probabilities = false; /* of the current tile, if it is this consumer's */
-    GPU_NO_UNROLL for (int tile = 0; tile < tiles; tile++) {
+    GPU_NO_UNROLL for (int tile = first; tile < end; tile++) {
         float s[32];
         bool ahead = false;
         if (owns(tile)) {
@@ -406,7 +407,7 @@ template <class KIND> GPU_MEMBER void sm90_consumer<KIND>::run() {
                 online_softmax(s, tile, false);
             }
             has_probabilities = false;
-        } else if (overlap_scores && tile + 1 < tiles) {
+        } else if (overlap_scores && tile + 1 < end) {
             ahead = keys_arrived_first(tile + 1);
         }
         if (KIND::SOURCE == SM90_SAME && ahead) {

@@ -1,5 +1,5 @@
-/* MLA decode of one work item on sm_90a: a workgroup of three warpgroups, one that loads keys and two that compute.
- * See mla_sm90_tile.h for the memory, mla_sm90_consumer.h for the order of the work. */
+/* MLA decode of a workgroup's items on sm_90a: three warpgroups, one that loads keys and two that compute. See tile.h
+ * for the memory, consumer.h for the order of the work. */
 #ifndef AC_OPS_ATTENTION_SM90_DECODE_H
 #define AC_OPS_ATTENTION_SM90_DECODE_H
 
@@ -15,8 +15,8 @@ GPU_INLINE float sm90_scale(const ac_scale_t &scale) { return scale.pointer ? *s
 constexpr int SM90_OUT_STRIDE = 256 + 8;
 static_assert(SM90_ROWS * SM90_OUT_STRIDE * 4 <= SM90_MATRIX_BYTES, "a consumer's half of the output fits a stage");
 
-GPU_INLINE void sm90_spread_rows(float *to, int warp, const float (&o)[128]) {
-    int lane = gpu_lane(), row = warp * 16 + lane / 4;
+GPU_INLINE void sm90_spread_rows(float *to, int warp, int lane, const float (&o)[128]) {
+    int row = warp * 16 + lane / 4;
     GPU_UNROLL for (int i = 0; i < 128; i += 2) {
         int column = i / 4 * 8 + (lane & 3) * 2;
         *(float2 *)(to + (row + (i >> 1 & 1) * 8) * SM90_OUT_STRIDE + column) = make_float2(o[i], o[i + 1]);
@@ -24,9 +24,9 @@ GPU_INLINE void sm90_spread_rows(float *to, int warp, const float (&o)[128]) {
 }
 
 /* Stores the rows of the tile, one warp per row, from the consumer's stage. */
-GPU_INLINE void sm90_store_rows(const ac_attention_params_t &p, const sm90_item_t &item, int self, int warp) {
+GPU_INLINE void sm90_store_rows(const ac_attention_params_t &p, const sm90_item_t &item, int self, int warp,
+                                int lane) {
     const sm90_side_t &side = sm90_shared().side;
-    int lane = gpu_lane();
     float value_scale = sm90_scale(p.kv_scale);
     GPU_NO_UNROLL for (int r = warp; r < item.work.num_rows; r += 4) {
         mla_softmax_t sum = mla_softmax_start();
@@ -53,7 +53,7 @@ GPU_INLINE float sm90_score_scale(const ac_attention_params_t &p) {
 template <class KIND>
 GPU_INLINE void sm90_consume(const ac_attention_params_t &p, const sm90_item_t &item, bool overlap_scores, int self,
                              int thread) {
-    int warp = thread / 32, lane = gpu_lane();
+    int warp = thread / 32, lane = thread % 32;
     if (item.tiles > 0) {
         float o[128];
         int row = warp * 16 + lane / 4;
@@ -64,7 +64,8 @@ GPU_INLINE void sm90_consume(const ac_attention_params_t &p, const sm90_item_t &
                                         KIND::SOURCE == SM90_SAME && overlap_scores,
                                         item.range.end - item.range.begin,
                                         item.range.masked_tail,
-                                        item.tiles,
+                                        item.first_tile,
+                                        item.first_tile + item.tiles,
                                         sm90_shared().side,
                                         self,
                                         warp,
@@ -76,10 +77,10 @@ GPU_INLINE void sm90_consume(const ac_attention_params_t &p, const sm90_item_t &
         GPU_UNROLL for (int i = 0; i < 128; i++) o[i] = 0;
         consumer.run();
         sm90_sync(SM90_SYNC_CONSUMERS, 256); /* both are done with the stages */
-        if (warp * 16 < item.work.num_rows) sm90_spread_rows((float *)sm90_shared().key[self], warp, o);
+        if (warp * 16 < item.work.num_rows) sm90_spread_rows((float *)sm90_shared().key[self], warp, lane, o);
         sm90_sync(SM90_SYNC_CONSUMER + self, 128);
     }
-    sm90_store_rows(p, item, self, warp);
+    sm90_store_rows(p, item, self, warp, lane);
 }
 
 template <class KIND> GPU_INLINE void sm90_init_barriers() {
@@ -94,25 +95,68 @@ template <class KIND> GPU_INLINE void sm90_init_barriers() {
         }
         sm90_barrier_init(sm90_shared_address(&side.scored[s]), 128); /* the threads of the owner */
     }
+    sm90_barrier_init(sm90_shared_address(&side.stored), 256); /* the threads of both consumers */
 }
 
-/* overlap_scores: see sm90_consumer; only for keys that are copied. */
-template <class KIND, int PRODUCER_REGISTERS, int CONSUMER_REGISTERS>
-GPU_INLINE void sm90_decode(const ac_attention_params_t &p, const ac_work_t &work, bool overlap_scores) {
-    sm90_item_t item;
-    item.work = work;
-    item.range = mla_tile_range(p, item.work);
-    item.tiles = (int)ac_min64((item.range.end - item.range.begin + SM90_KEYS - 1) / SM90_KEYS, MLA_FAR);
-    if (gpu_thread() == 0) sm90_init_barriers<KIND>();
+/* next_work(&done, &work): the item after those that are done; false where there is none. */
+template <class next_work_f>
+GPU_INLINE bool sm90_next_item(const ac_attention_params_t &p, next_work_f next_work, sm90_item_t *item) {
+    item->first_tile = (item->first_tile + item->tiles) & 3;
+    item->number += item->tiles > 0;
+    if (!next_work(&item->done, &item->work)) return false;
+    item->range = mla_tile_range(p, item->work);
+    item->tiles = (int)ac_min64((item->range.end - item->range.begin + SM90_KEYS - 1) / SM90_KEYS, MLA_FAR);
+    return true;
+}
+
+/* The next item of the producer (0) or the consumers (1), for all of their threads. */
+template <class next_work_f>
+GPU_INLINE void sm90_share_next(const ac_attention_params_t &p, next_work_f next_work, int role) {
+    sm90_side_t &side = sm90_shared().side;
+    const int sync = role ? SM90_SYNC_CONSUMERS : SM90_SYNC_PRODUCER, threads = role ? 256 : 128;
+    sm90_sync(sync, threads); /* nobody reads any more what the next item overwrites */
+    if (gpu_thread() == role * 128) side.more[role] = sm90_next_item(p, next_work, &side.item[role]);
+    sm90_sync(sync, threads);
+}
+
+/* The thread's number in its warpgroup, opaque to the compiler: nothing that follows from it is kept from item to item.
+ */
+GPU_INLINE int sm90_recompute_thread() {
+    int thread = gpu_thread() % 128;
+    asm volatile("" : "+r"(thread));
+    return thread;
+}
+
+/* The workgroup's items; with LOOPS more than one. (Without it the consumers ask once more all the same: ptxas then
+ * spills nothing.) overlap_scores: see sm90_consumer; only for keys that are copied. */
+template <class KIND, bool LOOPS, int PRODUCER_REGISTERS, int CONSUMER_REGISTERS, class next_work_f>
+GPU_INLINE void sm90_decode(const ac_attention_params_t &p, next_work_f next_work, bool overlap_scores) {
+    sm90_side_t &side = sm90_shared().side;
+    {
+        sm90_item_t item = {};
+        if (!sm90_next_item(p, next_work, &item)) return;
+        if (gpu_thread() == 0) {
+            sm90_init_barriers<KIND>();
+            side.item[0] = side.item[1] = item;
+        }
+    }
     gpu_barrier();
     /* The shuffle tells the compiler that it is the same for all lanes. */
     int warpgroup = __shfl_sync(0xffffffffu, gpu_thread() / 128, 0);
     if (warpgroup == 0) {
         sm90_fewer_registers<PRODUCER_REGISTERS>();
-        sm90_produce<KIND>(p, item, gpu_thread() / 32);
+        do {
+            int thread = sm90_recompute_thread(), warp = LOOPS ? gpu_thread() / 32 : thread / 32; /* what spills less */
+            sm90_produce<KIND>(p, side.item[0], warp, thread % 32);
+            if (LOOPS) sm90_share_next(p, next_work, 0);
+        } while (LOOPS && side.more[0]);
     } else {
         sm90_more_registers<CONSUMER_REGISTERS>();
-        sm90_consume<KIND>(p, item, overlap_scores, warpgroup - 1, gpu_thread() % 128);
+        do {
+            sm90_consume<KIND>(p, side.item[1], overlap_scores, warpgroup - 1, sm90_recompute_thread());
+            if (LOOPS && side.item[1].tiles > 0) sm90_barrier_arrive(sm90_shared_address(&side.stored));
+            sm90_share_next(p, next_work, 1);
+        } while (side.more[1]);
     }
 }
 

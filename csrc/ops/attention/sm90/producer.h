@@ -298,7 +298,10 @@ GPU_MEMBER void sm90_producer<KIND>::walk(const sm90_item_t &item) const {
     locate_keys(cursor, locations);
     key_rows_t rows = next_rows(&cursor, locations);
     if constexpr (WIDENS && !GATHERS) load(rows, 0, &first);
-    GPU_NO_UNROLL for (int tile = 0; tile < item.tiles; tile++) {
+    /* The rows of the item before this one are on their way out through the stages. */
+    if (item.number > 0 && item.tiles > 0)
+        sm90_barrier_wait(sm90_shared_address(&side.stored), (item.number & 1) ^ 1);
+    GPU_NO_UNROLL for (int tile = item.first_tile; tile < item.first_tile + item.tiles; tile++) {
         int stage = tile & 1;
         uint32_t parity = (tile >> 1 & 1) ^ 1;
         if constexpr (WIDENS && !GATHERS) {
@@ -319,11 +322,8 @@ template <class KIND> GPU_MEMBER void sm90_producer<KIND>::run(const sm90_item_t
     walk<true>(item);
 }
 
-template <class KIND> GPU_INLINE void sm90_produce(const ac_attention_params_t &p, const sm90_item_t &item, int warp) {
-    int lane;
-    asm volatile("mov.u32 %0, %1;"
-                 : "=r"(lane)
-                 : "r"(gpu_lane())); /* kept in a register instead of being recomputed */
+template <class KIND>
+GPU_INLINE void sm90_produce(const ac_attention_params_t &p, const sm90_item_t &item, int warp, int lane) {
     sm90_producer<KIND> producer = {p, sm90_shared().side, warp, lane, sm90_is_aligned(p.kv[0].cache),
                                     p.kv[0].cache.latent_dtype == AC_FLOAT8_E4M3FNUZ};
     producer.run(item);

@@ -11,6 +11,7 @@
 #include "../../../gpu/sm90/wgmma.h"
 #include "../softmax.h"
 #include "../walk.h"
+#include "../work_items.h"
 
 constexpr int SM90_ROWS = 64, SM90_KEYS = 64;
 constexpr int SM90_STAGES = 2; /* stage = owner: tile i is in stage i % 2 and consumer i % 2 computes its scores */
@@ -19,13 +20,24 @@ constexpr int SM90_MATRIX_BYTES = 9 * SM90_PANEL_BYTES;
 constexpr int SM90_THREADS = 3 * 128; /* a producer and two consumers, a warpgroup each */
 
 /* Hardware barriers; 0 is that of the whole workgroup. */
-enum { SM90_SYNC_CONSUMERS = 1, SM90_SYNC_CONSUMER = 2 /* + consumer */ };
+enum { SM90_SYNC_CONSUMERS = 1, SM90_SYNC_CONSUMER = 2 /* + consumer */, SM90_SYNC_PRODUCER = 4 };
+
+/* What all warps know of the work item. Tiles are counted on from item to item (modulo 4, of which their stages and the
+ * phases of the barriers follow). */
+typedef struct sm90_item_t {
+    ac_work_t work;
+    mla_range_t range;
+    int first_tile, tiles;
+    ac_work_done_t done;
+    int number; /* of the items before it that had tiles: only with them producer and consumers meet */
+} sm90_item_t;
 
 /* A stage is filled and freed in two units, since consumer c frees the values of columns [256 c, 256 c + 256):
  * unit c holds them. The rope panel, later the probabilities, is filled with unit 1, when both units are free. */
 typedef struct sm90_side_t {
     uint64_t full[SM90_STAGES][2], empty[SM90_STAGES][2];
     uint64_t scored[SM90_STAGES];            /* probabilities, base and factor of the stage's tile are there */
+    uint64_t stored;                         /* the rows of an item are stored, and the stages free for the next */
     uint16_t exists[SM90_STAGES][4];         /* 64 bits: the keys that the tile holds */
     int keys_first[2][2];                    /* see keys_arrived_first() */
     float base[SM90_STAGES][SM90_ROWS];      /* softmax base after this tile */
@@ -34,6 +46,8 @@ typedef struct sm90_side_t {
     mla_softmax_t share[2][SM90_ROWS];       /* of each consumer, after the last tile */
     float row_scale[16];                     /* what the scores of queries in terms are multiplied by */
     float scales[SM90_STAGES][SM90_KEYS][4]; /* of the keys' blocks of 128 elements (records only) */
+    sm90_item_t item[2];                     /* of the producer, and of the consumers: it would take their registers */
+    bool more[2];                            /* whether there is one */
 } sm90_side_t;
 
 typedef struct sm90_shared_t {
@@ -58,12 +72,5 @@ template <int TYPE_, int SOURCE_, int TERMS_ = 1> struct sm90_kind {
     static constexpr int ELEMENT_BYTES = SOURCE == SM90_SAME ? 2 : 1; /* of a latent in the cache */
     static constexpr mla_headroom_t HEADROOM = TYPE == SM90_BF16 ? MLA_BF16_HEADROOM : MLA_F16_HEADROOM;
 };
-
-/* What all warps know of the work item. */
-typedef struct sm90_item_t {
-    ac_work_t work;
-    mla_range_t range;
-    int tiles;
-} sm90_item_t;
 
 #endif

@@ -1,0 +1,256 @@
+/* Merges attention states, the same source for AMD and NVIDIA: out and LSE of (row, head) pairs out of those of N
+ * states, in their order; see kernel_params.h. A team of lanes of one wave merges a pair. Each lane reads the LSEs of
+ * all states and has columns of its own, so that no sum crosses lanes, and a pair's bits depend on nothing but its
+ * values. All that a pair's outputs may lie over has been read when they are written: its LSE comes last. */
+#include "../../core/constants.h"
+#include "../../core/dtype.h"
+#include "../../gpu/gpu.h"
+#include "kernel_params.h"
+
+constexpr int MERGE_THREADS = 256;
+constexpr int MERGE_PER_UNIT = 4; /* workgroups */
+constexpr int VECTOR = 16;        /* bytes of a load */
+#if defined(__CUDACC__)
+constexpr int STATES = 2;             /* that are loaded together */
+constexpr bool ANY_ALIGNMENT = false; /* of a vector in global memory */
+GPU_INLINE void order_wave() { __syncwarp(); }
+#else
+constexpr int STATES = 4;
+constexpr bool ANY_ALIGNMENT = true;
+GPU_INLINE void order_wave() { __builtin_amdgcn_wave_barrier(); }
+#endif
+
+template <int N> struct words_t {
+    uint32_t word[N];
+};
+typedef words_t<VECTOR / 4> vector_t;
+
+/* A vector at an address that is aligned to it, where the device wants that. CUDA reads and writes whole vectors only
+ * by types of its own. */
+GPU_INLINE vector_t load_whole(const char *from) {
+#if defined(__CUDACC__)
+    uint4 v = *(const uint4 *)from;
+    return {{v.x, v.y, v.z, v.w}};
+#else
+    return gpu_load<vector_t>(from);
+#endif
+}
+
+template <int N> GPU_INLINE void store_whole(char *to, const words_t<N> &value) {
+#if defined(__CUDACC__)
+    if constexpr (N == 4) *(uint4 *)to = make_uint4(value.word[0], value.word[1], value.word[2], value.word[3]);
+    else *(uint2 *)to = make_uint2(value.word[0], value.word[1]);
+#else
+    gpu_store(to, value);
+#endif
+}
+
+GPU_INLINE float half_to_float(uint32_t bits) {
+#if defined(__CUDACC__)
+    float f;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"((uint16_t)bits));
+    return f;
+#else
+    return (float)__builtin_bit_cast(_Float16, (uint16_t)bits);
+#endif
+}
+
+/* Two values as a word of two of 16 bits. */
+GPU_INLINE uint32_t pack_halves(float low, float high, bool bf16) {
+#if defined(__CUDACC__)
+    uint32_t pair;
+    if (bf16) asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    else asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+#else
+    return bf16 ? gpu_bf16(low) | gpu_bf16(high) << 16 : gpu_f16(low) | gpu_f16(high) << 16;
+#endif
+}
+
+/* A team for rows of up to COLUMNS values, or more in several steps: 16 of COLUMNS to a lane. Values of BYTES; WHOLE:
+ * see whole_vectors. */
+template <int COLUMNS, int BYTES, bool WHOLE> struct merge_pair_t {
+    static constexpr int LANES = COLUMNS / 16, TEAMS = MERGE_THREADS / LANES;
+    static constexpr int VALUES = VECTOR / BYTES, LOADS = WHOLE ? 2 : 1; /* of a state at a time */
+    static constexpr int GROUP = WHOLE ? STATES : 1;
+
+    const ac_merge_states_params_t &p;
+    int64_t row;
+    int head;
+    float top, sum, lses[GROUP], acc[LOADS][VALUES];
+
+    static GPU_MEMBER int lane() { return gpu_thread() % LANES; }
+    static GPU_MEMBER int column(int load) { return (lane() + load * LANES) * VALUES; }
+    GPU_MEMBER const ac_state_source_t &source(int64_t state) const { return p.sources[p.together ? 0 : state]; }
+
+    GPU_MEMBER const char *row_of(int64_t state) const {
+        const ac_state_source_t &from = source(state);
+        return from.o + state * p.o_stride + row * from.o_row_stride + head * from.o_head_stride;
+    }
+
+    /* The LSEs of a group; -inf: the state holds nothing, or there is none. All are loaded before one is looked at. */
+    GPU_MEMBER void load_lses(int64_t first) {
+        GPU_UNROLL for (int k = 0; k < GROUP; k++) {
+            lses[k] = GPU_MINUS_INFINITY;
+            if (first + k >= p.num_states) continue;
+            const ac_state_source_t &from = source(first + k);
+            lses[k] = gpu_entry((const float *)(from.lse + (first + k) * p.lse_stride + row * from.lse_row_stride +
+                                                head * from.lse_head_stride));
+        }
+        GPU_UNROLL for (int k = 0; k < GROUP; k++)
+            lses[k] = lses[k] <= GPU_FLT_MAX ? lses[k] : GPU_MINUS_INFINITY; /* neither +inf nor NaN */
+    }
+
+    GPU_MEMBER void find_top() {
+        top = -GPU_FLT_MAX;
+        for (int64_t first = 0; first < p.num_states; first += GROUP) {
+            load_lses(first);
+            GPU_UNROLL for (int k = 0; k < GROUP; k++) top = gpu_max(top, lses[k]);
+        }
+    }
+
+    /* The values [at, at + VALUES) of a row; past its end anything. */
+    GPU_MEMBER vector_t load(const char *from, int64_t at) const {
+        from += at * BYTES;
+        bool is_whole = at + VALUES <= p.value_dim && (ANY_ALIGNMENT || (uintptr_t)from % VECTOR == 0);
+        if (WHOLE || is_whole) return load_whole(from);
+        vector_t vector = {};
+        GPU_UNROLL for (int i = 0; i < VALUES; i++) {
+            if (at + i >= p.value_dim) break;
+            const char *value = from + i * BYTES;
+            if (BYTES == 4) vector.word[i] = gpu_entry((const uint32_t *)value);
+            else vector.word[i / 2] |= (uint32_t)gpu_entry((const uint16_t *)value) << i % 2 * 16;
+        }
+        return vector;
+    }
+
+    /* Value i of a vector. */
+    GPU_MEMBER float value_of(const vector_t &vector, int i) const {
+        if (BYTES == 4) return __builtin_bit_cast(float, vector.word[i]);
+        uint32_t word = vector.word[i / 2], bits = i % 2 ? word >> 16 : word & 0xffff;
+        return p.o_dtype == AC_BFLOAT16 ? __builtin_bit_cast(float, bits << 16) : half_to_float(bits);
+    }
+
+    /* Adds a group of states, columns from `block` on. */
+    GPU_MEMBER void add_group(int64_t first, int64_t block) {
+        vector_t loaded[GROUP][LOADS];
+        float factors[GROUP];
+        GPU_UNROLL for (int k = 0; k < GROUP; k++) {
+            factors[k] = gpu_exp2((lses[k] - top) * (float)AC_LOG2_E); /* 0 where it holds nothing */
+            /* -0.0 is neutral in addition, as a product as well: 0 would lose the sign of a -0.0. */
+            GPU_UNROLL for (int j = 0; j < LOADS; j++)
+                for (uint32_t &word : loaded[k][j].word) word = BYTES == 4 ? 0x80000000u : 0x80008000u;
+            if (lses[k] == GPU_MINUS_INFINITY) continue;
+            const char *from = row_of(first + k);
+            GPU_UNROLL for (int j = 0; j < LOADS; j++)
+                if (block + column(j) < p.value_dim) loaded[k][j] = load(from, block + column(j));
+        }
+        GPU_UNROLL for (int k = 0; k < GROUP; k++) {
+            sum += factors[k];
+            GPU_UNROLL for (int j = 0; j < LOADS; j++)
+                GPU_UNROLL for (int i = 0; i < VALUES; i++)
+                    acc[j][i] = __builtin_fmaf(value_of(loaded[k][j], i), factors[k], acc[j][i]);
+        }
+    }
+
+    /* All states of the columns from `block` on. */
+    GPU_MEMBER void add(int64_t block) {
+        sum = 0;
+        GPU_UNROLL for (int j = 0; j < LOADS; j++)
+            GPU_UNROLL for (int i = 0; i < VALUES; i++) acc[j][i] = -0.0f;
+        for (int64_t first = 0; first < p.num_states; first += GROUP) {
+            if (p.num_states > GROUP) load_lses(first); /* else find_top has left them */
+            add_group(first, block);
+        }
+    }
+
+    /* What the sums are multiplied by; 0 where there is none. The sink joins here alone: the LSE leaves it out. */
+    GPU_MEMBER float scale() const {
+        float weights = sum;
+        if (p.sink) weights += gpu_exp2((gpu_entry(p.sink + head) - top) * (float)AC_LOG2_E);
+        return sum == 0 ? 0 : 1 / weights;
+    }
+
+    GPU_MEMBER void store(int64_t block) {
+        char *out = p.out + row * p.out_row_stride + head * p.out_head_stride;
+        float factor = scale(), zero = sum == 0 ? 0.0f : -0.0f; /* a row of nothing is 0, other zeros keep their sign */
+        GPU_UNROLL for (int j = 0; j < LOADS; j++) {
+            int64_t at = block + column(j);
+            GPU_UNROLL for (int i = 0; i < VALUES; i++) acc[j][i] = __builtin_fmaf(acc[j][i], factor, zero);
+            if ((WHOLE || ANY_ALIGNMENT) && at + VALUES <= p.value_dim) store_values(out, at, acc[j]);
+            else if (!WHOLE) store_tail(out, at, acc[j]);
+        }
+    }
+
+    GPU_MEMBER void store_values(char *out, int64_t at, const float (&values)[VALUES]) const {
+        if (p.out_dtype == AC_FLOAT32) {
+            GPU_UNROLL for (int i = 0; i < VALUES; i += 4) {
+                vector_t vector;
+                GPU_UNROLL for (int k = 0; k < 4; k++) vector.word[k] = __builtin_bit_cast(uint32_t, values[i + k]);
+                store_whole(out + (at + i) * 4, vector);
+            }
+            return;
+        }
+        words_t<VALUES / 2> halves;
+        GPU_UNROLL for (int i = 0; i < VALUES; i += 2)
+            halves.word[i / 2] = pack_halves(values[i], values[i + 1], p.out_dtype == AC_BFLOAT16);
+        store_whole(out + at * 2, halves);
+    }
+
+    /* Value by value, up to the end of the row. */
+    GPU_MEMBER void store_tail(char *out, int64_t at, const float (&values)[VALUES]) const {
+        GPU_UNROLL for (int i = 0; i < VALUES; i++) {
+            if (at + i >= p.value_dim) break;
+            if (p.out_dtype == AC_FLOAT32)
+                gpu_store(out + (at + i) * 4, __builtin_bit_cast(uint32_t, values[i]));
+            else gpu_store(out + (at + i) * 2, (uint16_t)pack_halves(values[i], 0, p.out_dtype == AC_BFLOAT16));
+        }
+    }
+
+    GPU_MEMBER void store_lse() const {
+        if (!p.out_lse || lane() != 0) return;
+        float lse = sum == 0 ? GPU_MINUS_INFINITY : top + gpu_log2(sum) * (float)AC_LN_2;
+        gpu_store(p.out_lse + row * p.out_lse_row_stride + head * p.out_lse_head_stride,
+                  __builtin_bit_cast(uint32_t, lse));
+    }
+
+    GPU_MEMBER void merge() {
+        find_top();
+        for (int64_t block = 0; block < p.value_dim; block += LANES * LOADS * VALUES) {
+            add(block);
+            store(block);
+        }
+        order_wave(); /* every lane has read the LSEs: the one that is written now may be among them */
+        store_lse();
+    }
+};
+
+template <int COLUMNS, int BYTES, bool WHOLE> GPU_INLINE void merge_pair(const ac_merge_states_params_t &p) {
+    typedef merge_pair_t<COLUMNS, BYTES, WHOLE> pair_t;
+    int64_t first = gpu_block() * pair_t::TEAMS, row = first / p.num_heads;
+    uint32_t head = (uint32_t)(first - row * p.num_heads) + gpu_thread() / pair_t::LANES;
+    row += head / (uint32_t)p.num_heads;
+    if (row >= p.num_rows) return;
+    pair_t pair = {p, row, (int)(head % (uint32_t)p.num_heads)};
+    pair.merge();
+}
+
+template <int COLUMNS> GPU_INLINE void merge_states_of(const ac_merge_states_params_t &p) {
+    if (p.o_dtype == AC_FLOAT32) {
+        if (p.whole_vectors) merge_pair<COLUMNS, 4, true>(p);
+        else merge_pair<COLUMNS, 4, false>(p);
+    } else {
+        if (p.whole_vectors) merge_pair<COLUMNS, 2, true>(p);
+        else merge_pair<COLUMNS, 2, false>(p);
+    }
+}
+
+#define MERGE(name, columns)                                                                                           \
+    GPU_KERNEL_OF(MERGE_THREADS, MERGE_PER_UNIT) name(GPU_PARAMS(ac_merge_states_params_t) p) {                        \
+        merge_states_of<columns>(p);                                                                                   \
+    }
+
+MERGE(merge_states_d64, 64)
+MERGE(merge_states_d128, 128)
+MERGE(merge_states_d256, 256)
+MERGE(merge_states, 512) /* any width */

@@ -1,0 +1,258 @@
+/* Work lists planned on a GPU by one workgroup: 256 requests at a time, 256 of their tiles at a time. Everything about
+ * them is computed in parallel but where the next tile begins, which one thread finds tile after tile: its step has no
+ * division, and no memory access that it would have to wait for. Then every thread writes items. What does not fit was
+ * left out by the sums; the stores are bounded as well, since lengths may change between two reads. */
+#include "../../gpu/gpu.h"
+
+#include "local.h"
+#include "pieces.h"
+
+#define AC_FAMILY_ROWS "mla_metadata/kernels.inc"
+#include "../local_bytes.inc"
+
+constexpr int THREADS = AC_LISTS_THREADS;
+#if defined(__CUDACC__)
+constexpr int WAVE = 32;
+#else
+constexpr int WAVE = 64;
+#endif
+constexpr int WAVES = THREADS / WAVE;
+constexpr uint32_t MOST = 1u << 30; /* sums stop here */
+
+/* What the threads know of a chunk of requests and of a chunk of their tiles. */
+struct shared_t {
+    ac_step_t steps[THREADS];
+    ac_cursor_t begins[THREADS];
+    ac_listed_request_t requests[THREADS];
+    uint32_t tiles_before[THREADS]; /* of the requests of the chunk */
+    int32_t owners[THREADS];        /* of a tile: its request in the chunk */
+    int32_t tiles[THREADS];         /* its number in the request */
+    int32_t pieces[THREADS];
+    int32_t last_workers[THREADS]; /* who has its last piece */
+    uint32_t cuts_before[THREADS]; /* of the tiles of the chunk; the next two count from the first chunk on */
+    uint32_t entries_before[THREADS], rows_before[THREADS];
+    uint32_t sums[4][4][8]; /* of the waves, for four scans of up to four numbers */
+};
+CHECK_LOCAL_BYTES("mla_metadata", (int)sizeof(shared_t));
+
+/* x of the lane so far below. */
+GPU_INLINE uint32_t lane_below(uint32_t x, int distance) {
+#if defined(__CUDACC__)
+    return __shfl_up_sync(0xffffffffu, x, distance);
+#else
+    return (uint32_t)__builtin_amdgcn_ds_bpermute((gpu_lane() - distance) * 4, (int)x);
+#endif
+}
+
+GPU_INLINE uint32_t add(uint32_t x, uint32_t y, uint32_t limit) { return x + y < limit ? x + y : limit; }
+
+/* Sums over the threads before this one, and over all; both stop at `limit`. All threads take part. */
+template <int N>
+GPU_INLINE void scan(const uint32_t (&x)[N], uint32_t limit, uint32_t (&sums)[4][8], uint32_t (&before)[N],
+                     uint32_t (&all)[N]) {
+    const int wave = gpu_thread() / WAVE, lane = gpu_thread() % WAVE;
+    uint32_t sum[N];
+    GPU_UNROLL for (int i = 0; i < N; i++) sum[i] = add(x[i], 0, limit);
+    GPU_UNROLL for (int distance = 1; distance < WAVE; distance *= 2) {
+        GPU_UNROLL for (int i = 0; i < N; i++) {
+            const uint32_t below = lane_below(sum[i], distance);
+            if (lane >= distance) sum[i] = add(sum[i], below, limit);
+        }
+    }
+    if (lane == WAVE - 1)
+        GPU_UNROLL for (int i = 0; i < N; i++) sums[i][wave] = sum[i];
+    gpu_barrier();
+    GPU_UNROLL for (int i = 0; i < N; i++) {
+        const uint32_t below = lane_below(sum[i], 1);
+        before[i] = all[i] = 0;
+        GPU_UNROLL for (int w = 0; w < WAVES; w++) {
+            if (w == wave) before[i] = all[i];
+            all[i] = add(all[i], sums[i][w], limit);
+        }
+        if (lane > 0) before[i] = add(before[i], below, limit);
+    }
+}
+
+/* The last of `count` ascending numbers that is not above n; the first is not. */
+GPU_INLINE int find_last(const uint32_t (&numbers)[THREADS], int count, uint32_t n) {
+    int low = 0;
+    GPU_UNROLL for (int step = THREADS / 2; step; step /= 2)
+        if (low + step < count && numbers[low + step] <= n) low += step;
+    return low;
+}
+
+struct planner_t {
+    const ac_mla_metadata_params_t &p;
+    shared_t &s;
+    ac_budget_t budget;
+    ac_cursor_t cursor;                     /* of thread 0, or with deterministic of all */
+    uint32_t tiles, items, entries, rows;   /* so far */
+    int32_t last_worker;                    /* of the items so far */
+    int num_requests;                       /* at hand */
+    uint32_t tiles_before;                  /* this thread's request */
+
+    /* Where there is a thread for every request, they stay in s.requests, and `tiles_before` is right. */
+    GPU_MEMBER ac_list_totals_t totals(int32_t block_limit, uint32_t (&sums)[4][8]) {
+        ac_list_totals_t mine = {0, 0, 0, 0};
+        GPU_NO_UNROLL for (int32_t number = gpu_thread(); number < p.num_requests; number += THREADS) {
+            const ac_listed_request_t request = ac_listed_request(&p, number);
+            ac_add_request(&p, &request, block_limit, &mine);
+            s.requests[gpu_thread()] = request;
+        }
+        uint32_t before[4], all[4];
+        const uint32_t x[4] = {mine.tiles, mine.blocks, mine.splits, mine.pieces};
+        scan(x, AC_LIST_MAX_BLOCKS + 1, sums, before, all);
+        tiles_before = before[0];
+        const ac_list_totals_t out = {all[0], all[1], all[2], all[3]};
+        return out;
+    }
+
+    GPU_MEMBER void find_budget() {
+        ac_list_totals_t sum = totals(INT32_MAX, s.sums[0]);
+        const int32_t block_limit = ac_block_limit(&p, &sum);
+        if (block_limit < INT32_MAX) sum = totals(block_limit, s.sums[1]);
+        budget = ac_budget_of(&p, &sum, block_limit);
+    }
+
+    /* s.begins, in the order of the tiles. The next steps are loaded before those at hand are taken: nothing but the
+     * cursor has to be waited for. What follows the last tile changes nothing. */
+    GPU_MEMBER void walk(int count) {
+        constexpr int AT_ONCE = 4;
+        ac_step_t steps[AT_ONCE], next[AT_ONCE];
+        if (gpu_thread() != 0) return;
+        GPU_UNROLL for (int k = 0; k < AT_ONCE; k++) next[k] = s.steps[k];
+        GPU_NO_UNROLL for (int i = 0; i < count; i += AT_ONCE) {
+            GPU_UNROLL for (int k = 0; k < AT_ONCE; k++) steps[k] = next[k];
+            GPU_UNROLL for (int k = 0; k < AT_ONCE; k++) next[k] = s.steps[(i + AT_ONCE + k) % THREADS];
+            GPU_UNROLL for (int k = 0; k < AT_ONCE; k++) s.begins[i + k] = ac_take(&cursor, &steps[k], budget.share);
+        }
+    }
+
+    GPU_MEMBER void deal(uint32_t cost) {
+        uint32_t before[1], all[1];
+        const uint32_t x[1] = {cost};
+        scan(x, MOST, s.sums[1], before, all);
+        const ac_cursor_t begin = {cursor.worker + (int32_t)before[0], 0};
+        s.begins[gpu_thread()] = begin;
+        cursor.worker += (int32_t)all[0];
+    }
+
+    GPU_MEMBER void write_tile(uint32_t number, uint32_t first_entry, const ac_listed_request_t &request,
+                               int32_t tile) const {
+        const int64_t row = request.first_row + (int64_t)tile * request.tiles.rows;
+        p.reduce_indptr[number] = (int32_t)first_entry;
+        p.final_map[2 * (int64_t)number] = (int32_t)row;
+        p.final_map[2 * (int64_t)number + 1] =
+            (int32_t)ac_min64(row + request.tiles.rows, (int64_t)request.first_row + request.num_rows);
+    }
+
+    /* A piece of tile `t` of those at hand. */
+    GPU_MEMBER void write_piece(int32_t first_request, int t, int32_t piece) const {
+        const int owner = s.owners[t];
+        const int32_t pieces = s.pieces[t];
+        const ac_listed_request_t request = s.requests[owner];
+        const ac_cursor_t begin = s.begins[t];
+        const int64_t at = (int64_t)items + s.cuts_before[t] + t + piece;
+        const uint32_t entry = s.entries_before[t] + (uint32_t)piece;
+        const int32_t partial_row = (int32_t)s.rows_before[t] + piece * request.tiles.rows;
+        if (at >= p.max_items) return;
+        ac_write_item(&p, &budget, first_request + owner, &request, s.tiles[t], begin, piece, pieces,
+                      pieces > 1 ? partial_row : -1, p.work_info + at * AC_WORK_FIELDS);
+        if (pieces > 1 && entry < (uint32_t)p.max_entries) p.partial_map[entry] = partial_row;
+        const int64_t worker = ac_piece_worker(&p, &budget, request.pages, begin, piece);
+        int64_t before = t > 0 ? s.last_workers[t - 1] : last_worker;
+        if (piece > 0) before = ac_piece_worker(&p, &budget, request.pages, begin, piece - 1);
+        GPU_NO_UNROLL for (int64_t w = ac_max64(before + 1, 0); w <= worker && w <= p.num_workers; w++)
+            p.work_indptr[w] = (int32_t)at;
+    }
+
+    /* s.owners of the tiles [from, from + count) of the requests at hand: each thread those of its request. */
+    GPU_MEMBER void find_owners(uint32_t from, int count) const {
+        const uint32_t mine = s.tiles_before[gpu_thread()], end = from + (uint32_t)count;
+        const uint32_t tiles = gpu_thread() < num_requests ? (uint32_t)s.requests[gpu_thread()].tiles.count : 0;
+        GPU_NO_UNROLL for (uint32_t n = mine > from ? mine : from; n < end && n < mine + tiles; n++)
+            s.owners[n - from] = gpu_thread();
+    }
+
+    /* Tiles [from, from + count) of the requests at hand. */
+    GPU_MEMBER void plan_tiles(int32_t first_request, uint32_t from, int count) {
+        const int self = gpu_thread();
+        const bool active = self < count;
+        if (from > 0) gpu_barrier(); /* the tiles before are written */
+        find_owners(from, count);
+        gpu_barrier();
+        const int owner = active ? s.owners[self] : 0;
+        const ac_listed_request_t request = s.requests[owner];
+        const ac_step_t none = {INT32_MAX, 0, -1, 0};
+        const ac_step_t step = active ? ac_step_of(&p, &budget, request.pages) : none;
+        s.steps[self] = step;
+        s.tiles[self] = (int32_t)(from + (uint32_t)self - s.tiles_before[owner]);
+        gpu_barrier();
+        if (p.deterministic) {
+            const int32_t all = ac_fixed_pieces(&p, request.pages);
+            deal(active ? (uint32_t)ac_fixed_cost(&p, &budget, request.pages, all) : 0);
+        } else walk(count);
+        gpu_barrier();
+        const ac_cursor_t begin = s.begins[self];
+        const int32_t pieces = active ? ac_num_pieces(&p, &budget, request.pages, &step, begin) : 1;
+        const uint32_t split = pieces > 1 ? (uint32_t)pieces : 0;
+        const uint32_t x[3] = {(uint32_t)pieces - 1, split, split * (uint32_t)request.tiles.rows};
+        uint32_t before[3], all[3];
+        scan(x, MOST, s.sums[2], before, all);
+        s.pieces[self] = pieces;
+        s.last_workers[self] = ac_piece_worker(&p, &budget, request.pages, begin, pieces - 1);
+        s.cuts_before[self] = before[0];
+        s.entries_before[self] = entries + before[1];
+        s.rows_before[self] = rows + before[2];
+        if (active) write_tile(tiles + from + (uint32_t)self, entries + before[1], request, s.tiles[self]);
+        gpu_barrier();
+        /* First pieces by the threads of the tiles, the others by all threads, the idle ones first. */
+        if (active) write_piece(first_request, self, 0);
+        const uint32_t cuts = (uint32_t)ac_min64(all[0], p.max_items);
+        GPU_NO_UNROLL for (uint32_t i = (uint32_t)(THREADS - 1 - self); i < cuts; i += THREADS) {
+            const int t = find_last(s.cuts_before, count, i);
+            write_piece(first_request, t, (int32_t)(i - s.cuts_before[t]) + 1);
+        }
+        items = add(items, all[0] + (uint32_t)count, MOST);
+        entries = add(entries, all[1], MOST);
+        rows = add(rows, all[2], MOST);
+        last_worker = s.last_workers[count - 1];
+    }
+
+    /* The requests from this one on that threads have. */
+    GPU_MEMBER void plan_requests(int32_t first) {
+        const uint32_t limit = (uint32_t)budget.tiles - tiles;
+        uint32_t before[1] = {add(tiles_before, 0, limit)}, all[1] = {limit};
+        num_requests = (int)ac_min64((int64_t)p.num_requests - first, THREADS);
+        if (p.num_requests > THREADS) {
+            ac_listed_request_t request = {0, 0, {0, 0}, 0, 0, 0};
+            if (gpu_thread() < num_requests) request = ac_listed_request(&p, first + gpu_thread());
+            gpu_barrier(); /* those before are done */
+            s.requests[gpu_thread()] = request;
+            const uint32_t x[1] = {(uint32_t)request.tiles.count};
+            scan(x, limit, s.sums[3], before, all);
+        }
+        s.tiles_before[gpu_thread()] = before[0];
+        GPU_NO_UNROLL for (uint32_t from = 0; from < all[0]; from += THREADS)
+            plan_tiles(first, from, (int)(all[0] - from < THREADS ? all[0] - from : THREADS));
+        tiles += all[0];
+    }
+
+    GPU_MEMBER void finish() const {
+        const int32_t end = (int32_t)ac_min64(items, p.max_items);
+        for (int64_t w = (int64_t)last_worker + 1 + gpu_thread(); w <= p.num_workers; w += THREADS)
+            p.work_indptr[w] = end;
+        for (int64_t i = (int64_t)tiles + gpu_thread(); i < p.reduce_entries; i += THREADS)
+            p.reduce_indptr[i] = (int32_t)entries;
+        if (gpu_thread() != 0) return;
+        p.tag[0] = AC_WORK_TAG;
+        p.tag[1] = p.deterministic ? AC_WORK_TAG_DETERMINISTIC : 0;
+    }
+};
+
+GPU_KERNEL(AC_LISTS_THREADS) mla_metadata(GPU_PARAMS(ac_mla_metadata_params_t) p) {
+    planner_t planner = {p, *(shared_t *)gpu_shared, {0, 0, 1}, {0, 0}, 0, 0, 0, 0, -1, 0, 0};
+    planner.find_budget();
+    GPU_NO_UNROLL for (int32_t first = 0; first < p.num_requests; first += THREADS) planner.plan_requests(first);
+    planner.finish();
+}

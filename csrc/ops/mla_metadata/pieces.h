@@ -1,0 +1,102 @@
+/* Tiles in their order, each cut into pieces: the inner part of the schedule. */
+#ifndef AC_OPS_MLA_METADATA_PIECES_H
+#define AC_OPS_MLA_METADATA_PIECES_H
+
+#include "../attention/work_list.h"
+#include "schedule.h"
+
+/* What a tile adds to the cursor, with all divisions done: u blocks of the current worker's budget are used, and the
+ * list has n blocks, of which a cut before block `last` or later would leave too few keys. Cuts come after share - u
+ * blocks, and after every `share` from there. */
+typedef struct ac_step_t {
+    int32_t full;    /* a worker that has used so much begins no such tile */
+    int32_t workers; /* (last - 1) / share */
+    int32_t rest;    /* (last - 1) % share, or -1: no cut */
+    int32_t cost;    /* n + overhead - workers * share */
+} ac_step_t;
+
+/* Where a tile begins. */
+typedef struct ac_cursor_t {
+    int32_t worker; /* with deterministic: the cost of all pieces before */
+    int32_t used;
+} ac_cursor_t;
+
+AC_INLINE ac_step_t ac_step_of(const ac_mla_metadata_params_t *p, const ac_budget_t *budget, int32_t pages) {
+    const int32_t blocks = (int32_t)ac_min64(ac_blocks(p, pages), budget->block_limit);
+    int32_t last = blocks;
+    ac_step_t step = {budget->share + (blocks == 0), 0, -1, blocks + p->overhead};
+    if (p->tail_keys > 0 && pages < p->tail_keys) last = 0;
+    else if (p->tail_keys > 0)
+        last = (int32_t)ac_min64(blocks, (uint32_t)(pages - p->tail_keys) / (uint32_t)p->granule + 1);
+    if (last == 0) return step;
+    step.workers = (int32_t)((uint32_t)(last - 1) / (uint32_t)budget->share);
+    step.rest = last - 1 - step.workers * budget->share;
+    step.cost -= step.workers * budget->share;
+    return step;
+}
+
+/* Takes the tile; returns where it begins. */
+AC_INLINE ac_cursor_t ac_take(ac_cursor_t *cursor, const ac_step_t *step, int32_t share) {
+    const int32_t is_full = cursor->used >= step->full;
+    const ac_cursor_t begin = {cursor->worker + is_full, is_full ? 0 : cursor->used};
+    const int32_t carry = begin.used + step->rest >= share;
+    cursor->worker = begin.worker + step->workers + carry;
+    cursor->used = begin.used + step->cost - (carry ? share : 0);
+    return begin;
+}
+
+/* Pieces of the tile, one item each. */
+AC_INLINE int32_t ac_num_pieces(const ac_mla_metadata_params_t *p, const ac_budget_t *budget, int32_t pages,
+                                const ac_step_t *step, ac_cursor_t begin) {
+    if (p->deterministic) return ac_fixed_pieces(p, pages);
+    return step->workers + (begin.used + step->rest >= budget->share) + 1;
+}
+
+/* deterministic: what the tile's first `count` pieces cost; all of them where `count` is their number. */
+AC_INLINE int32_t ac_fixed_cost(const ac_mla_metadata_params_t *p, const ac_budget_t *budget, int32_t pages,
+                                int32_t count) {
+    const int64_t end = ac_min64(count * ac_fixed_run(p, pages), pages);
+    const int64_t blocks = ac_min64(ac_blocks(p, (int32_t)end), budget->block_limit);
+    return (int32_t)(blocks + (int64_t)count * p->overhead);
+}
+
+AC_INLINE int32_t ac_piece_worker(const ac_mla_metadata_params_t *p, const ac_budget_t *budget, int32_t pages,
+                                  ac_cursor_t begin, int32_t piece) {
+    if (!p->deterministic) return begin.worker + piece;
+    const uint32_t before = (uint32_t)begin.worker + (uint32_t)ac_fixed_cost(p, budget, pages, piece);
+    return (int32_t)ac_min64(before / (uint32_t)budget->share, p->num_workers - 1);
+}
+
+/* Pages of the tile's list before the piece; `piece` may be the number of pieces. */
+AC_INLINE int64_t ac_piece_begin(const ac_mla_metadata_params_t *p, const ac_budget_t *budget, int32_t pages,
+                                 ac_cursor_t begin, int32_t piece, int32_t pieces) {
+    if (piece == 0) return 0;
+    if (piece == pieces) return pages;
+    if (p->deterministic) return piece * ac_fixed_run(p, pages);
+    return ((int64_t)piece * budget->share - begin.used) * p->granule;
+}
+
+/* The item of a piece. */
+AC_INLINE void ac_write_item(const ac_mla_metadata_params_t *p, const ac_budget_t *budget, int32_t number,
+                             const ac_listed_request_t *request, int32_t tile, ac_cursor_t begin, int32_t piece,
+                             int32_t pieces, int32_t partial_row, int32_t *item) {
+    const ac_tile_list_t list = ac_tile_list(p, request, tile);
+    const int64_t from = list.begin + ac_piece_begin(p, budget, request->pages, begin, piece, pieces);
+    const int64_t to = list.begin + ac_piece_begin(p, budget, request->pages, begin, piece + 1, pieces);
+    const int64_t kv_begin = ac_min64(from, list.seen_end), kv_end = ac_clamp64(to, kv_begin, list.seen_end);
+    const int64_t row = request->first_row + (int64_t)tile * request->tiles.rows;
+    int64_t after = list.end - kv_end;
+    if (p->page_size == 1 && p->topk >= 0) after += request->num_rows - 1 - tile;
+    else if (p->page_size > 1 && after > 0)
+        after = (after - 1) * p->page_size + ac_clamp64(p->last_page_lens[number], 0, p->page_size);
+    item[AC_WORK_REQUEST] = number;
+    item[AC_WORK_PARTIAL] = partial_row;
+    item[AC_WORK_Q_BEGIN] = (int32_t)row;
+    item[AC_WORK_Q_END] = (int32_t)ac_min64(row + request->tiles.rows, (int64_t)request->first_row + request->num_rows);
+    item[AC_WORK_KV_BEGIN] = (int32_t)kv_begin;
+    item[AC_WORK_KV_END] = (int32_t)kv_end;
+    item[AC_WORK_KV_AFTER] = (int32_t)ac_min64(after, INT32_MAX);
+    item[AC_WORK_HEADS] = 0;
+}
+
+#endif

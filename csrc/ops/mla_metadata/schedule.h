@@ -1,0 +1,99 @@
+/* The schedule: which worker takes which pieces of which tile's KV list. Integers only; the same code runs on every
+ * device, and gives the same lists.
+ *
+ * Bins are filled in order: every worker has a budget of share + overhead blocks, an item costs its blocks + overhead.
+ * A tile that does not fit is cut where the budget ends and goes on with the next worker. With deterministic the cuts
+ * follow from the list's length alone, and the pieces are dealt out by what those before them cost. */
+#ifndef AC_OPS_MLA_METADATA_SCHEDULE_H
+#define AC_OPS_MLA_METADATA_SCHEDULE_H
+
+#include "../attention/fixed_splits.h"
+#include "request.h"
+
+#define AC_LIST_MAX_BLOCKS (1u << 29) /* of all tiles together: longer lists are counted as shorter than they are */
+
+/* An automatic number of splits for a list of n keys: sqrt(n) * this, which gives 9 at 1k, 26 at 8k, 76 at 64k. More
+ * are not faster: the pieces get short, and the merge longer. */
+#define AC_LIST_SPLITS_NUMERATOR 19
+#define AC_LIST_SPLITS_SHIFT 6
+
+/* Sums over all tiles; each stops at a little above AC_LIST_MAX_BLOCKS. */
+typedef struct ac_list_totals_t {
+    uint32_t tiles, blocks, splits, pieces;
+} ac_list_totals_t;
+
+AC_INLINE uint32_t ac_total(uint64_t sum) { return sum > AC_LIST_MAX_BLOCKS ? AC_LIST_MAX_BLOCKS + 1 : (uint32_t)sum; }
+
+AC_INLINE uint32_t ac_integer_root(uint32_t x) {
+    uint32_t root = 0;
+    for (uint32_t bit = 1u << 15; bit; bit >>= 1)
+        if ((root | bit) * (root | bit) <= x) root |= bit;
+    return root;
+}
+
+AC_INLINE int32_t ac_blocks(const ac_mla_metadata_params_t *p, int32_t pages) {
+    return (int32_t)(((uint32_t)pages + (uint32_t)p->granule - 1) / (uint32_t)p->granule);
+}
+
+/* deterministic: pages of a piece. */
+AC_INLINE int64_t ac_fixed_run(const ac_mla_metadata_params_t *p, int32_t pages) {
+    const int64_t part = ac_ceil_div64((int64_t)pages * p->page_size, AC_FIXED_SPLITS);
+    const int64_t run = ac_ceil_div64(part, AC_FIXED_GRANULE) * AC_FIXED_GRANULE;
+    return ac_ceil_div64(ac_max64(run, AC_FIXED_MIN_KEYS), p->page_size);
+}
+AC_INLINE int32_t ac_fixed_pieces(const ac_mla_metadata_params_t *p, int32_t pages) {
+    return pages > 0 ? (int32_t)ac_ceil_div64(pages, ac_fixed_run(p, pages)) : 1;
+}
+
+AC_INLINE void ac_add_request(const ac_mla_metadata_params_t *p, const ac_listed_request_t *r, int32_t block_limit,
+                              ac_list_totals_t *totals) {
+    const uint64_t tiles = (uint64_t)r->tiles.count, blocks = (uint64_t)ac_min64(ac_blocks(p, r->pages), block_limit);
+    const int64_t keys = ac_min64((int64_t)r->pages * p->page_size, INT32_MAX);
+    const uint32_t root = p->max_splits < 0 ? ac_integer_root((uint32_t)keys) : 0;
+    const uint32_t splits = (root * AC_LIST_SPLITS_NUMERATOR) >> AC_LIST_SPLITS_SHIFT;
+    const uint64_t pieces = p->deterministic ? (uint64_t)ac_fixed_pieces(p, r->pages) : 1;
+    totals->tiles = ac_total(totals->tiles + tiles);
+    totals->blocks = ac_total(totals->blocks + ac_total(blocks * tiles));
+    totals->splits = ac_total(totals->splits + ac_total((splits > 1 ? splits : 1) * tiles));
+    totals->pieces = ac_total(totals->pieces + pieces * tiles);
+}
+
+typedef struct ac_budget_t {
+    int32_t tiles;       /* that are planned */
+    int32_t block_limit; /* a list counts as no more than this */
+    int32_t share;       /* blocks of a worker, or with deterministic what its items cost */
+} ac_budget_t;
+
+AC_INLINE int32_t ac_planned_tiles(const ac_mla_metadata_params_t *p, const ac_list_totals_t *totals) {
+    return (int32_t)ac_min64(totals->tiles, p->max_tiles);
+}
+
+/* What a list counts as at most; INT32_MAX where the sum is small enough. Otherwise the blocks are summed up again. */
+AC_INLINE int32_t ac_block_limit(const ac_mla_metadata_params_t *p, const ac_list_totals_t *totals) {
+    if (totals->blocks <= AC_LIST_MAX_BLOCKS) return INT32_MAX;
+    return (int32_t)(AC_LIST_MAX_BLOCKS / (uint32_t)ac_max64(ac_planned_tiles(p, totals), 1));
+}
+
+/* Workers that share the lists. Beside one item per tile there is one more for each of them but the first, and two
+ * entries for merging, or one per tile and one more: so the buffers bound the number, too. */
+AC_INLINE int32_t ac_num_splits(const ac_mla_metadata_params_t *p, const ac_list_totals_t *totals, int32_t tiles) {
+    int64_t splits = ac_min64(p->num_workers, p->max_splits >= 0 ? p->max_splits : (int64_t)totals->splits);
+    splits = ac_min64(splits, AC_LIST_MAX_TILES);
+    splits = ac_min64(splits, (int64_t)p->max_items - tiles + 1);
+    splits = ac_min64(splits, 1 + ac_max64(p->max_entries / 2, (int64_t)p->max_entries - tiles));
+    return (int32_t)ac_max64(splits, 1);
+}
+
+AC_INLINE ac_budget_t ac_budget_of(const ac_mla_metadata_params_t *p, const ac_list_totals_t *totals,
+                                   int32_t block_limit) {
+    ac_budget_t budget = {ac_planned_tiles(p, totals), block_limit, 1};
+    const uint32_t most = AC_LIST_MAX_TILES * AC_FIXED_SPLITS, pieces = totals->pieces < most ? totals->pieces : most;
+    const uint32_t items = p->deterministic ? pieces : (uint32_t)budget.tiles;
+    const uint32_t workers = (uint32_t)(p->deterministic ? p->num_workers : ac_num_splits(p, totals, budget.tiles));
+    const uint32_t total = totals->blocks + items * (uint32_t)p->overhead; /* below 2^30 */
+    budget.share = (int32_t)(total / workers + (total % workers != 0));
+    if (budget.share == 0) budget.share = 1; /* no tiles */
+    return budget;
+}
+
+#endif
