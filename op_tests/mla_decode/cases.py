@@ -72,6 +72,56 @@ def _tiles() -> list[MlaCase]:
     return cases
 
 
+def _lists() -> list[MlaCase]:
+    """Work lists: every kernel by its dtypes and tiles, with items that hold all of a list, pieces, and nothing; with
+    several items a worker, and workers without any."""
+    kinds = (
+        ("bfloat16", "bfloat16", "plain"),
+        ("float16", "float16", "plain"),
+        ("float32", "float16", "plain"),
+        ("float8_e4m3fn", "float8_e4m3fn", "plain"),
+        ("float8_e4m3fnuz", "float8_e4m3fnuz", "plain"),
+        ("bfloat16", "float8_e4m3fnuz", "plain"),
+        ("float16", "float8_e4m3fn", "plain"),
+        ("bfloat16", "float8_e4m3fn", "3buffer"),
+        ("float16", "float8_e4m3fn", "fp8_ds_mla"),
+    )
+    cases = []
+    for i, ((q, k, f), h) in enumerate(product(kinds, (4, 12, 16, 32, 64, 128))):
+        kind = {"heads": h, "q_dtype": q, "kv_dtype": k, "kv_format": f, "kv_scale": 1.5, "page_size": (1, 16)[i % 2]}
+        lists = {"workers": (2, 5, 9)[i % 3], "granule": (1, 16)[i // 2 % 2], "split_cap": (1, 64)[i % 4 > 0]}
+        cases.append(MlaCase(q_lens=((1, 1, 1), (2, 1, 2))[i % 2], kv_lens=(170, 0, 330), trend=40.0, **kind, **lists))
+    base = {"granule": 1, "heads": 6}
+    return [
+        *cases,
+        *(MlaCase(q_lens=(n, 1, n), kv_lens=(61, 7, 200), workers=7, **base) for n in range(3, 17)),
+        MlaCase(q_lens=(3, 3), kv_lens=(2, 90), workers=4, causal=False, **base),
+        MlaCase(q_lens=(5, 5), kv_lens=(1, 700), heads=128, workers=11, granule=1),  # a row a tile
+        MlaCase(q_lens=(4, 4), kv_lens=(90, 700), heads=48, workers=6, granule=1),  # more than one tile an item
+        MlaCase(q_lens=(2, 0, 1), kv_lens=(40, 0, 300), workers=5, unowned_rows=(2, 3), stale_tails=True, **base),
+        MlaCase(q_lens=(1, 1), kv_lens=(3000, 10), workers=9, deterministic=True, heads=16),
+        MlaCase(q_lens=(2, 1), kv_lens=(1300, 600), workers=4, deterministic=True, heads=64, page_size=64),
+        MlaCase(
+            q_lens=(1, 3), kv_lens=(100, 200), workers=6, masked="extremes", indptr_offset=3, extra_indices=5, **base
+        ),
+        MlaCase(q_lens=(1, 1), kv_lens=(100, 200), workers=6, masked="all", return_lse=False, **base),
+        MlaCase(q_lens=(), kv_lens=(), workers=3, **base),
+        MlaCase(q_lens=(1,) * 9, kv_lens=(5,) * 9, workers=2, o_strided=True, q_strided=True, kv_strided=True, **base),
+    ]
+
+
+def _ranks() -> list[MlaCase]:
+    """Context parallelism with splits and by lists: shards without keys, shorter than the query rows, and padding."""
+    shapes = (((1, 1, 1), (90, 3, 0)), ((4, 2, 3), (131, 1, 40)), ((16, 1, 2), (300, 2, 17)))
+    shards = ((2, 0, 1), (2, 1, 1), (8, 7, 1), (3, 1, 16), (4, 3, 64))
+    cases = []
+    for i, ((q, kv), ranks) in enumerate(product(shapes, shards)):
+        mode = {"workers": 5, "granule": 1} if i % 2 else {"splits": 1 + i % 3}
+        kind = {"heads": (1, 4, 12, 16, 96)[i % 5], "causal": i % 7 != 3, "page_size": (1, 1, 4)[i % 3]}
+        cases.append(MlaCase(q_lens=q, kv_lens=kv, ranks=ranks, stale_tails=i % 4 == 0, **mode, **kind))
+    return cases
+
+
 def _heads() -> list[MlaCase]:
     """Counts at the borders of tiles and of what divides them, with dtypes in turn. Every count: test_heads.py."""
     borders = (1, 2, 3, 5, 7, 8, 9, 12, 15, 16, 17, 20, 24, 31, 32, 33, 40, 47, 48, 49, 63, 64, 65, 80, 96, 97, 127)
@@ -239,7 +289,9 @@ def _sweep(count: int) -> list[MlaCase]:
 
 
 SMOKE = _unique(_smoke())
-CORNER = _unique(_tiles() + _heads() + _query_lengths() + _dtypes() + _pages_and_lists() + _corners())
+CORNER = _unique(
+    _tiles() + _heads() + _query_lengths() + _dtypes() + _pages_and_lists() + _corners() + _lists() + _ranks()
+)
 _NAMED = _unique(SMOKE + CORNER)
 SWEEP = _sweep(RANDOM)
 ALL = _NAMED + SWEEP

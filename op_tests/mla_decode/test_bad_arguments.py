@@ -226,26 +226,31 @@ LISTS = {
     "reduce_final_map": np.zeros((2, 2), np.int32),
     "reduce_partial_map": np.zeros(4, np.int32),
 }
+_TOGETHER = "(lists come together), got None"
 WRONG_LISTS = [
-    (
-        {"work_indptr": None},
-        ValueError,
-        "work_indptr: expected a tensor with work_info_set (lists come together), got None",
-    ),
-    (
-        {"work_info_set": None},
-        ValueError,
-        "work_info_set: expected a tensor with work_indptr (lists come together), got N",
-    ),
-    ({"reduce_indptr": None}, ValueError, "reduce_indptr: expected a tensor with work_indptr (lists come together)"),
-    ({"reduce_partial_map": None}, ValueError, "reduce_partial_map: expected a tensor with work_indptr (lists come"),
+    ({"work_indptr": None}, ValueError, f"work_indptr: expected a tensor with work_info_set {_TOGETHER}"),
+    ({"work_info_set": None}, ValueError, f"work_info_set: expected a tensor with work_indptr {_TOGETHER}"),
+    ({"reduce_indptr": None}, ValueError, f"reduce_indptr: expected a tensor with work_indptr {_TOGETHER}"),
+    ({"reduce_partial_map": None}, ValueError, f"reduce_partial_map: expected a tensor with work_indptr {_TOGETHER}"),
     ({"work_meta_data": np.zeros(3, np.uint64)}, ValueError, "work_meta_data: expected shape [2], got [3]"),
-    ({"work_meta_data": np.zeros(2, np.int32)}, TypeError, "work_meta_data: expected int64 or uint64, got int32"),
+    (
+        {"work_meta_data": np.zeros(2, np.int32)},
+        TypeError,
+        "work_meta_data: expected dtype int64 or uint64, got int32",
+    ),
     ({"work_indptr": np.zeros(1, np.int32)}, ValueError, "work_indptr.shape[0]: expected 2 to 2147483647, got 1"),
-    ({"work_indptr": np.zeros(3, np.int64)}, TypeError, "work_indptr: expected int32, got int64"),
+    ({"work_indptr": np.zeros(3, np.int64)}, TypeError, "work_indptr: expected dtype int32, got int64"),
     ({"work_info_set": np.zeros((4, 7), np.int32)}, ValueError, "work_info_set: expected shape [i, 8], got [4, 7]"),
-    ({"work_info_set": np.zeros((4, 16), np.int32)[:, ::2]}, ValueError, "work_info_set: expected a contiguous tensor"),
-    ({"reduce_final_map": np.zeros((1, 2), np.int32)}, ValueError, "reduce_final_map: expected shape [2.., 2]"),
+    (
+        {"work_info_set": np.zeros((4, 16), np.int32)[:, ::2]},
+        ValueError,
+        "work_info_set: expected a contiguous tensor, got strides with gaps",
+    ),
+    (
+        {"reduce_final_map": np.zeros((1, 2), np.int32)},
+        ValueError,
+        "reduce_final_map: expected shape [at least G=2 (of reduce_indptr), 2], got [1, 2]",
+    ),
     (
         {"reduce_partial_map": np.zeros((4, 1), np.int32)},
         ValueError,
@@ -253,7 +258,7 @@ WRONG_LISTS = [
     ),
     ({"num_kv_splits": 0}, ValueError, "num_kv_splits: expected None or -1 (automatic) or 1 to 2147483647, got 0"),
     ({"deterministic": True}, ValueError, "work_meta_data: expected lists made with deterministic=True, got others"),
-    ({"work_indptr": 3}, TypeError, "work_indptr: expected a tensor"),
+    ({"work_indptr": 3}, TypeError, "work_indptr: expected a tensor (DLPack or NumPy), got int"),
 ]
 
 
@@ -267,7 +272,8 @@ def test_folded_heads_are_refused_where_the_host_sees_them() -> None:
     items = np.zeros((4, 8), np.int32)
     items[:, :6] = [[b, -1, b, b + 1, 0, 1] for b in range(4)]
     lists = LISTS | {"work_info_set": items, "work_indptr": np.array([0, 2, 4], np.int32)}
-    _refused(lists, ValueError, "mla_decode_fwd: work_info_set: expected items of requests below")
+    text = "expected items of requests below 2 (no folded heads), got one of request 3"
+    _refused(lists, ValueError, f"mla_decode_fwd: work_info_set: {text}")
 
 
 WRONG_SHARDS = [
@@ -276,7 +282,7 @@ WRONG_SHARDS = [
     ({"cp_world_size": 2, "cp_rank": -1}, "cp_rank: expected 0 to 1, got -1"),
     ({"cp_world_size": 2, "cp_interleave": 0}, "cp_interleave: expected 1 to 1073741823, got 0"),
     ({"cp_world_size": 2, "cp_interleave": 2**30}, "cp_interleave: expected 1 to 1073741823, got 1073741824"),
-    ({"g_kv_indptr": np.zeros(1, np.int32)}, "g_kv_indptr: expected shape"),
+    ({"g_kv_indptr": np.zeros(1, np.int32)}, "g_kv_indptr: expected shape [at least B+1=3 (of qo_indptr)], got [1]"),
 ]
 
 

@@ -475,6 +475,7 @@ INPUTS = [
     "kv_lora_rank",
     "qk_rope_head_dim",
     "requested_kv_splits",
+    "num_workers",
     "total_kv",
     "return_lse",
     "deterministic",

@@ -219,7 +219,10 @@ def _lists(case: MlaCase, blocks: dict[str, Block], shift: int) -> dict[str, Blo
         "reduce_final_map",
         "reduce_partial_map",
     )
-    lists = {name: np.full(size, 0x7BADBADB, dtype) for name, (size, dtype) in zip(names, sizes, strict=True)}
+    dtypes = ("uint64", *["int32"] * 5)
+    lists = {
+        name: np.full(size, 0x7BADBADB, dtype) for name, dtype, (size, _) in zip(names, dtypes, sizes, strict=True)
+    }
     a = {name: block.array for name, block in blocks.items()}
     get_mla_metadata_v1(
         a["qo_indptr"], a["kv_indptr"], a["kv_last_page_lens"], heads, 1, case.causal and case.shard is None,
