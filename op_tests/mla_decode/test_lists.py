@@ -300,6 +300,8 @@ def _some(inputs: MlaInputs, requests: list[int], workers: int, device: Device) 
     lists = _buffers(len(requests) + 1, case.served_q_len, case.heads, workers, deterministic=True)
     index = {name: changed[name] for name in ("qo_indptr", "kv_indptr")}
     _plan(case, inputs, lists, deterministic=True, **index)
+    used = int(lists["reduce_indptr"][-1])  # of a buffer for 16 pieces a tile, whose partials would take a while
+    lists["reduce_partial_map"] = lists["reduce_partial_map"][:used]
     with poisoned_scratch():
         _, lse = device.call("mla_decode_fwd", **a | changed | lists)
     return {b: (changed["o"][rows[i] : rows[i + 1]], lse[rows[i] : rows[i + 1]]) for i, b in enumerate(requests)}
