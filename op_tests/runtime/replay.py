@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from runtime.driver import Driver
 
@@ -21,6 +23,12 @@ from aiter_c.testing.memory import Block
 from aiter_c.testing.ops.mla_decode import expected_outputs, p_dtype_of
 
 OUTPUTS = ("lse", "logits", "attn_lse")
+INDPTR = ("qo_indptr", "kv_indptr", "kv_last_page_lens")
+LISTS = (
+    *("work_meta_data", "work_indptr", "work_info_set", "reduce_indptr", "reduce_final_map"),
+    "reduce_partial_map",
+)
+STALE = 0x7BADBADB  # what lists hold where no plan has written
 
 
 class LiveCall:
@@ -101,7 +109,29 @@ class LiveCall:
         for name in ("q_scale", "kv_scale"):
             if isinstance(inputs.scales.get(name), np.ndarray):
                 inputs.scales[name][...] = rng.uniform(0.25, 2.0)
+        if case.workers:
+            self.plan()
         self._describe(counts, last)
+
+    def plan(self) -> None:
+        """New lists on the host, over what the host's index tensors hold now; they reach the device with the rest."""
+        case, inputs = self.case, self.inputs
+        for name in LISTS:
+            inputs.array(name)[...] = STALE
+        self._plan_with(aiter_c.get_mla_metadata_v1, {name: inputs.array(name) for name in (*LISTS, *INDPTR)}, case)
+
+    def enqueue_plan(self, stream: int) -> None:
+        """The same on the device, of what its memory holds then; nothing waits."""
+        self._plan_with(aiter_c.get_mla_metadata_v1, self.arguments, self.case, stream=stream)
+
+    @staticmethod
+    def _plan_with(op: Callable, tensors: dict, case: MlaCase, **more: int) -> None:
+        pointers, indptr, items, *reduce = (tensors[name] for name in LISTS)
+        op(
+            *(tensors[name] for name in INDPTR), case.heads, 1, case.causal, pointers, items, indptr, *reduce,
+            page_size=case.page_size, kv_granularity=case.granule, max_seqlen_qo=case.served_q_len,
+            max_split_per_batch=case.split_cap, deterministic=case.deterministic, **more,
+        )  # fmt: skip
 
     def _describe(self, counts: np.ndarray, last: np.ndarray) -> None:
         """What the reference needs of the new contents."""
