@@ -3,6 +3,7 @@ csrc/ops/attention/work_items.h a second time, for lists and index tensors of an
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +56,7 @@ class Model:
         if self.one_item:
             return list(range(clamp(ends[-1], 0, count)))
         out: set[int] = set()
-        for begin, end in zip(ends[:-1], ends[1:], strict=True):
+        for begin, end in itertools.pairwise(ends):
             begin = clamp(begin, 0, count)
             out.update(range(begin, clamp(end, begin, count)))
         return sorted(out)
@@ -144,7 +145,8 @@ class Model:
             lse[row] = np.nan
             if key is not None:
                 one = self._attended(key, p_dtype, cache)
-                o[row], lse[row], out.rounding[row], out.lse_rounding[row] = one.o, one.lse, one.rounding, one.lse_rounding
+                o[row], lse[row] = one.o, one.lse
+                out.rounding[row], out.lse_rounding[row] = one.rounding, one.lse_rounding
         lists = [self.a[name] for name in ("reduce_indptr", "reduce_final_map", "reduce_partial_map")]
         merged = mla_reduce_reference(parts, part_lse, *lists, self.most, self.num_rows)
         bound = mla_reduce_reference(part_bound, part_lse, *lists, self.most, self.num_rows)

@@ -57,9 +57,7 @@ def _buffers(batch: int, most: int, heads: int, workers: int, **more: object) ->
         **more,
     )  # fmt: skip
     dtypes = ("uint64", *["int32"] * 5)
-    return {
-        name: np.full(size, 0x7BADBADB, dtype) for name, (size, _), dtype in zip(LISTS, info, dtypes, strict=True)
-    }
+    return {name: np.full(size, 0x7BADBADB, dtype) for name, (size, _), dtype in zip(LISTS, info, dtypes, strict=True)}
 
 
 # Hostile contents.
@@ -144,7 +142,9 @@ def _table(rng: np.random.Generator, shape: tuple[int, ...], pages: int) -> np.n
 
 def _sparse_inputs(rows: int, heads: int, **kind: str) -> MlaInputs:
     """A pool of 600 keys without NaN, `rows` query rows."""
-    case = MlaCase(heads=heads, q_lens=(1,) * rows, kv_lens=(600, *(0,) * (rows - 1)), return_lse=True, workers=6, **kind)
+    case = MlaCase(
+        heads=heads, q_lens=(1,) * rows, kv_lens=(600, *(0,) * (rows - 1)), return_lse=True, workers=6, **kind
+    )
     inputs = build_inputs(case)
     pool = inputs.pool
     used = np.unique(inputs.array("kv_indices"))

@@ -1,5 +1,5 @@
-"""Context parallelism from end to end: every rank attends over the keys that it was dealt, merge_states joins the ranks,
-and the result is that of one device which has all keys, in fp64."""
+"""Context parallelism from end to end: every rank attends over the keys that it was dealt, merge_states joins the
+ranks, and the result is that of one device which has all keys, in fp64."""
 
 from __future__ import annotations
 

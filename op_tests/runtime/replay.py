@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 from runtime.driver import Driver
@@ -45,6 +46,7 @@ class LiveCall:
             for name, value in self.inputs.arguments().items()
         }
         self.results: dict[str, Block] = {}
+        self.first_lists: list[np.ndarray] | None = None
         self.p_dtype = p_dtype_of(case, device)
 
     def _allocate(
@@ -111,14 +113,39 @@ class LiveCall:
                 inputs.scales[name][...] = rng.uniform(0.25, 2.0)
         if case.workers:
             self.plan()
-        self._describe(counts, last)
+        self._describe(last)
+
+    def keep(self, requests: int) -> None:
+        """Fewer requests than the tensors are for: the tails of the indptrs are flat, and no row is theirs."""
+        for name in ("qo_indptr", "kv_indptr"):
+            indptr = self.inputs.array(name)
+            indptr[requests + 1 :] = indptr[requests]
+        if self.case.workers:
+            self.plan()
+        self._describe(self.inputs.array("kv_last_page_lens"))
+
+    def set_lengths(self, lengths: list[int]) -> None:
+        """The first so many keys of every request's list, in pages of one; nothing else changes."""
+        inputs = self.inputs
+        if self.first_lists is None:
+            indices, ends = inputs.array("kv_indices").copy(), inputs.array("kv_indptr").tolist()
+            self.first_lists = [indices[begin:end] for begin, end in pairwise(ends)]
+        kept = [one[:length] for one, length in zip(self.first_lists, lengths, strict=True)]
+        inputs.array("kv_indptr")[:] = np.cumsum([0, *lengths])
+        inputs.array("kv_indices")[:] = -1
+        inputs.array("kv_indices")[: sum(lengths)] = np.concatenate(kept)
+        self._describe(inputs.array("kv_last_page_lens"))
 
     def plan(self) -> None:
         """New lists on the host, over what the host's index tensors hold now; they reach the device with the rest."""
         case, inputs = self.case, self.inputs
-        for name in LISTS:
-            inputs.array(name)[...] = STALE
+        self.forget_plan()
         self._plan_with(aiter_c.get_mla_metadata_v1, {name: inputs.array(name) for name in (*LISTS, *INDPTR)}, case)
+
+    def forget_plan(self) -> None:
+        """The host's lists hold what no plan has."""
+        for name in LISTS:
+            self.inputs.array(name)[...] = STALE
 
     def enqueue_plan(self, stream: int) -> None:
         """The same on the device, of what its memory holds then; nothing waits."""
@@ -133,7 +160,7 @@ class LiveCall:
             max_split_per_batch=case.split_cap, deterministic=case.deterministic, **more,
         )  # fmt: skip
 
-    def _describe(self, counts: np.ndarray, last: np.ndarray) -> None:
+    def _describe(self, last: np.ndarray) -> None:
         """What the reference needs of the new contents."""
         inputs, case = self.inputs, self.case
         ends, rows = inputs.array("kv_indptr"), inputs.array("qo_indptr")
