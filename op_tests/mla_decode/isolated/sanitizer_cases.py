@@ -1,6 +1,6 @@
 """Run by scripts/gpu_check under compute-sanitizer: calls on cuda:0 without torch, every tensor in an allocation of
-exactly its size. Decode of every kind, in turns with more of it by lists, by lists that hold anything, plans, and merges
-of states. Arguments: number of decode cases of all shards, this shard, shards, the tool, seconds to stop after.
+exactly its size. Decode of every kind, in turns with more of it by lists, by lists that hold anything, plans, and
+merges of states. Arguments: number of decode cases of all shards, this shard, shards, the tool, seconds to stop after.
 """
 
 import sys
