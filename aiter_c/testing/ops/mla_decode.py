@@ -42,8 +42,7 @@ class MlaCase(Case):
     op: ClassVar[str] = "mla_decode_fwd"
     small: ClassVar = (
         *({"heads": 2, "q_lens": (2, 1), "kv_lens": (9, 5), "splits": splits} for splits in (1, 3)),
-        {"heads": 2, "q_lens": (2, 1), "kv_lens": (90, 5), "workers": 3, "granule": 1, "splits": None},
-        {"heads": 2, "q_lens": (2, 1), "kv_lens": (9, 5), "workers": 3, "ranks": (2, 1, 1)},
+        {"heads": 2, "q_lens": (2, 1), "kv_lens": (180, 5), "workers": 3, "granule": 1, "ranks": (2, 1, 1)},
     )
 
     heads: int = 16
