@@ -6,6 +6,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
+from mla_decode.lists_model import LISTS
 from runtime.driver import Driver
 
 import aiter_c
@@ -25,10 +26,6 @@ from aiter_c.testing.ops.mla_decode import expected_outputs, p_dtype_of
 
 OUTPUTS = ("lse", "logits", "attn_lse")
 INDPTR = ("qo_indptr", "kv_indptr", "kv_last_page_lens")
-LISTS = (
-    *("work_meta_data", "work_indptr", "work_info_set", "reduce_indptr", "reduce_final_map"),
-    "reduce_partial_map",
-)
 STALE = 0x7BADBADB  # what lists hold where no plan has written
 
 
