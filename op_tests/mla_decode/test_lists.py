@@ -245,6 +245,34 @@ def test_a_copy_of_the_lists_is_the_plan(device: Device) -> None:
     check_bits("o", inputs.array("o"), o, inputs.case.repro)
 
 
+def test_lists_without_partials(device: Device) -> None:
+    """No entry, no group: the items that write final rows count, the others have no place."""
+    inputs = build_inputs(MlaCase(q_lens=(1, 2, 1), kv_lens=(9, 0, 200), **_BASE | {"workers": 2}))
+    assert (inputs.array("work_info_set")[: inputs.array("work_indptr")[-1], 1] >= 0).any()
+    nothing = {"reduce_partial_map": np.zeros(0, np.int32), "reduce_indptr": np.zeros(1, np.int32)}
+    _check_model("no partials", inputs, device, 1, **nothing)
+    _check_model("no map", inputs, device, 1, **nothing, reduce_final_map=np.zeros((0, 2), np.int32))
+    _check_model("no items", inputs, device, 0, **nothing, work_info_set=np.zeros((0, 8), np.int32))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("tag", ["uint64", "int64"])
+def test_lists_of_torch(tag: str) -> None:
+    """Every tensor as torch has it, the tag in either dtype; scratch from torch."""
+    import torch
+
+    inputs = build_inputs(MlaCase(q_lens=(2, 1), kv_lens=(300, 900), q_dtype="float16", kv_dtype="float16",
+                                  o_dtype="float16", **_BASE))  # fmt: skip
+    lse, o = _call(inputs, CPU), inputs.array("o").copy()
+    inputs.blocks["o"].fill_nan()
+    arguments = {n: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for n, v in inputs.arguments().items()}
+    arguments["work_meta_data"] = arguments["work_meta_data"].view(getattr(torch, tag))
+    logits, got = aiter_c.mla_decode_fwd(**arguments)
+    assert isinstance(logits, torch.Tensor) and isinstance(got, torch.Tensor)
+    check_bits("lse", got.numpy(), lse, inputs.case.repro)
+    check_bits("o", inputs.array("o"), o, inputs.case.repro)
+
+
 @pytest.mark.parametrize("splits", [None, -1, 1, 7, 304])
 def test_hints_change_no_bit(splits: int | None, device: Device) -> None:
     """num_kv_splits is None, -1 or the number of compute units in engines, with or without its indptr; return_logits
