@@ -64,23 +64,23 @@ def _buffers(batch: int, most: int, heads: int, workers: int, **more: object) ->
 
 
 @pytest.mark.isolated
-@pytest.mark.parametrize("threads", [1, 3])
-def test_lists_of_anything_between_guard_pages(threads: int) -> None:
-    out = run_python(script("mla_decode/isolated/guard_pages_lists.py"), str(threads), "400").stdout.split("\n")
-    verdict, calls, rows = out[-2].split()
-    assert verdict == "ok" and int(calls) == 400 and int(rows) > 500, out[-5:]
+@pytest.mark.parametrize(("threads", "calls"), [(1, 300), (3, 100)])
+def test_lists_of_anything_between_guard_pages(threads: int, calls: int) -> None:
+    out = run_python(script("mla_decode/isolated/guard_pages_lists.py"), str(threads), str(calls)).stdout.split("\n")
+    verdict, made, rows = out[-2].split()
+    assert verdict == "ok" and int(made) == calls and int(rows) > calls, out[-5:]
 
 
 @pytest.mark.accelerators
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_lists_of_anything_on_a_device(seed: int, device: Device) -> None:
     rows = 0
-    for one in fuzz(50 if device.simulated else 250, seed):
+    for one in fuzz(40 if device.simulated else 250, seed):
         with poisoned_scratch() as scratch:
             _, lse = device.call("mla_decode_fwd", **one.inputs.arguments() | one.changed, exact=True)
         scratch.check_margins(one.name)
         rows += check_fuzzed(one, one.inputs.array("o"), lse, device)
-    assert rows > 50
+    assert rows > 40
 
 
 def test_a_tag_of_anything(device: Device) -> None:
@@ -304,7 +304,7 @@ def test_without_the_final_map(q_len: int, device: Device) -> None:
 
 def test_two_calls_give_the_same_bits(device: Device) -> None:
     for fields in ({}, {"heads": 128, "q_lens": (1, 4), "kv_dtype": "float8_e4m3fn"}):
-        case = MlaCase(**{"q_lens": (2, 1), "kv_lens": (300, 700)} | _BASE | fields)
+        case = MlaCase(**{"q_lens": (2, 1), "kv_lens": (100, 300)} | _BASE | fields)
         inputs = build_inputs(case)
         lse, o = _call(inputs, device), inputs.array("o").copy()
         for _ in range(2 if device.simulated else 20):
@@ -343,7 +343,8 @@ def test_a_deterministic_row_does_not_depend_on_the_batch(heads: int, device: De
     everyone = list(range(len(REQUESTS)))
     whole = _some(inputs, everyone, 3, device)
     batches = [(everyone[::-1], 1), ([3, 5, 1], 7), ([2, 2], 40), ([4, 0], 2), *(([b], 5) for b in everyone)]
-    for requests, workers in batches[: 4 if device.simulated else None]:
+    some = 2 if heads == 128 else 4
+    for requests, workers in batches[: some if device.simulated else None]:
         for b, (o, lse) in _some(inputs, requests, workers, device).items():
             name = f"request {b} of {requests}, {workers} workers"
             check_bits(f"o, {name}", o, whole[b][0], inputs.case.repro)
