@@ -105,7 +105,9 @@ def test_the_model_sees_a_wrong_row(device: Device) -> None:
 # Items and index tensors that were changed after the plan was made.
 
 
-@pytest.mark.parametrize("fields", [{"q_lens": (1, 1, 1)}, {"q_lens": (3, 1, 2)}, {"page_size": 4}, {"heads": 128}])
+@pytest.mark.parametrize(
+    "fields", [{"q_lens": (1, 1, 1)}, {"q_lens": (3, 1, 2)}, {"page_size": 4}, {"page_size": 7, "q_lens": (1, 1, 1)}]
+)
 def test_a_kv_end_that_was_lowered(fields: dict, device: Device) -> None:
     """A planner whose lengths are upper bounds, and the true ones reach the device later: kv_end of each item is
     lowered there (vLLM's sparse backend does so), down to none."""
@@ -215,6 +217,17 @@ def test_a_plan_that_was_sized_and_filled_for_others(sized: dict, filled: dict, 
     inputs, sized = build_inputs(case), {"batch": 5, "most": 4} | sized
     lists = _buffers(sized.pop("batch"), sized.pop("most"), sized.pop("heads"), 5, **sized)
     _check_model("other plan", inputs, device, 9, **_plan(case, inputs, lists, **filled))
+
+
+def test_items_of_more_rows_than_a_tile(device: Device) -> None:
+    """A plan that was made for one head has items of many query rows: with 96 heads of several tiles of every kernel,
+    one item after the other for the same worker."""
+    case = MlaCase(q_lens=(5, 4, 5), kv_lens=(40, 90, 9), **_BASE | {"heads": 96, "workers": 2})
+    inputs = build_inputs(case)
+    lists = _plan(case, inputs, _buffers(3, 5, 96, 2), heads=1)
+    rows = lists["work_info_set"][: lists["work_indptr"][-1], 2:4]
+    assert (rows[:, 1] - rows[:, 0] >= 4).all() and len(rows) >= 4
+    _check_model("large items", inputs, device, 14, **lists)
 
 
 @pytest.mark.parametrize("uniform", [-1, 2])
