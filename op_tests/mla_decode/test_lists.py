@@ -325,6 +325,22 @@ def test_two_calls_give_the_same_bits(device: Device) -> None:
             check_bits("o", inputs.array("o"), o, case.repro)
 
 
+def test_a_deterministic_call_needs_a_deterministic_plan() -> None:
+    """As far as the host sees the tag; without one it is the caller's promise."""
+    for made in (True, False):
+        case = MlaCase(q_lens=(1, 1), kv_lens=(90, 20), deterministic=made, **_BASE)
+        inputs = build_inputs(case)
+        _call(inputs, CPU, deterministic=False)
+        _call(inputs, CPU, deterministic=True, work_meta_data=None)
+        if made:
+            _call(inputs, CPU, deterministic=True)
+            continue
+        inputs.blocks["o"].fill_nan()
+        with pytest.raises(ValueError, match="work_meta_data: expected lists made with deterministic=True"):
+            aiter_c.mla_decode_fwd(**inputs.arguments() | {"deterministic": True})
+        assert np.isnan(inputs.array("o").astype(np.float32)).all()
+
+
 REQUESTS = ((1, 5), (3, 513), (1, 1100), (2, 1300), (1, 0), (4, 64))  # (q len, kv len)
 
 
