@@ -23,6 +23,7 @@ typedef struct ac_mla_request_t {
     int32_t num_workers;   /* of lists; 0: work items come from the grid */
     int64_t total_kv;      /* upper bound of all KV lengths together; -1: not known */
     int return_lse, deterministic;
+    int segmented; /* the partials are for somebody else to merge: lists are cut at whole pages */
     ac_device_t device;
     int32_t arch; /* ac_arch_t */
     int32_t compute_units;
