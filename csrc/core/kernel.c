@@ -14,6 +14,7 @@ const char *ac_feature_name(unsigned feature) {
     case AC_SECOND_CACHE: return "second_cache";
     case AC_SINK: return "sink";
     case AC_ONE_ITEM: return "one_item";
+    case AC_TAKES_TURNS: return "takes_turns";
     default: return "?";
     }
 }

@@ -36,7 +36,8 @@ typedef enum ac_feature_t {
     AC_SECOND_CACHE = 1 << 4, /* one softmax over two caches */
     AC_SINK = 1 << 5,         /* a sink in the denominator */
     AC_ONE_ITEM = 1 << 6,     /* of a list; each workgroup, which otherwise does all items of a worker */
-    AC_FEATURE_END = 1 << 7
+    AC_TAKES_TURNS = 1 << 7,  /* any number of workgroups does all work items */
+    AC_FEATURE_END = 1 << 8
 } ac_feature_t;
 const char *ac_feature_name(unsigned feature);
 

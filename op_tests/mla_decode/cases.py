@@ -92,7 +92,6 @@ def _lists() -> list[MlaCase]:
         lists = {"workers": (2, 5, 9)[i % 3], "granule": (1, 16)[i // 2 % 2], "split_cap": (1, 64)[i % 4 > 0]}
         cases.append(MlaCase(q_lens=((1, 1, 1), (2, 1, 2))[i % 2], kv_lens=(170, 0, 330), trend=40.0, **kind, **lists))
     base = {"granule": 1, "heads": 6}
-    masked = {"q_lens": (1, 3), "kv_lens": (100, 200), "workers": 6}
     return [
         *cases,
         *(MlaCase(q_lens=(n, 1, n), kv_lens=(61, 7, 200), workers=7, **base) for n in range(3, 17)),

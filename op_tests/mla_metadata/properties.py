@@ -3,6 +3,8 @@ arrays, and each promise is one comparison of arrays. Knows nothing of how a pla
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,21 +32,19 @@ class Problem:
 
 def draw(rng: np.random.Generator) -> Problem:
     """Ragged and uniform, dense and deterministic; every request has its own list."""
-    batch = int(rng.integers(0, 12)) if rng.random() < 0.95 else int(rng.integers(12, 400))
-    most_q, heads = int(rng.choice([1, 1, 1, 2, 3, 4, 8, 16])), int(rng.choice(HEAD_COUNTS))
-    uniform, causal = rng.random() < 0.5, rng.random() < 0.5
+    pick = iter(rng.random(16).tolist())
+    choose = lambda *values: values[int(next(pick) * len(values))]  # noqa: E731
+    batch = choose(*range(12)) if next(pick) < 0.95 else 12 + int(next(pick) * 400)
+    most_q, heads, uniform = choose(1, 1, 1, 2, 3, 4, 8, 16), choose(*HEAD_COUNTS), choose(False, True)
     q_lens = np.full(batch, most_q) if uniform else rng.integers(0, most_q + 1, batch)
-    scale = float(rng.choice([2, 30, 400, 5_000, 70_000, 1_000_000]))
-    lengths = (rng.random(batch) ** int(rng.integers(1, 5)) * scale).astype(np.int64)
-    page_size = int(rng.choice([1, 1, 1, 2, 16, 64, 69]))
-    workers = int(rng.choice([1, 2, 3, 7, 16, 66, 132, 256, 304]))
-    cap = int(rng.choice([-1, -1, 1, 2, 8, 64, workers]))
-    deterministic = bool(rng.random() < 0.2)
+    scale, workers = choose(2, 30, 400, 5_000, 70_000, 1_000_000), choose(1, 2, 3, 7, 16, 66, 132, 256, 304)
+    lengths = (rng.random(batch) ** choose(1, 2, 3, 4) * scale).astype(np.int64)
     numbers = {
-        **{"num_heads_per_head_k": heads, "num_heads_k": 1, "is_causal": bool(causal), "page_size": page_size},
-        **{"kv_granularity": int(rng.choice([16, 16, 64, 1 if scale < 100_000 else 32])), "max_seqlen_qo": most_q},
-        **{"uni_seqlen_qo": most_q if uniform else -1, "max_split_per_batch": cap, "deterministic": deterministic},
-        **{"is_cp_round_robin": bool(rng.random() < 0.2), "fast_mode": bool(rng.random() < 0.5)},
+        **{"num_heads_per_head_k": heads, "num_heads_k": 1, "is_causal": choose(False, True)},
+        **{"page_size": choose(1, 1, 1, 2, 16, 64, 69), "max_seqlen_qo": most_q},
+        "kv_granularity": choose(16, 16, 64, 1 if scale < 100_000 else 32),
+        **{"uni_seqlen_qo": most_q if uniform else -1, "max_split_per_batch": choose(-1, -1, 1, 2, 8, 64, workers)},
+        **{"deterministic": next(pick) < 0.2, "is_cp_round_robin": next(pick) < 0.2, "fast_mode": next(pick) < 0.5},
     }
     return Problem(q_lens, lengths, numbers, workers)
 
@@ -59,7 +59,11 @@ def solve(problem: Problem, device: Device) -> None:
     )  # fmt: skip
     names = ("work_indptr", "work_info_set", "reduce_indptr", "reduce_final_map", "reduce_partial_map")
     shapes = [size if isinstance(size, tuple) else (size,) for size, _ in info[1:]]
-    whole = {n: np.full((s[0] + SPARE, *s[1:]), POISON, np.int32) for n, s in zip(names, shapes, strict=True)}
+    # One block with spare entries after every output.
+    widths = [math.prod(shape) for shape in shapes]
+    block = np.full(sum(widths) + SPARE * len(widths), POISON, np.int32)
+    ends = [end + SPARE * i for i, end in enumerate(itertools.accumulate(widths))]
+    out = {n: block[e - w : e].reshape(s) for n, s, e, w in zip(names, shapes, ends, widths, strict=True)}
     pages = -(-problem.lengths // numbers["page_size"])
     device.call(
         "get_mla_metadata_v1",
@@ -67,11 +71,11 @@ def solve(problem: Problem, device: Device) -> None:
         np.concatenate([[0], np.cumsum(pages)]).astype(np.int32),
         ((problem.lengths - 1) % numbers["page_size"] + 1).astype(np.int32),
         work_metadata_ptrs=np.zeros(2, np.uint64),
-        **{name: array[: len(array) - SPARE] for name, array in whole.items()},
+        **out,
         **numbers,
     )
-    assert all((array[-SPARE:] == POISON).all() for array in whole.values()), problem
-    problem.out = {name: array[: len(array) - SPARE] for name, array in whole.items()}
+    assert (block[np.add.outer(ends, range(SPARE))] == POISON).all(), problem
+    problem.out = out
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
@@ -244,7 +248,7 @@ class Plans:
             return max(1, min(problem.workers, cap * len(problem.q_lens), held))
         mine = slice(self.first_request[number], self.first_request[number + 1])
         keys = self.pages[mine] * problem.numbers["page_size"]
-        of_tile = np.maximum(1, np.floor(np.sqrt(keys)).astype(np.int64) * 19 // 64)
+        of_tile = np.maximum(1, keys // 128)
         heads = problem.numbers["num_heads_per_head_k"]
         rows = np.where(heads * problem.numbers["max_seqlen_qo"] <= 128, self.q_lens[mine], max(1, 128 // heads))
         counts = -(-self.q_lens[mine] // np.maximum(rows, 1))

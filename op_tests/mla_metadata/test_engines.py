@@ -1,5 +1,5 @@
-"""The calls of vLLM and SGLang, with the arguments that they pass and in the order that they pass them. Buffers are
-sized once, for the largest batch and often for other numbers than the fill has, and filled in place in every step."""
+"""The calls of vLLM, SGLang and ATOM, with the arguments that they pass, in the order in which they pass them. Buffers
+are sized once, for the largest batch and often for other numbers than the fill has, and filled in every step."""
 
 from __future__ import annotations
 
@@ -99,3 +99,33 @@ def test_sglang_sparse(device: Device) -> None:
         **{"max_split_per_batch": 64, "intra_batch_mode": False, "dtype_q": "float8_e4m3fn"},
     }
     _fill(device, [1] * 32, [2048] * 31 + [3], 12, False, buffers, **more, dtype_kv="float8_e4m3fn")
+
+
+def test_atom_then_the_next_step(device: Device) -> None:
+    """Speculative decode in blocks of two rows, then its incremental update to one row per request."""
+    buffers = _buffers(
+        device, 8, 2, 16, "bfloat16", "bfloat16", is_sparse=False, fast_mode=True, max_split_per_batch=16
+    )
+    more = {
+        "max_seqlen_qo": 2,
+        "uni_seqlen_qo": 2,
+        "fast_mode": 1,
+        "max_split_per_batch": 16,
+        "is_cp_round_robin": False,
+    }
+    before = [900, 2, 77, 5000]
+    _fill(device, [2] * 4, before, 16, False, buffers, **more, dtype_q_nope="bfloat16", dtype_kv_nope="bfloat16")
+    pointers, work_indptr, work_info_set, *reduce = buffers
+    rejected = np.array([0, 1, 0, 2], np.int32)
+    after = np.array(before) + 1 - rejected
+    kv = np.cumsum([0, *after]).astype(np.int32)
+    qo, last = np.arange(0, 10, 2, dtype=np.int32), np.ones(4, np.int32)
+    positionals = (qo, kv, last, 16, 1, False, pointers, work_info_set, work_indptr, *reduce)
+    device.call("decode_update_mla_metadata_v1", *positionals, num_reject_tokens=rejected)
+    numbers = {
+        **{"num_heads_per_head_k": 16, "num_heads_k": 1, "is_causal": False, "page_size": 1, "kv_granularity": 16},
+        **{"max_seqlen_qo": 1, "max_split_per_batch": -1, "deterministic": False, "is_cp_round_robin": False},
+    }
+    names = ("work_info_set", "work_indptr", "reduce_indptr", "reduce_final_map", "reduce_partial_map")
+    out = dict(zip(names, (work_info_set, work_indptr, *reduce), strict=True))
+    Plans([Problem(np.ones(4, int), after, numbers, CU, out)]).check()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -187,7 +186,7 @@ class Planner:
             splits = self.cap * (len(self.qo_indptr) - 1)
         else:
             keys = [min(pages * self.page_size, INT32_MAX) for _, pages in counted]
-            splits = sum(count * max(1, math.isqrt(n) * 19 // 64) for (count, _), n in zip(counted, keys, strict=True))
+            splits = sum(count * max(1, n // 128) for (count, _), n in zip(counted, keys, strict=True))
         splits = min(splits, self.workers, MOST_TILES, self.items - tiles + 1)
         return max(1, min(splits, 1 + max(self.entries // 2, self.entries - tiles)))
 

@@ -77,7 +77,7 @@ typedef struct ac_work_done_t {
 AC_INLINE int ac_work_next(const ac_attention_params_t *p, const ac_work_source_t *source, int64_t workgroup,
                            int tile_rows, ac_work_done_t *done, ac_work_t *out) {
     const ac_work_lists_t *lists = &source->lists;
-    if (!lists->work_indptr)
+    if (__builtin_expect(!lists->work_indptr, 1)) /* the code for lists is not to stand in the way of the grid's */
         return done->items++ == 0 && ac_work_from_grid(p, &source->grid, workgroup, tile_rows, out);
     int64_t worker = workgroup / source->grid.row_tiles, first_tile = workgroup % source->grid.row_tiles;
     int64_t begin = ac_clamp64(ac_list_entry(lists->work_indptr, worker), 0, lists->num_items);
@@ -95,7 +95,7 @@ AC_INLINE int ac_work_only(const ac_attention_params_t *p, const ac_work_source_
                            int tile_rows, ac_work_done_t *done, ac_work_t *out) {
     const ac_work_lists_t *lists = &source->lists;
     if (done->items++ > 0) return 0;
-    if (!lists->work_indptr) return ac_work_from_grid(p, &source->grid, workgroup, tile_rows, out);
+    if (__builtin_expect(!lists->work_indptr, 1)) return ac_work_from_grid(p, &source->grid, workgroup, tile_rows, out);
     int64_t item = workgroup / source->grid.row_tiles;
     if (item >= ac_min64(ac_list_entry(lists->work_indptr, lists->num_workers), lists->num_items)) return 0;
     return ac_work_from_item(p, source, item, workgroup % source->grid.row_tiles, tile_rows, out);

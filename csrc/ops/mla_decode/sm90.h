@@ -25,6 +25,17 @@ GPU_INLINE void sm90_prefetch_lists(const ac_attention_params_t &p, const ac_wor
     sm90_prefetch_if(thread == 5, p.kv_scale.pointer);
 }
 
+/* The same for a worker of lists. Where its first item is is not known yet: often it is that of the worker's number. */
+GPU_INLINE void sm90_prefetch_items(const ac_attention_params_t &p, const ac_work_source_t &work) {
+    uint32_t worker = blockIdx.x / (uint32_t)work.grid.row_tiles;
+    int thread = gpu_thread();
+    sm90_prefetch_if(thread == 0, work.lists.work_indptr + worker);
+    sm90_prefetch_if(thread == 1 && worker < work.lists.num_items, work.lists.items + worker * AC_WORK_FIELDS);
+    sm90_prefetch_if(thread == 2, p.kv[0].indptr);
+    sm90_prefetch_if(thread == 4, p.q_scale.pointer);
+    sm90_prefetch_if(thread == 5, p.kv_scale.pointer);
+}
+
 /* Registers of a thread: the launch has 168 for each of the three warpgroups, so producer + 2 consumer <= 504. Scores
  * are overlapped where several tiles share a list: see NOTES_sm90.md. */
 #define SM90_DECODE_OF(name, type, source, terms, loops, next, producer_registers, consumer_registers)                 \
@@ -33,8 +44,9 @@ GPU_INLINE void sm90_prefetch_lists(const ac_attention_params_t &p, const ac_wor
         typedef sm90_kind<type, source, terms> kind_t;                                                                 \
         auto next_work = [&](ac_work_done_t *done, ac_work_t *out) { return next; };                                   \
         if (!p.work.lists.work_indptr) sm90_prefetch_lists(p.attention, p.work.grid);                                  \
-        sm90_decode<kind_t, loops, producer_registers, consumer_registers>(p.attention, next_work,                     \
-                                                                           p.work.grid.row_tiles > 1);                 \
+        else sm90_prefetch_items(p.attention, p.work);                                                                 \
+        sm90_decode<kind_t, loops, producer_registers, consumer_registers>(                                            \
+            p.attention, next_work, p.work.lists.work_indptr, p.work.grid.row_tiles > 1);                              \
     }
 #define SM90_DECODE(name, type, source, terms, producer_registers, consumer_registers)                                 \
     SM90_DECODE_OF(name, type, source, terms, true,                                                                    \

@@ -1,6 +1,7 @@
 /* sm_90a: merges the partials of (final row, head) pairs by their LSE, in a fixed order. With few parts and many pairs
- * each warp merges a pair, eight pairs per workgroup, and the other workgroups exit; else the eight warps share one
- * pair. A lane has 16 of 512 columns, so that the loads of a warp are whole lines. */
+ * each warp merges a pair, eight pairs per workgroup; else the eight warps share one pair. A lane has 16 of 512
+ * columns, so that the loads of a warp are whole lines. Groups from lists are taken in turns by as many workgroups as
+ * fit: most groups of a plan may be empty. */
 #ifndef AC_OPS_MLA_MERGE_SM90_H
 #define AC_OPS_MLA_MERGE_SM90_H
 
@@ -19,10 +20,17 @@ typedef struct sm90_merge_side_t {
     float weights[SM90_MERGE_WARPS];
 } sm90_merge_side_t;
 
+/* The groups of lists, as many at a time as there are threads: units of work up to the end of each. */
+typedef struct sm90_merge_lists_side_t {
+    sm90_merge_side_t side;
+    int64_t ends[MERGE_THREADS];
+    int64_t warp_units[SM90_MERGE_WARPS];
+} sm90_merge_lists_side_t;
+
 #define AC_FAMILY_ROWS "mla_merge/kernels.inc"
 #include "../local_bytes.inc"
 CHECK_LOCAL_BYTES("mla_merge", sizeof(sm90_merge_side_t));
-CHECK_LOCAL_BYTES("mla_merge_lists", sizeof(sm90_merge_side_t));
+CHECK_LOCAL_BYTES("mla_merge_lists", sizeof(sm90_merge_lists_side_t));
 
 GPU_INLINE float4 sm90_load_quad(const float *from) {
     if (((uintptr_t)from & 15) == 0) return *(const float4 *)from;
@@ -155,27 +163,75 @@ template <bool LISTS> struct sm90_merge_t {
     }
 };
 
+/* Groups that are requests: a workgroup per pair, or per eight pairs. */
+GPU_INLINE void sm90_merge_requests(const ac_mla_merge_params_t &p, bool many) {
+    int64_t pairs = p.num_groups * p.row_slots * p.num_heads, item = gpu_block();
+    int warp = gpu_thread() / 32;
+    bool one_warp = many && p.num_splits <= SM90_MERGE_ONE_WARP_PARTS;
+    if (one_warp) item = item * SM90_MERGE_WARPS + warp;
+    if (item >= pairs) return;
+    int64_t slot = item / p.num_heads % p.row_slots, number = item / p.num_heads / p.row_slots;
+    ac_merge_group_t group = ac_merge_request(&p, number);
+    sm90_merge_t<false> pair = {
+        p, group, slot, (int)(item % p.num_heads), one_warp ? 1 : SM90_MERGE_WARPS, one_warp ? 0 : warp};
+    if (slot < group.num_rows) pair.merge(*(sm90_merge_side_t *)gpu_shared);
+}
+
+/* The heads of a group that one unit of work takes. */
+GPU_INLINE int sm90_unit_heads(const ac_merge_group_t &group, bool many) {
+    return many && group.num_parts <= SM90_MERGE_ONE_WARP_PARTS ? SM90_MERGE_WARPS : 1;
+}
+
+GPU_INLINE int sm90_head_units(const ac_mla_merge_params_t &p, int heads) {
+    return (p.num_heads + heads - 1) / heads;
+}
+
+/* Sums over the threads up to each, into side.ends. */
+GPU_INLINE void sm90_sum_units(int64_t units, sm90_merge_lists_side_t &side) {
+    int lane = gpu_lane(), warp = gpu_thread() / 32;
+    GPU_UNROLL for (int distance = 1; distance < 32; distance *= 2) {
+        int64_t before = __shfl_up_sync(0xffffffffu, units, distance);
+        if (lane >= distance) units += before;
+    }
+    if (lane == 31) side.warp_units[warp] = units;
+    gpu_barrier();
+    for (int w = 0; w < warp; w++) units += side.warp_units[w];
+    side.ends[gpu_thread()] = units;
+    gpu_barrier();
+}
+
+/* The groups from `first` on, one per thread: their units, in turns. */
+GPU_INLINE void sm90_merge_chunk(const ac_mla_merge_params_t &p, int64_t first, bool many) {
+    sm90_merge_lists_side_t &side = *(sm90_merge_lists_side_t *)gpu_shared;
+    int64_t number = first + gpu_thread(), units = 0;
+    if (number < p.num_groups) {
+        ac_merge_group_t group = ac_merge_listed(&p, number);
+        if (group.num_parts > 0) units = group.num_rows * sm90_head_units(p, sm90_unit_heads(group, many));
+    }
+    sm90_sum_units(units, side);
+    GPU_NO_UNROLL for (int64_t unit = gpu_block(); unit < side.ends[MERGE_THREADS - 1]; unit += gridDim.x) {
+        int place = 0; /* of the first end after the unit */
+        for (int step = MERGE_THREADS / 2; step; step /= 2)
+            if (side.ends[place + step - 1] <= unit) place += step;
+        int64_t rest = unit - (place ? side.ends[place - 1] : 0);
+        ac_merge_group_t group = ac_merge_listed(&p, first + place);
+        int heads = sm90_unit_heads(group, many), units_of_row = sm90_head_units(p, heads), warp = gpu_thread() / 32;
+        int head = (int)(rest % units_of_row) * heads + (heads > 1 ? warp : 0);
+        if (head >= p.num_heads) continue;
+        sm90_merge_t<true> pair = {
+            p, group, rest / units_of_row, head, heads > 1 ? 1 : SM90_MERGE_WARPS, heads > 1 ? 0 : warp};
+        if (pair.row < group.num_rows) pair.merge(side.side);
+    }
+    gpu_barrier(); /* before the next ends */
+}
+
 template <int COLUMNS, bool LISTS> GPU_INLINE void merge_partials(const ac_mla_merge_params_t &p) {
     static_assert(COLUMNS == SM90_MERGE_COLUMNS, "a lane has 16 of 512 columns");
-    int64_t slots = p.num_groups * p.row_slots, pairs = slots * p.num_heads, item = gpu_block();
-    int warp = gpu_thread() / 32;
-    bool many = pairs >= SM90_MERGE_ONE_WARP_PAIRS, one_warp = many && p.num_splits <= SM90_MERGE_ONE_WARP_PARTS;
-    if (!LISTS && one_warp) item = item * SM90_MERGE_WARPS + warp;
-    if (item >= pairs) return;
-    int head = (int)(item % p.num_heads);
-    int64_t slot = item / p.num_heads % p.row_slots, number = item / p.num_heads / p.row_slots;
-    ac_merge_group_t group = LISTS ? ac_merge_listed(&p, number) : ac_merge_request(&p, number);
-    if (LISTS) {
-        /* The workgroup of every eighth head takes those after it as well. */
-        one_warp = many && group.num_parts <= SM90_MERGE_ONE_WARP_PARTS;
-        if (one_warp && head % SM90_MERGE_WARPS != 0) return;
-        if (one_warp) head += warp;
-        if (head >= p.num_heads) return;
-    }
-    sm90_merge_t<LISTS> pair = {p, group, slot, head, one_warp ? 1 : SM90_MERGE_WARPS, one_warp ? 0 : warp};
-    for (; pair.row < group.num_rows; pair.row += p.row_slots) {
-        pair.merge(*(sm90_merge_side_t *)gpu_shared);
-        if (!LISTS) return; /* every row of a request has a slot */
+    bool many = p.num_groups * p.row_slots * p.num_heads >= SM90_MERGE_ONE_WARP_PAIRS;
+    if constexpr (LISTS) {
+        for (int64_t first = 0; first < p.num_groups; first += MERGE_THREADS) sm90_merge_chunk(p, first, many);
+    } else {
+        sm90_merge_requests(p, many);
     }
 }
 

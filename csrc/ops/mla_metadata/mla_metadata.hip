@@ -240,7 +240,7 @@ struct planner_t {
 
     GPU_MEMBER void finish() const {
         const int32_t end = (int32_t)ac_min64(items, p.max_items);
-        for (int64_t w = (int64_t)last_worker + 1 + gpu_thread(); w <= p.num_workers; w += THREADS)
+        for (int64_t w = ac_max64(last_worker, -1) + 1 + gpu_thread(); w <= p.num_workers; w += THREADS)
             p.work_indptr[w] = end;
         for (int64_t i = (int64_t)tiles + gpu_thread(); i < p.reduce_entries; i += THREADS)
             p.reduce_indptr[i] = (int32_t)entries;

@@ -138,7 +138,7 @@ static void fill_params(ac_mla_metadata_args_t *args) {
     p->uni_seqlen_q = (int32_t)args->uni_seqlen_qo;
     p->topk = args->topk < 0 ? -1 : (int32_t)ac_ceil_div64(args->topk, args->page_size);
     p->trims = args->is_causal && args->page_size == 1 && p->topk < 0 && !args->is_cp_round_robin;
-    p->tail_keys = args->page_size == 1 ? p->max_seqlen_q : 0;
+    p->tail_keys = args->page_size == 1 && p->max_seqlen_q > 1 ? p->max_seqlen_q : 0; /* every cut leaves one */
     p->deterministic = args->deterministic;
 }
 

@@ -113,6 +113,16 @@ static void fill_params(const args_t *args, ac_mla_merge_params_t *p) {
     p->o_dtype = (int32_t)args->final_output->dtype;
 }
 
+/* Workgroups of a unit of the device, of kernels that take turns: those that are resident at a time. */
+#define TURNS_PER_UNIT 2
+
+static int64_t find_grid(const args_t *args, const ac_mla_merge_params_t *params) {
+    const int64_t items = params->num_rows ? slot_items(args) * params->row_slots : 0;
+    return args->kernel->features & AC_TAKES_TURNS
+               ? ac_min64(items, (int64_t)TURNS_PER_UNIT * args->target.facts.compute_units)
+               : items;
+}
+
 static int run(void *arguments, const void *plan, intptr_t stream, ac_error_t *error) {
     const args_t *args = arguments;
     ac_mla_merge_params_t params = {0};
@@ -122,7 +132,7 @@ static int run(void *arguments, const void *plan, intptr_t stream, ac_error_t *e
         .kernel = args->kernel,
         .params = &params,
         .params_bytes = sizeof params,
-        .grid = params.num_rows ? slot_items(args) * params.row_slots : 0,
+        .grid = find_grid(args, &params),
         .stream = stream,
         .writes = AC_WRITES_FINAL | (params.lse ? AC_WRITES_LSE : 0),
         .final_rows = params.o,
