@@ -26,25 +26,27 @@ int ac_mla_join_rows(ac_arg_t arg, int ndim, ac_view_t *view, ac_error_t *error)
     return 0;
 }
 
-/* True when `part` has the rows of `view`, from its column `column` on; `offset` elements of them come first. */
-static bool is_behind(const ac_view_t *part, int64_t offset, const ac_view_t *view, int64_t column) {
+/* True when `part` has the rows of `view`, and its column `offset` is the one behind the first `columns` of `view`. */
+static bool is_behind(const ac_view_t *part, int64_t offset, const ac_view_t *view, int64_t columns) {
     const int64_t bytes = ac_dtype_bytes(view->dtype);
-    if (part->ndim != view->ndim || part->dtype != view->dtype) return false;
+    const int last = view->ndim - 1;
+    if (part->dtype != view->dtype) return false;
     if (part->device.type != view->device.type || part->device.index != view->device.index) return false;
-    for (int i = 0; i < view->ndim - 1; i++) {
+    for (int i = 0; i < last; i++)
         if (part->shape[i] != view->shape[i]) return false;
+    if (ac_view_numel(view) == 0) return true; /* strides have no meaning, and there may be no address */
+    for (int i = 0; i < last; i++)
         if (part->shape[i] > 1 && part->stride[i] != view->stride[i]) return false;
-    }
-    return (intptr_t)part->data + offset * bytes == (intptr_t)view->data + column * bytes;
+    if (part->stride[last] != 1 || view->stride[last] != 1) return false;
+    return (intptr_t)part->data + offset * bytes == (intptr_t)view->data + columns * bytes;
 }
 
 /* Makes `view` wide enough for its rope part. */
 static int append_rope(ac_arg_t part, int64_t offset, ac_arg_t of, ac_view_t *view, ac_error_t *error) {
     const int last = view->ndim - 1;
-    if (view->ndim < 2 || part.view->ndim < 1) return ac_check_shape(of, 3, NULL, error);
-    const bool dense = view->stride[last] == 1 && part.view->stride[part.view->ndim - 1] == 1;
-    const bool wide = offset >= 0 && part.view->shape[part.view->ndim - 1] >= offset + AC_MLA_ROPE;
-    if (dense && wide && view->shape[last] >= AC_MLA_DV && is_behind(part.view, offset, view, AC_MLA_DV)) {
+    const bool fits = last >= 1 && part.view->ndim == view->ndim && view->shape[last] >= AC_MLA_DV && offset >= 0 &&
+                      part.view->shape[last] - AC_MLA_ROPE >= offset;
+    if (fits && is_behind(part.view, offset, view, AC_MLA_DV)) {
         view->shape[last] = AC_MLA_DV + AC_MLA_ROPE;
         return 0;
     }
