@@ -212,8 +212,8 @@ def mla_gluon(
     Returns (o, lse), lse float32 [B, n, H] in the natural logarithm, or None unless return_lse. Any number of heads,
     requests and keys, every mix of dtypes of mla_decode_fwd.
 
-    Raises as mla_decode_fwd does, whose name and arguments (q, kv_buffer, block_tables, kv_lens, kv_indptr) the texts of
-    most errors have.
+    Raises as mla_decode_fwd does, whose name and arguments (q, kv_buffer, block_tables, kv_lens, kv_indptr) the texts
+    of most errors have.
     """
     op = "mla_gluon"
     if attn_sink is not None:
@@ -256,44 +256,118 @@ def _not_served(op: str, why: str) -> NoReturn:
 
 
 def mla_decode_fwd_ds32(
-    q_nope_buffer, q_rope_buffer, kv_nope_buffer, kv_rope_buffer, o, qo_indptr, kv_indptr, kv_indices,
-    kv_last_page_lens, max_seqlen_q, page_size=1, nhead_kv=1, sm_scale=None, num_kv_splits=None, work_meta_data=None,
-    work_indptr=None, work_info_set=None, reduce_indptr=None, reduce_final_map=None, reduce_partial_map=None,
-    intra_batch_mode=False, q_scale=None, kv_scale=None, return_lse=False,
-) -> NoReturn:  # fmt: skip
+    q_nope_buffer: object,
+    q_rope_buffer: object,
+    kv_nope_buffer: object,
+    kv_rope_buffer: object,
+    o: object,
+    qo_indptr: object,
+    kv_indptr: object,
+    kv_indices: object,
+    kv_last_page_lens: object,
+    max_seqlen_q: object,
+    page_size: object = 1,
+    nhead_kv: object = 1,
+    sm_scale: object = None,
+    num_kv_splits: object = None,
+    work_meta_data: object = None,
+    work_indptr: object = None,
+    work_info_set: object = None,
+    reduce_indptr: object = None,
+    reduce_final_map: object = None,
+    reduce_partial_map: object = None,
+    intra_batch_mode: object = False,
+    q_scale: object = None,
+    kv_scale: object = None,
+    return_lse: object = False,
+) -> NoReturn:
     """Not served: raises UnsupportedError. Queries and keys with one E8M0 scale per 32 elements."""
     _not_served("mla_decode_fwd_ds32", _DS32)
 
 
 def mla_v40_decode_fwd(
-    q, q_rope, kv_buffer, kv_buffer_rope, o, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, max_seqlen_q,
-    work_indptr, work_info_set, reduce_indptr, reduce_final_map, reduce_partial_map, sm_scale=None, return_lse=False,
-    attn_sink=None,
-) -> NoReturn:  # fmt: skip
+    q: object,
+    q_rope: object,
+    kv_buffer: object,
+    kv_buffer_rope: object,
+    o: object,
+    qo_indptr: object,
+    kv_indptr: object,
+    kv_indices: object,
+    kv_last_page_lens: object,
+    max_seqlen_q: object,
+    work_indptr: object,
+    work_info_set: object,
+    reduce_indptr: object,
+    reduce_final_map: object,
+    reduce_partial_map: object,
+    sm_scale: object = None,
+    return_lse: object = False,
+    attn_sink: object = None,
+) -> NoReturn:
     """Not served: raises UnsupportedError. Decode of DeepSeek-V4."""
     _not_served("mla_v40_decode_fwd", _V4)
 
 
 def mla_decode_fwd_v4_nm(
-    q, qrope, kv_buffer, kvrope, output, qo_indptr, kv_indptr, kv_page_indices, max_seqlen_q, *, sink,
-    split_indptr=None, sm_scale=None, out_16_nosplit=0, num_kv_splits=None, logits=None, attn_lse=None,
-    kv_last_page_lens=None,
-) -> NoReturn:  # fmt: skip
+    q: object,
+    qrope: object,
+    kv_buffer: object,
+    kvrope: object,
+    output: object,
+    qo_indptr: object,
+    kv_indptr: object,
+    kv_page_indices: object,
+    max_seqlen_q: object,
+    *,
+    sink: object,
+    split_indptr: object = None,
+    sm_scale: object = None,
+    out_16_nosplit: object = 0,
+    num_kv_splits: object = None,
+    logits: object = None,
+    attn_lse: object = None,
+    kv_last_page_lens: object = None,
+) -> NoReturn:
     """Not served: raises UnsupportedError. Decode of DeepSeek-V4 without work lists."""
     _not_served("mla_decode_fwd_v4_nm", _V4)
 
 
 def hk_mla_v32_decode_fwd(
-    query, kv_buffer, qo_indptr, kv_indptr, kv_page_indices, kv_last_page_lens, work_indptr, work_info_set,
-    max_seqlen_q, softmax_scale, split_output, split_lse, final_output,
-) -> NoReturn:  # fmt: skip
+    query: object,
+    kv_buffer: object,
+    qo_indptr: object,
+    kv_indptr: object,
+    kv_page_indices: object,
+    kv_last_page_lens: object,
+    work_indptr: object,
+    work_info_set: object,
+    max_seqlen_q: object,
+    softmax_scale: object,
+    split_output: object,
+    split_lse: object,
+    final_output: object,
+) -> NoReturn:
     """Not served: raises UnsupportedError. The first stage of a decode by lists, without LSE."""
     _not_served("hk_mla_v32_decode_fwd", "a stage alone is not served; mla_decode_fwd serves both, with work lists")
 
 
 def hk_mla_v40_decode_fwd(
-    query, query_rope, kv_buffer, kv_buffer_rope, qo_indptr, kv_page_indices, kv_last_page_lens, work_indptr,
-    work_info_set, max_seqlen_q, softmax_scale, split_output, split_lse, final_output, attn_sink=None,
-) -> NoReturn:  # fmt: skip
+    query: object,
+    query_rope: object,
+    kv_buffer: object,
+    kv_buffer_rope: object,
+    qo_indptr: object,
+    kv_page_indices: object,
+    kv_last_page_lens: object,
+    work_indptr: object,
+    work_info_set: object,
+    max_seqlen_q: object,
+    softmax_scale: object,
+    split_output: object,
+    split_lse: object,
+    final_output: object,
+    attn_sink: object = None,
+) -> NoReturn:
     """Not served: raises UnsupportedError. The first stage of mla_v40_decode_fwd."""
     _not_served("hk_mla_v40_decode_fwd", _V4)

@@ -123,8 +123,8 @@ HOST = [
     Bug(
         "last-page-lens",
         OPS,
-        "if (args->page_size == 1) args->kv_last_page_lens = NULL;",
-        "if (args->page_size == 0) args->kv_last_page_lens = NULL;",
+        "if (args->page_size == 1 || args->kv_lens) args->kv_last_page_lens = NULL;",
+        "if (args->page_size == 0 || args->kv_lens) args->kv_last_page_lens = NULL;",
         "lengths are looked at with pages of one row",
     ),
     Bug(
@@ -138,7 +138,7 @@ HOST = [
     Bug(
         "head-stride",
         "csrc/ops/mla_decode/op.c",
-        "p->o_head_stride = ac_stride_bytes(args->o, 1);",
+        "p->o_head_stride = ac_stride_bytes(o, 1);",
         "p->o_head_stride = 2 * AC_MLA_DV;",
         "heads of o lie densely",
     ),
@@ -167,8 +167,8 @@ HOST = [
     Bug(
         "aliasing",
         "csrc/ops/mla_decode/op.c",
-        '"T H 512", AC_DENSE_ROWS | AC_WRITTEN)',
-        '"T H 512", AC_DENSE_ROWS)',
+        '"T H 512", AC_DENSE_ROWS | AC_WRITTEN | AC_MAY_BE_NONE)',
+        '"T H 512", AC_DENSE_ROWS | AC_MAY_BE_NONE)',
         "o may share memory with inputs",
         "refuse",
     ),

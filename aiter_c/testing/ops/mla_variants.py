@@ -134,7 +134,7 @@ class SegmentedCase(_Variant):
         shape = (sum(self.q_lens), self.heads, segments.shape[2])
         for name, got, want in (("output", segments, (*shape, 512)), ("max", maxima, shape), ("expsum", sums, shape)):
             if got.shape != want or got.dtype != np.float32 or not got.flags["C_CONTIGUOUS"]:
-                raise AssertionError(f"segm_{name}: expected float32 {want}, got {got.dtype} {got.shape}\n {self.repro}")
+                raise AssertionError(f"segm_{name}: expected float32 {want}, got {got.dtype} {got.shape}\n{self.repro}")
         if shape[2] & (shape[2] - 1) or not (sums == 1).all():
             raise AssertionError(f"expected 2**n segments of sum 1, got {shape[2]}, {sums}\n  {self.repro}")
         p_dtype = p_dtype_of(self.base, outcome.device)
@@ -146,7 +146,7 @@ class SegmentedCase(_Variant):
             lse = np.where(lowest, -np.inf, maxima[..., s] * np.log(2)).astype(np.float32)
             want = expected_outputs(self.base, reference, p_dtype)
             if not np.array_equal(lowest, empty) or segments[..., s, :][empty].any():
-                raise AssertionError(f"segment {s}: expected the lowest maximum and 0 where it is empty\n  {self.repro}")
+                raise AssertionError(f"segment {s}: expected the lowest maximum and 0 where empty\n  {self.repro}")
             got = {"o": segments[..., s, :].astype(dtype_of(self.o_dtype)), "lse": lse}
             check_outputs(got, want, f"segment {s} of {self.repro}")
 

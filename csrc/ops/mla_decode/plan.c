@@ -192,7 +192,6 @@ static const ac_plan_field_t fields[] = {
     FIELD("num_workers", INT32, INPUT, request.num_workers, 0,
           "Workers of the lists that the call takes its work items from; 0: no lists."),
     FIELD("total_kv", INT64, AC_PLAN_INPUT | AC_PLAN_HIDDEN, request.total_kv, -1, NULL),
-    FIELD("segmented", BOOL, AC_PLAN_INPUT | AC_PLAN_HIDDEN, request.segmented, 0, NULL),
     FIELD("return_lse", BOOL, INPUT, request.return_lse, 0, "The LSE is written too."),
     FIELD("deterministic", BOOL, INPUT, request.deterministic, 0, "A row's bits do not depend on the batch around it."),
     FIELD("device", DEVICE, INPUT, request.device, AC_DEVICE_CPU, "The device the plan was made for."),

@@ -1,6 +1,6 @@
-/* The variants of MLA decode: the same op with other tensors. Queries and keys come in two parts, requests have a row of
- * a table and a length, or a fixed number of query rows without an indptr. Nothing is copied: parts that lie beside one
- * another are one view, others are refused. */
+/* The variants of MLA decode: the same op with other tensors. Queries and keys come in two parts, requests have a row
+ * of a table and a length, or a fixed number of query rows without an indptr. Nothing is copied: parts that lie beside
+ * one another are one view, others are refused. */
 #include "variant.h"
 
 #include <inttypes.h>
