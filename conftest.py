@@ -16,6 +16,7 @@ import devices
 import ids
 import memory_limit
 import pytest
+from oracle import code_objects
 
 MARKERS = {
     "cases": "cases(LIST, on_device=, smoke=): for every case and device, or those of on_device(LIST, device)",
@@ -23,6 +24,7 @@ MARKERS = {
     "gpu": "needs a real GPU and torch that sees it; skipped and counted elsewhere",
     "smoke": "the part that runs again on every CPU path and under sanitizers",
     "torch": "needs torch; skipped and counted without it, an error under --require-torch",
+    "aiter": "needs the code objects of AITER's wheel; skipped and counted without it, an error under --require-aiter",
     "isolated": "starts interpreters of its own",
     "slow": "left out without --slow: what only a change in kernels or in the build can break",
     "device": "runs on the selected devices, or is about them: what scripts/gpu_check runs; set where a test takes one",
@@ -37,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also the tests marked slow")
     parser.addoption("--fuzz", type=int, default=1_000_000, metavar="N", help="random calls of all ops (default: 10^6)")
     parser.addoption("--at-least", type=int, default=0, metavar="N", help="fail when fewer tests than this passed")
+    parser.addoption("--require-aiter", action="store_true", help="fail when AITER's code objects are missing")
     parser.addoption("--require-torch", action="store_true", help="fail when a test that needs torch was skipped")
 
 
@@ -45,6 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{name}: {meaning}")
     config.stash[DEVICES] = devices.prepare(devices.requested(config.getoption("--device")))
     config.stash[PEAKS] = []
+    if config.getoption("--require-aiter") and not code_objects.available():
+        raise pytest.UsageError(f"--require-aiter: {code_objects.MISSING}")
     memory_limit.watch()
 
 
@@ -70,6 +75,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         for device in selected
         for case in chosen(cases, device)
     ]
+    if not parameters:  # no selected device has a case: left out, as where none is selected
+        parameters = [pytest.param(None, None, id="none")]
     metafunc.parametrize(("case", "device"), parameters)
 
 
@@ -95,6 +102,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if config.getoption("--require-torch"):
             raise pytest.UsageError(f"--require-torch: {reason}") from reason
         _skip(items, "torch", "torch is not installed")
+    if not code_objects.available():
+        _skip(items, "aiter", code_objects.MISSING)
     if not _torch_sees_a_selected_gpu(config):
         _skip(items, "gpu", "no GPU was selected that torch sees")
 

@@ -107,8 +107,8 @@ def mla_decode_fwd(
     reduce_indptr, reduce_final_map, reduce_partial_map   int32 [G+1], [G, 2] or None, [P]: see mla_reduce_v1.
 
     num_kv_splits and num_kv_splits_indptr are then hints without effect: the lists decide. With max_seqlen_q 1 no
-    causal mask applies, and an item's keys need not be of its request's list (sparse attention). deterministic needs
-    lists that were made so.
+    causal mask applies, and with page_size 1 an item's keys need then not be of its request's list (sparse attention).
+    deterministic needs lists that were made so.
 
     Context parallelism: with g_kv_indptr the cache and kv_indptr hold the keys of one rank, and causal masks by their
     places in the whole request. Results of the ranks are merged by merge_states.
@@ -130,7 +130,12 @@ def mla_decode_fwd(
     as are tensors whose memory does not hold their values (negative bit, FakeTensor, vmap, sparse, ...). What was
     written counts in torch's version counter.
     """
-    lists = (work_meta_data, work_indptr, work_info_set, reduce_indptr, reduce_final_map, reduce_partial_map)
+    lists: tuple[Any, ...] | None = None
+    if not (
+        work_meta_data is None and work_indptr is None and work_info_set is None
+        and reduce_indptr is None and reduce_final_map is None and reduce_partial_map is None
+    ):  # fmt: skip
+        lists = (work_meta_data, work_indptr, work_info_set, reduce_indptr, reduce_final_map, reduce_partial_map)
     used_plan, used_stream, logits, attn_lse, lse = mla_decode_stage1(
         q, kv_buffer, o, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, max_seqlen_q, page_size, nhead_kv,
         sm_scale, logit_cap, num_kv_splits, num_kv_splits_indptr, lists, q_scale, kv_scale, return_lse, g_kv_indptr,

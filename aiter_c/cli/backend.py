@@ -67,6 +67,10 @@ class Cpu:
         """The median; peers take longer and get fewer calls."""
         return median_seconds(calls, min_seconds=0.2, min_calls=3) if peer else median_seconds(calls)
 
+    def replayed(self, calls: Sequence[Call]) -> float:
+        """As a graph would run it: there is none."""
+        return self.seconds(calls)
+
     def measure(self) -> Rates:
         """The ceilings, now."""
         return measure_cpu()
@@ -158,12 +162,16 @@ class Gpu:
         matrix = rates["bf16_flop_per_s"] * (2 if problem.fp8_product else 1)
         return max(problem.num_bytes / rates["copy_bytes_per_s"], problem.flop / matrix)
 
-    def extra(self, problem: Problem, seconds: float, rates: Rates) -> dict[str, float]:
-        """The time of a graph of one call."""
+    def replayed(self, calls: Sequence[Call]) -> float:
+        """The median of replays of a graph of one call, each on a cold L2."""
         graph = self.torch.cuda.CUDAGraph()
         with self.torch.cuda.graph(graph):
-            problem.calls[0]()
-        return {"graph us": 1e6 * self._median(graph.replay, self.calls)}
+            calls[0]()
+        return self._median(graph.replay, self.calls)
+
+    def extra(self, problem: Problem, seconds: float, rates: Rates) -> dict[str, float]:
+        """The time of a graph of one call."""
+        return {"graph us": 1e6 * self.replayed(problem.calls)}
 
     def facts(self) -> dict[str, str]:
         """For the JSON."""

@@ -78,8 +78,9 @@ def _measure(problem: Problem, backend: Cpu | Gpu, ceilings: Ceilings) -> tuple[
 def _columns(op: Any, backend: Cpu | Gpu, peers: dict[str, Peer]) -> dict[str, str]:
     times = {backend.unit: "8.3f" if backend.kind == "cpu" else "8.1f"}
     rates = {"GB/s": "6.1f", backend.flop_unit: "7.0f", ROOFLINE: "6.0f", MOVED: "5.0f"}
+    own = op.beside_columns(backend.unit) if hasattr(op, "beside_columns") else {}
     theirs = {f"{name} {backend.unit}": "8.1f" for name in peers} | ({"x best peer": "8.2f"} if peers else {})
-    return op.COLUMNS | {"kernel": "26s"} | times | rates | backend.columns | theirs
+    return op.COLUMNS | {"kernel": "26s"} | times | rates | backend.columns | own | theirs
 
 
 def _growth(op: Any, backend: Cpu | Gpu, ceilings: Ceilings) -> list[dict[str, Any]]:
@@ -115,6 +116,8 @@ def run(arguments: Namespace) -> int:
     for case in cases:
         problem = op.Problem(case, backend)
         row, seconds = _measure(problem, backend, ceilings)
+        if hasattr(op, "beside_columns"):
+            row |= problem.beside()
         table.add(row | _time_peers(problem, backend, peers, seconds))
         del problem
         backend.tidy()

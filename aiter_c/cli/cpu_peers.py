@@ -1,7 +1,8 @@
 """What else can do MLA decode on this CPU: torch in two forms, and vLLM's kernel. Each is timed where it is installed.
 
 A peer is a function of a bench_ops.mla_decode.Problem that returns its calls, one per pool, or None for what it does
-not serve. All get the same problem: q [b, H, 576] and a bf16 cache [n, 576] with the token slots [b, L].
+not serve (lengths that differ, for one). All get the same problem: q [b, H, 576] and a bf16 cache [n, 576] with the
+token slots [b, L].
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ def _peer(torch: Any, form: Callable[..., Call]) -> Callable[[Problem], list[Cal
     def calls(problem: Problem) -> list[Call] | None:
         case = problem.case
         if (case.q_dtype, case.kv_dtype, case.q_lens[0], case.page_size) != ("bfloat16", "bfloat16", 1, 1):
+            return None
+        if len(set(case.kv_lens)) > 1:
             return None
         as_torch = lambda array: torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)  # noqa: E731
         q, slots = as_torch(problem.q), torch.from_numpy(problem.table).long()

@@ -1,5 +1,6 @@
 """python -m aiter_c demo: the main job on real input. A ragged batch is decoded over a paged latent cache at the head
-counts of DeepSeek-V3 (128) and Kimi (64, 96) under tensor parallelism, and every row is checked against fp64."""
+counts of DeepSeek-V3 (128) and Kimi (64, 96) under tensor parallelism, by work lists, and on several ranks of context
+parallelism; every row is checked against fp64."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import numpy as np
 
 import aiter_c
 from aiter_c import _C
+from aiter_c.cli import demo_lists
 from aiter_c.cli.ceilings import MOVED, Ceilings, arithmetic_of, cpu_floor_seconds, hints, measure_cpu
 from aiter_c.cli.report import Table, write_json
 from aiter_c.cli.timing import median_seconds
@@ -104,6 +106,21 @@ def _plot(path: str, rows: list[Any]) -> None:
     figure.savefig(path, dpi=120)
 
 
+def _more_tables() -> dict[str, list[Any]]:
+    """Printed, and by their names in the JSON."""
+    print("\nBy work lists, beside the same calls without them:")
+    lists = Table(demo_lists.LIST_COLUMNS)
+    for case in demo_lists.list_cases():
+        lists.add(demo_lists.list_row(case))
+    print(f"\nContext parallelism, {demo_lists.INTERLEAVE} keys at a time, merged by merge_states:")
+    ranks = Table(demo_lists.RANK_COLUMNS)
+    for heads in demo_lists.RANK_HEADS:
+        for row in demo_lists.rank_rows(heads):
+            ranks.add(row)
+    print()
+    return {"persistent": lists.rows, "context_parallel": ranks.rows}
+
+
 def run(arguments: Namespace) -> int:
     """Prints a row per call as it is done and checked; 2 when --plot cannot be served, which is known before."""
     if arguments.plot and (problem := _why_no_plot(arguments.plot)):
@@ -115,13 +132,14 @@ def run(arguments: Namespace) -> int:
     table = Table(_COLUMNS)
     for label, case in _cases():
         table.add(_run_case(label, case, ceilings))
+    more = _more_tables()
     print(
-        f"{len(table.rows)} calls, every element of every row within tolerance of the fp64 reference, in "
-        f"{time.perf_counter() - start:.0f} s; ceilings meanwhile: {ceilings.text()}"
+        f"{len(table.rows) + sum(map(len, more.values()))} rows, every element of every result within tolerance of the "
+        f"fp64 reference, in {time.perf_counter() - start:.0f} s; ceilings meanwhile: {ceilings.text()}"
     )
     print("".join(f"{line}\n" for line in hints(table.rows, ROOFLINE)), end="")
     if arguments.json:
-        write_json(arguments.json, {"ceilings": ceilings.spread(), "demo": table.rows})
+        write_json(arguments.json, {"ceilings": ceilings.spread(), "demo": table.rows} | more)
     if arguments.plot:
         _plot(arguments.plot, table.rows)
     return 0

@@ -79,7 +79,7 @@ def _flash_attention_3(torch: Any) -> Peer | None:
         case = problem.case
         if case.kv_format != "plain" or case.q_dtype != "bfloat16" or case.kv_dtype != "bfloat16":
             return None
-        batch, q_len, length, heads = case.batch, case.q_lens[0], case.kv_lens[0], case.heads
+        batch, q_len, length, heads = case.batch, case.q_lens[0], max(case.kv_lens), case.heads
         q, kv, o = problem.q, problem.pools[0], torch.empty_like(problem.o)
         none = [None] * 4
         schedule = operators.get_scheduler_metadata(

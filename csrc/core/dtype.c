@@ -24,10 +24,21 @@ ac_dtype_t ac_dtype_from_name(const char *name) {
     return AC_DTYPE_NONE;
 }
 
+#define MOST_CODE 15
+#define MOST_BITS 128
+
+/* By DLPack's code and the logarithm of the bits: 1 + the dtype; 0: none. */
+static const unsigned char by_code[MOST_CODE + 1][8] = {
+#define AC_DTYPE_BY_CODE(id, name, bytes, code, bits) [code][__builtin_ctz(bits)] = id + 1,
+    AC_DTYPES(AC_DTYPE_BY_CODE)
+#undef AC_DTYPE_BY_CODE
+};
+
 ac_dtype_t ac_dtype_from_dlpack(int code, int bits, int lanes) {
-    for (int i = 0; lanes == 1 && i < AC_DTYPE_COUNT; i++)
-        if (rows[i].code == code && rows[i].bits == bits) return (ac_dtype_t)i;
-    return AC_DTYPE_NONE;
+    if (lanes != 1 || code < 0 || code > MOST_CODE || bits <= 0 || bits > MOST_BITS || (bits & (bits - 1)))
+        return AC_DTYPE_NONE;
+    const int found = by_code[code][__builtin_ctz((unsigned)bits)];
+    return found ? (ac_dtype_t)(found - 1) : AC_DTYPE_NONE;
 }
 
 void ac_dtype_to_dlpack(ac_dtype_t dtype, int *out_code, int *out_bits) {

@@ -2,8 +2,10 @@
 #include "kernel.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 
 const char *ac_feature_name(unsigned feature) {
     switch (feature) {
@@ -31,7 +33,7 @@ int ac_kernel_number(const ac_kernel_t *kernel) {
     return first + (int)(kernel - kernel->family->kernels);
 }
 
-static int matches(ac_match_t match, int64_t row, int64_t number) {
+static inline int matches(ac_match_t match, int64_t row, int64_t number) {
     if (number == AC_ANY_KEY) return 1;
     switch (match) {
     case AC_ONE_OF: return number < 64 && row >> number & 1;
@@ -93,20 +95,62 @@ static void request_text(const ac_kernel_request_t *request, char *text, int siz
     }
 }
 
-const ac_kernel_t *ac_choose_kernel(const ac_kernel_request_t *request, ac_arch_t arch, ac_error_t *error) {
-    const int complete = request->family->column_count + 1;
+/* Of the highest architecture that has one. *out_nearest: where none fits, the kernel with the most matching columns,
+ * and of several such one of the highest architecture. */
+static const ac_kernel_t *search(const ac_kernel_request_t *request, ac_arch_t arch, const ac_kernel_t **out_nearest,
+                                 int *out_nearest_columns) {
+    const int complete = request->family->column_count + 1, lowest = (int)ac_arch_lowest(arch);
     const ac_kernel_t *nearest = NULL, *best = NULL;
     int nearest_columns = -1;
-    for (int tried = (int)arch; tried >= (int)ac_arch_lowest(arch) && !best; tried--) {
-        for (int i = 0; i < request->family->kernel_count; i++) {
-            const ac_kernel_t *kernel = &request->family->kernels[i];
-            if ((int)kernel->arch != tried) continue;
-            int columns = matching_columns(kernel, request);
-            if (columns == complete && (!best || is_better(kernel, best, request->rows))) best = kernel;
-            if (columns > nearest_columns) nearest = kernel, nearest_columns = columns;
+    for (int i = 0; i < request->family->kernel_count; i++) {
+        const ac_kernel_t *kernel = &request->family->kernels[i];
+        const int of = (int)kernel->arch;
+        if (of > (int)arch || of < lowest || (best && of < (int)best->arch)) continue;
+        const int columns = matching_columns(kernel, request);
+        if (columns == complete) {
+            if (!best || of > (int)best->arch || is_better(kernel, best, request->rows)) best = kernel;
+        } else if (columns > nearest_columns || (columns == nearest_columns && of > (int)nearest->arch)) {
+            nearest = kernel;
+            nearest_columns = columns;
         }
     }
-    if (best) return best;
+    *out_nearest = nearest;
+    *out_nearest_columns = nearest_columns;
+    return best;
+}
+
+/* Calls repeat, and the choice depends on nothing but the request: each thread keeps its last ones. */
+typedef struct {
+    const ac_kernel_t *kernel; /* NULL: none yet */
+    const ac_kernel_family_t *family;
+    int64_t keys[AC_MAX_KEYS], rows;
+    unsigned features;
+    ac_arch_t arch;
+} choice_t;
+#define CHOICES 4 /* a plan takes two */
+
+static bool is_choice_of(const choice_t *choice, const ac_kernel_request_t *request, ac_arch_t arch) {
+    bool same = choice->kernel && choice->family == request->family && choice->rows == request->rows &&
+                choice->features == request->features && choice->arch == arch;
+    for (int i = 0; same && i < request->family->column_count; i++) same = choice->keys[i] == request->keys[i];
+    return same;
+}
+
+const ac_kernel_t *ac_choose_kernel(const ac_kernel_request_t *request, ac_arch_t arch, ac_error_t *error) {
+    static _Thread_local choice_t choices[CHOICES];
+    static _Thread_local int next;
+    const ac_kernel_t *nearest;
+    int nearest_columns;
+    for (int i = 0; i < CHOICES; i++)
+        if (is_choice_of(&choices[i], request, arch)) return choices[i].kernel;
+    const ac_kernel_t *best = search(request, arch, &nearest, &nearest_columns);
+    if (best) {
+        choice_t *choice = &choices[next];
+        next = (next + 1) % CHOICES;
+        *choice = (choice_t){best, request->family, {0}, request->rows, request->features, arch};
+        memcpy(choice->keys, request->keys, sizeof choice->keys);
+        return best;
+    }
     char wanted[256], misfit[128];
     request_text(request, wanted, sizeof wanted);
     if (nearest) misfit_text(nearest, request, nearest_columns, misfit, sizeof misfit);

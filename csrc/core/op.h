@@ -39,6 +39,8 @@ typedef enum ac_param_flags_t {
     AC_WORKSPACE = 1 << 2, /* with AC_OUTPUT | AC_OPTIONAL: taken from the caller's framework when the plan needs it and
                               None was passed; part of what the call returns */
     AC_FINITE = 1 << 3,    /* a float, or the number of a scale, that has to be a finite float32 */
+    AC_SCRATCH = 1 << 4,   /* with AC_WORKSPACE: no user sees it. It may come as an Array over the framework's memory,
+                              which takes less than the framework's own object */
 } ac_param_flags_t;
 
 typedef struct ac_param_t {

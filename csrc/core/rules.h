@@ -38,7 +38,7 @@ typedef struct ac_tensor_rule_t {
 typedef struct ac_sizes_t {
     const char *op;
     struct {
-        uint64_t symbol; /* its characters, at most 8 */
+        uint64_t symbol; /* see ac_symbol */
         int64_t size;
         const char *origin; /* an argument's name */
     } sizes[AC_MAX_SIZES];
@@ -49,7 +49,26 @@ typedef struct ac_sizes_t {
 
 void ac_sizes_init(ac_sizes_t *sizes, const char *op);
 void ac_size_bind(ac_sizes_t *sizes, const char *symbol, int64_t size, const char *origin);
-int64_t ac_size(const ac_sizes_t *sizes, const char *symbol); /* of a symbol that is bound */
+
+/* A symbol as the number that its characters, at most 8, make; of a literal the compiler makes it. */
+static inline uint64_t ac_symbol(const char *text) {
+    uint64_t symbol = 0;
+    for (int i = 0; i < 8 && text[i]; i++) symbol = symbol << 8 | (unsigned char)text[i];
+    return symbol;
+}
+
+/* The place of a symbol, or the number of symbols. */
+static inline int ac_size_place(const ac_sizes_t *sizes, uint64_t symbol) {
+    int i = 0;
+    while (i < sizes->count && sizes->sizes[i].symbol != symbol) i++;
+    return i;
+}
+
+/* Of a symbol that is bound. */
+static inline int64_t ac_size(const ac_sizes_t *sizes, const char *symbol) {
+    const int i = ac_size_place(sizes, ac_symbol(symbol));
+    return i < sizes->count ? sizes->sizes[i].size : -1;
+}
 
 /* One row after the other, in their order. */
 int ac_check_tensors(const void *args, const ac_tensor_rule_t *rules, int count, ac_sizes_t *sizes, ac_error_t *error);

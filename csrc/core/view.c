@@ -31,9 +31,8 @@ int64_t ac_view_numel(const ac_view_t *view) {
 
 bool ac_view_is_contiguous(const ac_view_t *view) {
     int64_t expected = 1;
-    if (ac_view_numel(view) == 0) return true;
     for (int i = view->ndim - 1; i >= 0; i--) {
-        if (view->shape[i] != 1 && view->stride[i] != expected) return false;
+        if (view->shape[i] != 1 && view->stride[i] != expected) return ac_view_numel(view) == 0;
         expected *= view->shape[i];
     }
     return true;
@@ -43,8 +42,19 @@ static int64_t step(const ac_view_t *view, int dim) {
     return view->stride[dim] < 0 ? -view->stride[dim] : view->stride[dim];
 }
 
-/* Elements are apart when, taken by growing step, every dimension steps over all that the smaller ones span. */
-bool ac_view_elements_are_apart(const ac_view_t *view) {
+/* Most tensors: from the last dimension on, each steps over all that those after it span. */
+static bool dimensions_nest(const ac_view_t *view) {
+    int64_t span = 1;
+    for (int i = view->ndim - 1; i >= 0; i--) {
+        if (view->shape[i] == 1) continue;
+        if (step(view, i) < span) return false;
+        span += (view->shape[i] - 1) * step(view, i);
+    }
+    return true;
+}
+
+/* Any: the same, with the dimensions taken by growing step. */
+static bool dimensions_nest_by_step(const ac_view_t *view) {
     int64_t span = 1;
     bool taken[AC_MAX_NDIM] = {false};
     for (int n = 0; n < view->ndim; n++) {
@@ -57,6 +67,10 @@ bool ac_view_elements_are_apart(const ac_view_t *view) {
         span += (view->shape[next] - 1) * step(view, next);
     }
     return true;
+}
+
+bool ac_view_elements_are_apart(const ac_view_t *view) {
+    return dimensions_nest(view) || ac_view_numel(view) == 0 || dimensions_nest_by_step(view);
 }
 
 /* From dimension `first` of `whole` on. */
@@ -79,18 +93,4 @@ bool ac_view_is_part(const ac_view_t *view, const ac_view_t *whole) {
     const int64_t part = whole->shape[0] > 1 ? whole->stride[0] * ac_dtype_bytes(whole->dtype) : 0;
     if (part == 0) return distance == 0;
     return distance % part == 0 && distance / part >= 0 && distance / part < whole->shape[0];
-}
-
-void ac_view_extent(const ac_view_t *view, uintptr_t *out_low, uintptr_t *out_high) {
-    int64_t low = 0, high = 0, bytes = ac_dtype_bytes(view->dtype);
-    *out_low = *out_high = (uintptr_t)view->data;
-    if (ac_view_numel(view) == 0) return;
-    for (int i = 0; i < view->ndim; i++) {
-        if (view->shape[i] == 1) continue;
-        int64_t reach = (view->shape[i] - 1) * view->stride[i];
-        if (reach < 0) low += reach;
-        else high += reach;
-    }
-    *out_low += (uintptr_t)(low * bytes);
-    *out_high += (uintptr_t)((high + 1) * bytes);
 }

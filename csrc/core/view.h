@@ -22,6 +22,7 @@ typedef struct ac_view_t {
     bool read_only;
     int64_t shape[AC_MAX_NDIM];
     int64_t stride[AC_MAX_NDIM]; /* elements; of no meaning where the size is 0 or 1 */
+    uintptr_t low, high;         /* its elements lie in low <= address < high; equal: it has none */
 } ac_view_t;
 
 /* "cpu", "cuda:0", "hip:1"; returns text. */
@@ -38,7 +39,5 @@ bool ac_view_elements_are_apart(const ac_view_t *view);
 bool ac_view_is_same(const ac_view_t *view, const ac_view_t *other);
 /* True when `view` has the elements of whole[i] for some i, and no two elements of `whole` share memory. */
 bool ac_view_is_part(const ac_view_t *view, const ac_view_t *whole);
-/* Bytes [*out_low, *out_high) that the elements span; empty views give low == high. */
-void ac_view_extent(const ac_view_t *view, uintptr_t *out_low, uintptr_t *out_high);
 
 #endif

@@ -18,16 +18,24 @@ static PyObject *python_function(ac_state_t *state) {
     return state->allocate;
 }
 
-static PyObject *allocate_by(PyObject *function, PyObject *name, PyObject *like, const ac_workspace_t *workspace,
-                             PyObject *stream) {
-    PyObject *shape = function ? ac_sizes(workspace->shape, workspace->ndim) : NULL;
+/* (name, like, shape, dtype, stream) -> tensor */
+static PyObject *allocate_by(PyObject *function, const ac_buffer_t *buffer) {
+    const ac_workspace_t *workspace = buffer->workspace;
+    PyObject *stream = buffer->stream ? buffer->stream : Py_None, *tensor = NULL;
+    PyObject *name = function ? PyUnicode_InternFromString(buffer->name) : NULL;
+    PyObject *shape = name ? ac_sizes(workspace->shape, workspace->ndim) : NULL;
     PyObject *dtype = shape ? PyUnicode_InternFromString(ac_dtype_name(workspace->dtype)) : NULL;
-    PyObject *tensor = NULL;
-    if (dtype)
-        tensor = PyObject_CallFunctionObjArgs(function, name, like, shape, dtype, stream ? stream : Py_None, NULL);
+    if (dtype) tensor = PyObject_CallFunctionObjArgs(function, name, buffer->like, shape, dtype, stream, NULL);
+    Py_XDECREF(name);
     Py_XDECREF(shape);
     Py_XDECREF(dtype);
     return tensor;
+}
+
+static PyObject *imported(ac_state_t *state, const ac_buffer_t *buffer, PyObject *made, unsigned flags,
+                          ac_tensor_t *out_tensor) {
+    if (made && ac_tensor_import(state, buffer->op, buffer->name, made, flags, out_tensor) < 0) Py_CLEAR(made);
+    return made;
 }
 
 /* What an exchange API calls when it cannot allocate. */
@@ -36,47 +44,76 @@ static void set_error(void *context, const char *kind, const char *message) {
     PyErr_Format(PyExc_MemoryError, "%s: %s", kind, message);
 }
 
-static PyObject *allocate_by_exchange(const ac_tensor_t *like, const ac_workspace_t *workspace) {
-    const DLPackExchangeAPI *api = like->api;
+static DLManagedTensorVersioned *allocate_managed(const ac_buffer_t *buffer) {
+    const ac_workspace_t *workspace = buffer->workspace;
+    const ac_device_t device = buffer->tensor->view.device;
     DLManagedTensorVersioned *managed = NULL;
-    void *object = NULL;
     int64_t shape[AC_MAX_NDIM];
     int code, bits;
     for (int i = 0; i < workspace->ndim; i++) shape[i] = workspace->shape[i];
     ac_dtype_to_dlpack(workspace->dtype, &code, &bits);
     DLTensor prototype = {
-        .device = {like->view.device.type, like->view.device.index},
+        .device = {device.type, device.index},
         .ndim = workspace->ndim,
         .dtype = {(uint8_t)code, (uint8_t)bits, 1},
         .shape = shape,
     };
-    if (api->managed_tensor_allocator(&prototype, &managed, NULL, set_error) != 0 || !managed) {
-        if (!PyErr_Occurred()) PyErr_NoMemory();
-        return NULL;
-    }
+    if (buffer->tensor->api->managed_tensor_allocator(&prototype, &managed, NULL, set_error) == 0 && managed)
+        return managed;
+    if (!PyErr_Occurred()) PyErr_NoMemory();
+    return NULL;
+}
+
+static PyObject *to_object(const DLPackExchangeAPI *api, DLManagedTensorVersioned *managed) {
+    void *object = NULL;
     /* Takes `managed` over, whether it fails or not. */
     if (api->managed_tensor_to_py_object_no_sync(managed, &object) == 0 && object) return object;
     if (!PyErr_Occurred()) PyErr_NoMemory();
     return NULL;
 }
 
-PyObject *ac_allocate(ac_state_t *state, const char *op, PyObject *name, PyObject *like, const ac_tensor_t *tensor,
-                      const ac_workspace_t *workspace, PyObject *stream) {
-    const DLPackExchangeAPI *api = tensor->api;
-    const bool is_current = ac_is_none(stream) || tensor->view.device.type == AC_DEVICE_CPU;
+static PyObject *allocate_by_exchange(ac_state_t *state, const ac_buffer_t *buffer, bool is_torch,
+                                      ac_tensor_t *out_tensor) {
+    const DLPackExchangeAPI *api = buffer->tensor->api;
+    DLManagedTensorVersioned *managed = allocate_managed(buffer);
+    if (!managed) return NULL;
+    if (!is_torch)
+        return imported(state, buffer, to_object(api, managed), AC_TENSOR_OUTPUT | AC_TENSOR_FRESH, out_tensor);
+    /* torch's object has the memory of the tensor that it is made of. */
+    if (ac_tensor_borrow(buffer->op, buffer->name, &managed->dl_tensor, out_tensor) < 0) {
+        if (managed->deleter) managed->deleter(managed);
+        return NULL;
+    }
+    return buffer->scratch ? ac_array_over(state, &out_tensor->view, managed) : to_object(api, managed);
+}
+
+static PyObject *allocate_by_numpy(const ac_buffer_t *buffer, ac_tensor_t *out_tensor) {
+    const ac_workspace_t *workspace = buffer->workspace;
+    char *data = NULL;
+    PyObject *array = ac_numpy_empty(workspace->shape, workspace->ndim, workspace->dtype, &data);
+    if (array)
+        ac_tensor_fill(data, workspace->dtype, buffer->tensor->view.device, workspace->ndim, workspace->shape,
+                       out_tensor);
+    return array;
+}
+
+PyObject *ac_allocate(ac_state_t *state, const ac_buffer_t *buffer, ac_tensor_t *out_tensor) {
+    const DLPackExchangeAPI *api = buffer->tensor->api;
+    const bool is_current = ac_is_none(buffer->stream) || buffer->tensor->view.device.type == AC_DEVICE_CPU;
     ac_type_entry_t entry;
     if (state->allocator) {
         PyObject *allocator = Py_NewRef(state->allocator); /* it may replace itself while it runs */
-        PyObject *made = allocate_by(allocator, name, like, workspace, stream);
+        PyObject *made = allocate_by(allocator, buffer);
         Py_DECREF(allocator);
-        return made;
+        return imported(state, buffer, made, AC_TENSOR_OUTPUT, out_tensor); /* anybody's tensor */
     }
+    if (ac_type_lookup(state, buffer->op, "out", Py_TYPE(buffer->like), &entry) < 0) return NULL;
     if (api && is_current && api->managed_tensor_allocator && api->managed_tensor_to_py_object_no_sync)
-        return allocate_by_exchange(tensor, workspace);
-    if (ac_type_lookup(state, op, "out", Py_TYPE(like), &entry) < 0) return NULL;
-    if (entry.path == AC_PATH_NUMPY && ac_numpy_can_make(workspace->dtype))
-        return ac_numpy_empty(workspace->shape, workspace->ndim, workspace->dtype);
-    return allocate_by(python_function(state), name, like, workspace, stream);
+        return allocate_by_exchange(state, buffer, entry.torch == AC_TORCH_PLAIN, out_tensor);
+    if (entry.path == AC_PATH_NUMPY && ac_numpy_can_make(buffer->workspace->dtype))
+        return allocate_by_numpy(buffer, out_tensor);
+    return imported(state, buffer, allocate_by(python_function(state), buffer), AC_TENSOR_OUTPUT | AC_TENSOR_FRESH,
+                    out_tensor);
 }
 
 PyObject *py_set_allocator(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {

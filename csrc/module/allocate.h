@@ -5,10 +5,18 @@
 #include "../core/op.h"
 #include "tensor.h"
 
-/* The buffer `name` of an op: from the framework of `like`, which was imported as `tensor`, and on its device, for an
- * op on `stream` (an object of the caller's, or NULL: the current one). Its contents are undefined. */
-PyObject *ac_allocate(ac_state_t *state, const char *op, PyObject *name, PyObject *like, const ac_tensor_t *tensor,
-                      const ac_workspace_t *workspace, PyObject *stream);
+/* A buffer that an op needs. */
+typedef struct ac_buffer_t {
+    const char *op, *name;
+    const ac_workspace_t *workspace;
+    PyObject *like;            /* whose framework gives it, on the device of `like` */
+    const ac_tensor_t *tensor; /* the import of `like` */
+    PyObject *stream;          /* an object of the caller's; NULL: the current one */
+    bool scratch;              /* may be an Array over the framework's memory */
+} ac_buffer_t;
+
+/* Its contents are undefined. *out_tensor is its import; after a failure there is nothing to release. */
+PyObject *ac_allocate(ac_state_t *state, const ac_buffer_t *buffer, ac_tensor_t *out_tensor);
 
 PyObject *py_set_allocator(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 

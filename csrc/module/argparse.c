@@ -80,6 +80,16 @@ static void set_default(const ac_param_t *param, void *field) {
     }
 }
 
+/* *out_object: see ac_signature_t; of those objects that are the same everywhere: None, a bool, a small int. */
+static int find_unset(const ac_op_t *op, const ac_param_t *param, const void *field, PyObject **out_object) {
+    const bool needed = param->kind == AC_KIND_PLAN && !op->make_plan;
+    if ((param->flags & AC_OPTIONAL) && !needed) *out_object = Py_NewRef(Py_None);
+    else if (param->kind == AC_KIND_BOOL) *out_object = PyBool_FromLong(*(const int *)field);
+    else if (param->kind == AC_KIND_INT) *out_object = PyLong_FromLongLong(*(const int64_t *)field);
+    else return 0;
+    return *out_object ? 0 : -1;
+}
+
 int ac_signature_from_params(ac_signature_t *signature, const ac_op_t *op) {
     bool keyword_only = false;
     signature->function = op->name;
@@ -94,15 +104,27 @@ int ac_signature_from_params(ac_signature_t *signature, const ac_op_t *op) {
             keyword_only = true;
             continue;
         }
+        if (param->flags & AC_WORKSPACE) {
+            if (signature->workspace_count == AC_MAX_WORKSPACES) {
+                PyErr_Format(PyExc_SystemError, "%s: more than %d workspaces", op->name, AC_MAX_WORKSPACES);
+                return -1;
+            }
+            signature->workspaces[signature->workspace_count++] = signature->count;
+        }
+        void *field = (char *)signature->defaults + param->offset;
+        if (param->kind < AC_KIND_PLAN) set_default(param, field);
+        if (find_unset(op, param, field, &signature->unset[signature->count]) < 0) return -1;
         signature->params[signature->count] = param;
-        if (param->kind < AC_KIND_PLAN) set_default(param, (char *)signature->defaults + param->offset);
         if (add_parameter(signature, param->name, param->default_text[0] == '\0', keyword_only) < 0) return -1;
     }
     return 0;
 }
 
 static void clear_signature(ac_signature_t *signature) {
-    for (int n = 0; n < AC_MAX_PARAMS; n++) Py_CLEAR(signature->names[n]);
+    for (int n = 0; n < AC_MAX_PARAMS; n++) {
+        Py_CLEAR(signature->names[n]);
+        Py_CLEAR(signature->unset[n]);
+    }
     PyMem_Free(signature->defaults);
     signature->defaults = NULL;
 }
@@ -201,7 +223,7 @@ int ac_to_int64(const char *op, const char *name, PyObject *object, int64_t *out
     PyObject *index = NULL;
     int overflow = 0, result = -1;
     if (!object) return 0;
-    if (!PyLong_Check(object)) {
+    if (!PyLong_CheckExact(object) && !PyLong_Check(object)) {
         if (!PyIndex_Check(object)) return ac_expected(op, name, "int", object);
         index = PyNumber_Index(object);
         if (!index) return -1;
@@ -233,7 +255,7 @@ int ac_to_int32(const char *op, const char *name, PyObject *object, int32_t *out
 int ac_to_double(const char *op, const char *name, PyObject *object, double *out_value) {
     if (!object) return 0;
     /* Whatever has __float__ or __index__ is a number here (NumPy scalars); text is not, float("1") or no. */
-    if (!PyFloat_Check(object) && (!PyNumber_Check(object) || PyComplex_Check(object)))
+    if (!PyFloat_CheckExact(object) && !PyFloat_Check(object) && (!PyNumber_Check(object) || PyComplex_Check(object)))
         return ac_expected(op, name, "float", object);
     double value = PyFloat_AsDouble(object);
     if (value == -1.0 && PyErr_Occurred()) return -1;
@@ -252,7 +274,11 @@ int ac_check_finite(const char *op, const char *name, double value) {
 
 int ac_to_bool(const char *op, const char *name, PyObject *object, int *out_value) {
     if (!object) return 0;
-    if (object != Py_True && object != Py_False && !PyIndex_Check(object)) {
+    if (object == Py_True || object == Py_False) {
+        *out_value = object == Py_True;
+        return 0;
+    }
+    if (!PyIndex_Check(object)) {
         /* numpy.bool has no __index__; anything else (None, text, lists) has a truth, but not as an argument. */
         PyObject *type_name = PyType_GetName(Py_TYPE(object));
         if (!type_name) return -1;

@@ -16,7 +16,8 @@
 typedef struct {
     PyObject_HEAD
     ac_view_t view;
-    const ac_runtime_t *runtime; /* frees view.data */
+    const ac_runtime_t *runtime;     /* frees view.data */
+    DLManagedTensorVersioned *owner; /* of another framework's memory; NULL: it is the array's own */
 } array_t;
 
 void ac_array_view(PyObject *array, ac_view_t *out_view) { *out_view = ((array_t *)array)->view; }
@@ -71,6 +72,7 @@ static PyObject *new_array(const ac_state_t *state, const char *op, ac_dtype_t d
     array_t *array = PyObject_GC_New(array_t, state->array_type);
     if (!array) return NULL;
     array->runtime = runtime;
+    array->owner = NULL;
     array->view = (ac_view_t){.dtype = dtype, .device = device, .ndim = ndim};
     for (int i = ndim - 1; i >= 0; i--) {
         array->view.shape[i] = shape[i];
@@ -94,6 +96,22 @@ static PyObject *new_array(const ac_state_t *state, const char *op, ac_dtype_t d
     return (PyObject *)array;
 }
 
+PyObject *ac_array_over(const ac_state_t *state, const ac_view_t *view, DLManagedTensorVersioned *owner) {
+    const char *reason;
+    const ac_runtime_t *runtime = ac_runtime_for(view->device.type, &reason);
+    array_t *array = runtime ? PyObject_GC_New(array_t, state->array_type) : NULL;
+    if (!array) {
+        if (!runtime) PyErr_Format(state->unsupported_error, "aiter_c: device: no runtime: %s", reason);
+        if (owner->deleter) owner->deleter(owner);
+        return NULL;
+    }
+    array->runtime = runtime;
+    array->owner = owner;
+    array->view = *view;
+    PyObject_GC_Track(array);
+    return (PyObject *)array;
+}
+
 static int array_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
     return 0;
@@ -103,7 +121,12 @@ static void array_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     array_t *array = (array_t *)self;
     PyObject_GC_UnTrack(self);
-    if (array->view.data && array->view.device.type == AC_DEVICE_CPU) {
+    if (array->owner) {
+        PyObject *error_type, *value, *traceback;
+        PyErr_Fetch(&error_type, &value, &traceback); /* a deleter may run Python */
+        if (array->owner->deleter) array->owner->deleter(array->owner);
+        PyErr_Restore(error_type, value, traceback);
+    } else if (array->view.data && array->view.device.type == AC_DEVICE_CPU) {
         array->runtime->free(array->runtime, 0, array->view.data);
     } else if (array->view.data) {
         Py_BEGIN_ALLOW_THREADS /* it waits for the device, which may wait for somebody who wants the interpreter */

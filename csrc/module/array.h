@@ -10,6 +10,10 @@ extern PyType_Spec ac_array_spec;
 /* The view of an Array; borrows from it. */
 void ac_array_view(PyObject *array, ac_view_t *out_view);
 
+/* An Array over the memory of another framework's tensor, whose contiguous view it is; takes `owner` over, whether it
+ * fails or not. */
+PyObject *ac_array_over(const ac_state_t *state, const ac_view_t *view, DLManagedTensorVersioned *owner);
+
 /* A tuple of ints. */
 PyObject *ac_sizes(const int64_t *values, int ndim);
 

@@ -37,14 +37,17 @@ typedef struct {
 
 static void *field_of(call_t *call, const ac_param_t *param) { return call->args + param->offset; }
 
-/* `name`: the parameter's, or that of a member of a group. */
+/* The place of the next tensor, which counts once it is imported; NULL with an exception where there is no room. */
+static ac_tensor_t *next_tensor(call_t *call) {
+    if (call->tensor_count < AC_MAX_TENSORS) return &call->tensors[call->tensor_count];
+    PyErr_Format(PyExc_SystemError, "%s: more than %d tensors", call->op->name, AC_MAX_TENSORS);
+    return NULL;
+}
+
+/* `name`: the parameter's, or that of a member of a group or a sequence. */
 static int import_tensor(call_t *call, const char *name, PyObject *object, unsigned flags, ac_view_t **field) {
-    ac_tensor_t *tensor = &call->tensors[call->tensor_count];
-    if (call->tensor_count == AC_MAX_TENSORS) {
-        PyErr_Format(PyExc_SystemError, "%s: more than %d tensors", call->op->name, AC_MAX_TENSORS);
-        return -1;
-    }
-    if (ac_tensor_import(call->state, call->op->user_name, name, object, flags, tensor) < 0) return -1;
+    ac_tensor_t *tensor = next_tensor(call);
+    if (!tensor || ac_tensor_import(call->state, call->op->user_name, name, object, flags, tensor) < 0) return -1;
     if (call->tensor_count == 0) call->first = object;
     call->tensor_count++;
     *field = &tensor->view;
@@ -133,8 +136,6 @@ static int convert_group(call_t *call, const ac_param_t *param, PyObject *object
 static int convert(call_t *call, const ac_param_t *param, PyObject *object) {
     const char *op = call->op->user_name;
     void *field = field_of(call, param);
-    const bool needed = param->kind == AC_KIND_PLAN && !call->op->make_plan;
-    if (object == Py_None && (param->flags & AC_OPTIONAL) && !needed) return 0; /* the field has the value of None */
     switch (param->kind) {
     case AC_KIND_TENSOR:
         return import_tensor(call, param->name, object, param->flags & AC_OUTPUT ? AC_TENSOR_OUTPUT : AC_TENSOR_INPUT,
@@ -159,68 +160,86 @@ static int convert(call_t *call, const ac_param_t *param, PyObject *object) {
     return -1;
 }
 
+/* A field without a value keeps its default, which is also what None means where it may be passed; that default itself
+ * is mostly known by its object. */
 static int convert_all(call_t *call) {
-    memcpy(call->args, call->signature->defaults, call->op->args_bytes);
-    for (int i = 0; i < call->signature->count; i++)
-        if (call->values[i] && convert(call, call->signature->params[i], call->values[i]) < 0) return -1;
+    const ac_signature_t *signature = call->signature;
+    memcpy(call->args, signature->defaults, call->op->args_bytes);
+    for (int i = 0; i < signature->count; i++) {
+        PyObject *value = call->values[i];
+        if (!value || value == signature->unset[i]) continue;
+        if (convert(call, signature->params[i], value) < 0) return -1;
+    }
     return 0;
 }
 
 static const void *plan_of(const call_t *call) { return call->plan_object ? ac_plan_bytes(call->plan_object) : NULL; }
 
-/* The end of a step of the op: leaves its float environment, and raises its error. */
-static int end_step(const call_t *call, const ac_float_env_t *saved, int status, const ac_error_t *error) {
+/* The steps of the op before it runs, in its float environment. `made`: room for a plan, where the caller passed none.
+ */
+static int take_steps(call_t *call, void *made, ac_workspace_t *out_workspaces, ac_error_t *error) {
+    const ac_op_t *op = call->op;
+    const void *plan = plan_of(call);
+    if (op->check && op->check(call->args, plan, error) < 0) return -1;
+    if (!plan && op->make_plan) {
+        if (op->make_plan(call->args, made, error) < 0) return -1;
+        plan = made;
+    }
+    return op->workspaces ? op->workspaces(call->args, plan, out_workspaces, error) : 0;
+}
+
+/* The end of steps of the op: leaves its float environment, and raises its error. */
+static int end_steps(const call_t *call, const ac_float_env_t *saved, int status, const ac_error_t *error) {
     ac_float_env_leave(saved);
     if (status < 0) ac_raise(call->state, error);
     return status;
 }
 
-static int check(call_t *call, ac_error_t *error) {
-    if (!call->op->check) return 0;
+static int prepare(call_t *call, ac_workspace_t *out_workspaces, ac_error_t *error) {
+    _Alignas(16) unsigned char made[AC_MAX_PLAN_BYTES];
+    const bool makes_plan = !call->plan_object && call->op->make_plan;
+    for (int i = 0; i < call->signature->workspace_count; i++) out_workspaces[i].needed = false;
+    if (makes_plan) memset(made, 0, call->op->plan_kind->bytes);
     const ac_float_env_t saved = ac_float_env_enter();
-    return end_step(call, &saved, call->op->check(call->args, plan_of(call), error), error);
+    if (end_steps(call, &saved, take_steps(call, made, out_workspaces, error), error) < 0) return -1;
+    if (makes_plan) call->plan_object = ac_plan_new(call->state, call->op->plan_kind, made);
+    return makes_plan && !call->plan_object ? -1 : 0;
 }
 
-/* Makes the plan that the caller did not pass. */
-static int find_plan(call_t *call, ac_error_t *error) {
-    _Alignas(16) unsigned char plan[AC_MAX_PLAN_BYTES] = {0};
-    if (call->plan_object || !call->op->make_plan) return 0;
-    const ac_float_env_t saved = ac_float_env_enter();
-    if (end_step(call, &saved, call->op->make_plan(call->args, plan, error), error) < 0) return -1;
-    call->plan_object = ac_plan_new(call->state, call->op->plan_kind, plan);
-    return call->plan_object ? 0 : -1;
+static int allocate(call_t *call, const ac_param_t *param, const ac_workspace_t *workspace, PyObject **out_object) {
+    const ac_buffer_t buffer = {
+        .op = call->op->user_name,
+        .name = param->name,
+        .workspace = workspace,
+        .like = call->first,
+        .tensor = &call->tensors[0],
+        .stream = call->stream_object,
+        .scratch = param->flags & AC_SCRATCH,
+    };
+    ac_tensor_t *tensor = next_tensor(call);
+    *out_object = tensor ? ac_allocate(call->state, &buffer, tensor) : NULL;
+    if (!*out_object) return -1;
+    call->tensor_count++;
+    *(ac_view_t **)field_of(call, param) = &tensor->view;
+    return 0;
 }
 
 /* Workspaces that were passed stay as they are; those that the plan needs besides are allocated. */
-static int find_workspaces(call_t *call, ac_error_t *error) {
-    ac_workspace_t needed[AC_MAX_WORKSPACES] = {0};
-    int count = 0;
-    if (!call->op->workspaces) return 0;
-    const ac_float_env_t saved = ac_float_env_enter();
-    if (end_step(call, &saved, call->op->workspaces(call->args, plan_of(call), needed, error), error) < 0) return -1;
-    for (int i = 0; i < call->signature->count; i++) {
-        const ac_param_t *param = call->signature->params[i];
-        if (!(param->flags & AC_WORKSPACE)) continue;
-        PyObject *given = call->values[i];
-        const ac_workspace_t *workspace = &needed[count];
-        if (!ac_is_none(given)) {
-            call->workspaces[count] = Py_NewRef(given);
-        } else if (workspace->needed) {
-            PyObject *tensor = ac_allocate(call->state, call->op->user_name, call->signature->names[i], call->first,
-                                           &call->tensors[0], workspace, call->stream_object);
-            if (!tensor) return -1;
-            call->workspaces[count] = tensor;
-            /* What a test's allocator gives is anybody's tensor. */
-            const unsigned flags = AC_TENSOR_OUTPUT | (call->state->allocator ? 0 : AC_TENSOR_FRESH);
-            if (import_tensor(call, param->name, tensor, flags, field_of(call, param)) < 0) return -1;
-        }
-        count++;
+static int find_workspaces(call_t *call, const ac_workspace_t *needed) {
+    const ac_signature_t *signature = call->signature;
+    for (int i = 0; i < signature->workspace_count; i++) {
+        const int at = signature->workspaces[i];
+        PyObject *given = call->values[at];
+        if (!ac_is_none(given)) call->workspaces[i] = Py_NewRef(given);
+        else if (needed[i].needed && allocate(call, signature->params[at], &needed[i], &call->workspaces[i]) < 0)
+            return -1;
     }
-    return count;
+    return 0;
 }
 
 /* `leading` entries that are still missing, then the workspaces. */
-static PyObject *workspaces_result(const call_t *call, int leading, int workspace_count) {
+static PyObject *workspaces_result(const call_t *call, int leading) {
+    const int workspace_count = call->signature->workspace_count;
     PyObject *result = PyTuple_New(leading + workspace_count);
     for (int i = 0; result && i < workspace_count; i++)
         PyTuple_SetItem(result, leading + i, Py_NewRef(call->workspaces[i] ? call->workspaces[i] : Py_None));
@@ -228,8 +247,8 @@ static PyObject *workspaces_result(const call_t *call, int leading, int workspac
 }
 
 /* (plan, stream, workspaces) */
-static PyObject *stage_result(const call_t *call, int workspace_count) {
-    PyObject *result = workspaces_result(call, 2, workspace_count), *stream = PyLong_FromLongLong(call->stream);
+static PyObject *stage_result(const call_t *call) {
+    PyObject *result = workspaces_result(call, 2), *stream = PyLong_FromLongLong(call->stream);
     if (!result || !stream) {
         Py_XDECREF(result);
         Py_XDECREF(stream);
@@ -241,11 +260,11 @@ static PyObject *stage_result(const call_t *call, int workspace_count) {
 }
 
 /* Made before the op runs, so that its own memory cannot run out after it wrote. */
-static PyObject *prepare_result(const call_t *call, int workspace_count) {
+static PyObject *prepare_result(const call_t *call) {
     switch (call->op->returns) {
     case AC_RETURNS_PLAN: return Py_NewRef(call->plan_object);
-    case AC_RETURNS_STAGE: return stage_result(call, workspace_count);
-    case AC_RETURNS_WORKSPACES: return workspaces_result(call, 0, workspace_count);
+    case AC_RETURNS_STAGE: return stage_result(call);
+    case AC_RETURNS_WORKSPACES: return workspaces_result(call, 0);
     default: return Py_NewRef(Py_None);
     }
 }
@@ -258,7 +277,7 @@ static int run(call_t *call, ac_error_t *error) {
     Py_BEGIN_ALLOW_THREADS
     status = call->op->run(call->args, plan, call->stream, error);
     Py_END_ALLOW_THREADS
-    status = end_step(call, &saved, status, error);
+    end_steps(call, &saved, status, error);
     /* Without memory, by the device or by a signal an op may end after it began to write. */
     const bool refused = status < 0 && error->kind != AC_ERROR_MEMORY && error->kind != AC_ERROR_DEVICE &&
                          error->kind != AC_ERROR_INTERRUPTED;
@@ -276,18 +295,16 @@ static const ac_tensor_t *stream_tensor(const call_t *call) {
 
 static PyObject *call_op(call_t *call) {
     ac_error_t error;
+    ac_workspace_t needed[AC_MAX_WORKSPACES];
     PyObject *result;
-    int workspaces;
     error.kind = AC_ERROR_NONE; /* the rest is large, and filled on failure */
     if (convert_all(call) < 0) return NULL;
-    if (check(call, &error) < 0) return NULL;
-    if (find_plan(call, &error) < 0) return NULL;
+    if (prepare(call, needed, &error) < 0) return NULL;
     if (call->tensor_count > 0 &&
         ac_stream_resolve(call->op->user_name, call->stream_object, stream_tensor(call), &call->stream) < 0)
         return NULL;
-    workspaces = find_workspaces(call, &error);
-    if (workspaces < 0) return NULL;
-    result = prepare_result(call, workspaces);
+    if (call->op->workspaces && find_workspaces(call, needed) < 0) return NULL;
+    result = prepare_result(call);
     if (result && run(call, &error) < 0) Py_CLEAR(result);
     if (!result || call->op->returns != AC_RETURNS_INT) return result;
     Py_DECREF(result);

@@ -70,11 +70,6 @@ static ac_type_entry_t *cached(ac_state_t *state, const PyTypeObject *type) {
 
 /* Leaves the exception of a type that fails when it is looked at. */
 static int look_up(ac_state_t *state, PyTypeObject *type, ac_type_entry_t *out_entry) {
-    const ac_type_entry_t *entry = cached(state, type);
-    if (entry) {
-        *out_entry = *entry;
-        return 0;
-    }
     if (find_entry(state, type, out_entry) < 0) return -1;
     /* Not cached: such a call fails anyway, and the type may yet learn (NumPy not imported so far). */
     if (out_entry->path == AC_PATH_NONE) return 0;
@@ -92,8 +87,7 @@ static int look_up(ac_state_t *state, PyTypeObject *type, ac_type_entry_t *out_e
     return 0;
 }
 
-int ac_type_lookup(ac_state_t *state, const char *op, const char *name, PyTypeObject *type,
-                   ac_type_entry_t *out_entry) {
+int ac_type_find(ac_state_t *state, const char *op, const char *name, PyTypeObject *type, ac_type_entry_t *out_entry) {
     if (look_up(state, type, out_entry) == 0) return 0;
     if (PyErr_ExceptionMatches(PyExc_ImportError)) return -1; /* NumPy's, of a version that does not serve */
     return ac_raise_from_live(PyExc_TypeError, op, name, "expected a tensor (DLPack or NumPy)");

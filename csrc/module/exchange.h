@@ -7,7 +7,17 @@
 
 /* What the cache of the state holds of a type, looked up at the first call; a copy, since any Python that runs may
  * change the cache. `path` is AC_PATH_NONE for a type that is no tensor. */
-int ac_type_lookup(ac_state_t *state, const char *op, const char *name, PyTypeObject *type, ac_type_entry_t *out_entry);
+int ac_type_find(ac_state_t *state, const char *op, const char *name, PyTypeObject *type, ac_type_entry_t *out_entry);
+
+static inline int ac_type_lookup(ac_state_t *state, const char *op, const char *name, PyTypeObject *type,
+                                 ac_type_entry_t *out_entry) {
+    for (int i = 0; i < state->type_count; i++) {
+        if (state->types[i].type != type) continue;
+        *out_entry = state->types[i];
+        return 0;
+    }
+    return ac_type_find(state, op, name, type, out_entry);
+}
 
 /* The first tensor of a type is compared with its `.shape`: exporters were seen that returned garbage. The shape is
  * read before the export, so that no Python runs between the export and the copy of what it borrowed. */

@@ -63,22 +63,33 @@ static int user_dtype(const PyArray_Descr *descr, ac_dtype_t *out_dtype) {
     return 0;
 }
 
-/* By kind and size, so that long and long long are one. */
+/* NumPy's own types, of which two may be one of ours (long and long long): 1 + the dtype; 0: none. */
+#define SAME(c_type, b32, b64) (sizeof(c_type) == 8 ? b64 : b32) + 1
+static const unsigned char own_types[] = {
+    [NPY_BOOL] = AC_BOOL + 1,
+    [NPY_BYTE] = AC_INT8 + 1,
+    [NPY_UBYTE] = AC_UINT8 + 1,
+    [NPY_SHORT] = AC_INT16 + 1,
+    [NPY_USHORT] = AC_UINT16 + 1,
+    [NPY_INT] = AC_INT32 + 1,
+    [NPY_UINT] = AC_UINT32 + 1,
+    [NPY_LONG] = SAME(long, AC_INT32, AC_INT64),
+    [NPY_ULONG] = SAME(long, AC_UINT32, AC_UINT64),
+    [NPY_LONGLONG] = AC_INT64 + 1,
+    [NPY_ULONGLONG] = AC_UINT64 + 1,
+    [NPY_HALF] = AC_FLOAT16 + 1,
+    [NPY_FLOAT] = AC_FLOAT32 + 1,
+    [NPY_DOUBLE] = AC_FLOAT64 + 1,
+    [NPY_CFLOAT] = AC_COMPLEX64 + 1,
+    [NPY_CDOUBLE] = AC_COMPLEX128 + 1,
+};
+
 static int array_dtype(const PyArray_Descr *descr, ac_dtype_t *out_dtype) {
-    int bits = (int)PyDataType_ELSIZE(descr) * 8;
-    *out_dtype = AC_DTYPE_NONE;
-    switch (descr->kind) {
-    case 'f':
-        if (PyTypeNum_ISUSERDEF(descr->type_num)) break;
-        *out_dtype = ac_dtype_from_dlpack(2, bits, 1);
-        return 0;
-    case 'i': *out_dtype = ac_dtype_from_dlpack(0, bits, 1); return 0;
-    case 'u': *out_dtype = ac_dtype_from_dlpack(1, bits, 1); return 0;
-    case 'b': *out_dtype = AC_BOOL; return 0;
-    case 'c': *out_dtype = ac_dtype_from_dlpack(5, bits, 1); return 0;
-    default: break;
-    }
-    return PyTypeNum_ISUSERDEF(descr->type_num) ? user_dtype(descr, out_dtype) : 0;
+    const int number = descr->type_num;
+    if (PyTypeNum_ISUSERDEF(number)) return user_dtype(descr, out_dtype);
+    const bool known = number >= 0 && number < (int)sizeof own_types && own_types[number] != 0;
+    *out_dtype = known ? (ac_dtype_t)(own_types[number] - 1) : AC_DTYPE_NONE;
+    return 0;
 }
 
 int ac_numpy_view(const char *op, const char *name, PyObject *object, ac_view_t *out_view) {
@@ -96,7 +107,7 @@ int ac_numpy_view(const char *op, const char *name, PyObject *object, ac_view_t 
         PyErr_Format(PyExc_ValueError, "%s: %s: expected at most %d dimensions, got %d", op, name, AC_MAX_NDIM, ndim);
         return -1;
     }
-    int64_t bytes = ac_dtype_bytes(dtype);
+    const int bytes = ac_dtype_bytes(dtype), shift = __builtin_ctz((unsigned)bytes); /* a power of two */
     const npy_intp *shape = PyArray_DIMS(array), *strides = PyArray_STRIDES(array);
     out_view->data = PyArray_BYTES(array);
     out_view->dtype = dtype;
@@ -105,10 +116,10 @@ int ac_numpy_view(const char *op, const char *name, PyObject *object, ac_view_t 
     out_view->read_only = !PyArray_ISWRITEABLE(array);
     for (int i = 0; i < ndim; i++) {
         out_view->shape[i] = shape[i];
-        out_view->stride[i] = strides[i] / bytes;
-        if (strides[i] % bytes != 0 && shape[i] > 1) {
+        out_view->stride[i] = strides[i] >> shift;
+        if ((strides[i] & (bytes - 1)) != 0 && shape[i] > 1) {
             PyErr_Format(PyExc_ValueError, "%s: %s: expected strides in multiples of %d bytes, got %zd in dimension %d",
-                         op, name, (int)bytes, (Py_ssize_t)strides[i], i);
+                         op, name, bytes, (Py_ssize_t)strides[i], i);
             return -1;
         }
     }
@@ -171,8 +182,10 @@ static int type_number(ac_dtype_t dtype) {
 
 bool ac_numpy_can_make(ac_dtype_t dtype) { return PyArray_API && type_number(dtype) != NPY_NOTYPE; }
 
-PyObject *ac_numpy_empty(const int64_t *shape, int ndim, ac_dtype_t dtype) {
+PyObject *ac_numpy_empty(const int64_t *shape, int ndim, ac_dtype_t dtype, char **out_data) {
     npy_intp sizes[AC_MAX_NDIM];
     for (int i = 0; i < ndim; i++) sizes[i] = (npy_intp)shape[i];
-    return PyArray_EMPTY(ndim, sizes, type_number(dtype), 0);
+    PyObject *array = PyArray_EMPTY(ndim, sizes, type_number(dtype), 0);
+    if (array) *out_data = PyArray_BYTES((PyArrayObject *)array);
+    return array;
 }

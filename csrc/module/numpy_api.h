@@ -17,8 +17,9 @@ int ac_numpy_view(const char *op, const char *name, PyObject *array, ac_view_t *
  * ImportError where they are missing. */
 PyObject *ac_numpy_from_view(const char *op, const ac_view_t *view, PyObject *base);
 
-/* Whether NumPy has the dtype itself, and a fresh array of it. NumPy is imported: an array was seen. */
+/* Whether NumPy has the dtype itself, and a fresh array of it in row-major order. NumPy is imported: an array was seen.
+ */
 bool ac_numpy_can_make(ac_dtype_t dtype);
-PyObject *ac_numpy_empty(const int64_t *shape, int ndim, ac_dtype_t dtype);
+PyObject *ac_numpy_empty(const int64_t *shape, int ndim, ac_dtype_t dtype, char **out_data);
 
 #endif

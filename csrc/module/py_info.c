@@ -187,10 +187,10 @@ PyObject *py_kernel_table(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignor
 }
 
 static const char *const kind_names[] = {
-    [AC_KIND_TENSOR] = "tensor",    [AC_KIND_INT] = "int",       [AC_KIND_FLOAT] = "float",
-    [AC_KIND_BOOL] = "bool",        [AC_KIND_DTYPE] = "dtype",   [AC_KIND_CHOICE] = "choice",
-    [AC_KIND_DEVICE] = "device",    [AC_KIND_SCALE] = "scale",   [AC_KIND_PLAN] = "plan",
-    [AC_KIND_TENSORS] = "tensors",  [AC_KIND_STREAM] = "stream", [AC_KIND_IGNORED] = "ignored",
+    [AC_KIND_TENSOR] = "tensor",   [AC_KIND_INT] = "int",       [AC_KIND_FLOAT] = "float",
+    [AC_KIND_BOOL] = "bool",       [AC_KIND_DTYPE] = "dtype",   [AC_KIND_CHOICE] = "choice",
+    [AC_KIND_DEVICE] = "device",   [AC_KIND_SCALE] = "scale",   [AC_KIND_PLAN] = "plan",
+    [AC_KIND_TENSORS] = "tensors", [AC_KIND_STREAM] = "stream", [AC_KIND_IGNORED] = "ignored",
     [AC_KIND_GROUP] = "group"};
 
 /* [(name, default or None, kind, may be None, is written, choices, is a workspace)]; "*" is the keyword-only mark. */

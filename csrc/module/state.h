@@ -44,9 +44,12 @@ typedef struct ac_signature_t {
     const char *function;
     int count, positional, required_positional;
     bool required[AC_MAX_PARAMS];
-    PyObject *names[AC_MAX_PARAMS];          /* interned */
-    const ac_param_t *params[AC_MAX_PARAMS]; /* of an op */
-    void *defaults;                          /* of an op: its args struct with nothing passed */
+    PyObject *names[AC_MAX_PARAMS]; /* interned */
+    /* Of an op. */
+    const ac_param_t *params[AC_MAX_PARAMS];
+    PyObject *unset[AC_MAX_PARAMS]; /* an object that is as if none were passed; NULL: there is none */
+    int workspaces[AC_MAX_WORKSPACES], workspace_count; /* the places of its AC_WORKSPACE parameters */
+    void *defaults;                                     /* its args struct with nothing passed */
 } ac_signature_t;
 
 #define AC_MAX_OPS 64

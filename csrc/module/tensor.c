@@ -14,49 +14,68 @@
 
 static const char refused[] = "the producer refused DLPack export";
 
-/* What every path must give, so that no later arithmetic on sizes and addresses can overflow: sizes >= 0, an extent
- * that fits the address space, memory where there are elements, elements at multiples of their size. */
-static int check_geometry(const char *op, const char *name, ac_view_t *view) {
-    int64_t bytes = ac_dtype_bytes(view->dtype), numel = 1, extent = bytes;
-    bool empty = false, overflow = false;
+/* Refuses a size below 0, and an extent or a number of elements whose bytes do not fit 63 bits. The extent is that of
+ * the elements if there are any: [*out_low, *out_high) from the first element's address. */
+static inline int measure(const char *op, const char *name, const ac_view_t *view, int64_t bytes, int64_t *out_low,
+                          int64_t *out_high, bool *out_empty) {
+    int64_t all = bytes, low = 0, high = bytes, length;
+    bool overflow = false, empty = false;
     for (int i = 0; i < view->ndim; i++) {
-        int64_t size = view->shape[i], stride = view->stride[i], reach;
+        const int64_t size = view->shape[i];
+        int64_t reach;
         if (size < 0) {
             PyErr_Format(PyExc_ValueError, "%s: %s: expected sizes >= 0, got %lld in dimension %d", op, name,
                          (long long)size, i);
             return -1;
         }
         empty |= size == 0;
-        overflow |= __builtin_mul_overflow(numel, size ? size : 1, &numel);
         if (size <= 1) continue;
-        overflow |= stride <= -INT64_MAX || __builtin_mul_overflow(size - 1, stride < 0 ? -stride : stride, &reach) ||
-                    __builtin_mul_overflow(reach, bytes, &reach) || __builtin_add_overflow(extent, reach, &extent);
+        overflow |= __builtin_mul_overflow(all, size, &all);
+        overflow |= __builtin_mul_overflow(size - 1, view->stride[i], &reach);
+        overflow |= __builtin_mul_overflow(reach, bytes, &reach);
+        overflow |= reach < 0 ? __builtin_add_overflow(low, reach, &low) : __builtin_add_overflow(high, reach, &high);
     }
-    if (overflow || __builtin_mul_overflow(numel, bytes, &numel)) {
-        char shape[128];
-        PyErr_Format(PyExc_ValueError, "%s: %s: expected a tensor within 2**63 bytes, got shape %s", op, name,
-                     ac_shape_text(view, shape, sizeof shape));
-        return -1;
+    *out_low = low;
+    *out_high = high;
+    *out_empty = empty;
+    if (!overflow && !__builtin_sub_overflow(high, low, &length)) return 0;
+    char shape[128];
+    PyErr_Format(PyExc_ValueError, "%s: %s: expected a tensor within 2**63 bytes, got shape %s", op, name,
+                 ac_shape_text(view, shape, sizeof shape));
+    return -1;
+}
+
+/* No element, no layout: NumPy's strides are 0 then. A compact one, so that no check stumbles over it. */
+static void set_compact(ac_view_t *view) {
+    int64_t stride = 1;
+    for (int i = view->ndim - 1; i >= 0; i--) {
+        view->stride[i] = stride;
+        stride *= view->shape[i] ? view->shape[i] : 1;
     }
+}
+
+/* What every path must give, so that no later arithmetic on sizes and addresses can overflow: sizes >= 0, an extent
+ * that fits the address space, memory where there are elements, elements at multiples of their size. */
+static inline int check_geometry(const char *op, const char *name, ac_view_t *view) {
+    const int64_t bytes = ac_dtype_bytes(view->dtype); /* a power of two */
+    const uintptr_t address = (uintptr_t)view->data;
+    int64_t low, high;
+    bool empty;
+    if (measure(op, name, view, bytes, &low, &high, &empty) < 0) return -1;
     if (empty) {
-        /* No element, no layout: NumPy's strides are 0 then. A compact one, so that no check stumbles over it. */
-        int64_t stride = 1;
-        for (int i = view->ndim - 1; i >= 0; i--) {
-            view->stride[i] = stride;
-            stride *= view->shape[i] ? view->shape[i] : 1;
-        }
+        view->low = view->high = address;
+        set_compact(view);
         return 0;
     }
-    if (!view->data) {
+    view->low = address + (uintptr_t)low;
+    view->high = address + (uintptr_t)high;
+    if (address != 0 && (address & (uintptr_t)(bytes - 1)) == 0) return 0;
+    if (address == 0)
         PyErr_Format(PyExc_ValueError, "%s: %s: expected a tensor with memory, got a null pointer", op, name);
-        return -1;
-    }
-    if ((uintptr_t)view->data % (uintptr_t)bytes) {
+    else
         PyErr_Format(PyExc_ValueError, "%s: %s: expected data aligned to %d bytes (%s), got address %p", op, name,
                      (int)bytes, ac_dtype_name(view->dtype), (void *)view->data);
-        return -1;
-    }
-    return 0;
+    return -1;
 }
 
 /* Pinned memory is plain memory to the ops: it mixes with the rest of the host's. */
@@ -65,7 +84,7 @@ static bool is_host(int type) {
 }
 
 /* Copies: a DLTensor may live in the producer's own object, which need not survive the next call into it. */
-static int view_from_dlpack(const char *op, const char *name, const DLTensor *tensor, ac_view_t *out_view) {
+static inline int view_from_dlpack(const char *op, const char *name, const DLTensor *tensor, ac_view_t *out_view) {
     const DLDataType type = tensor->dtype;
     int ndim = tensor->ndim;
     if (ndim < 0 || ndim > AC_MAX_NDIM) {
@@ -88,12 +107,16 @@ static int view_from_dlpack(const char *op, const char *name, const DLTensor *te
     if (is_host(tensor->device.device_type)) out_view->device = (ac_device_t){AC_DEVICE_CPU, 0};
     out_view->ndim = ndim;
     out_view->read_only = false;
-    int64_t compact = 1;
-    for (int i = ndim - 1; i >= 0; i--) {
-        out_view->shape[i] = tensor->shape[i];
-        out_view->stride[i] = tensor->strides ? tensor->strides[i] : compact;
-        if (__builtin_mul_overflow(compact, tensor->shape[i], &compact)) compact = 0; /* check_geometry refuses it */
+    for (int i = 0; i < ndim; i++) out_view->shape[i] = tensor->shape[i];
+    if (!tensor->strides) {
+        int64_t compact = 1;
+        for (int i = ndim - 1; i >= 0; i--) {
+            out_view->stride[i] = compact;
+            if (__builtin_mul_overflow(compact, tensor->shape[i], &compact)) compact = 0; /* is refused */
+        }
+        return 0;
     }
+    for (int i = 0; i < ndim; i++) out_view->stride[i] = tensor->strides[i];
     return 0;
 }
 
@@ -261,14 +284,39 @@ static int import_by_path(ac_state_t *state, const char *op, const char *name, P
     }
 }
 
+static inline void clear_owners(ac_tensor_t *tensor) {
+    tensor->api = NULL;
+    tensor->versioned = NULL;
+    tensor->legacy = NULL;
+    tensor->torch_output = NULL;
+}
+
+int ac_tensor_borrow(const char *op, const char *name, const DLTensor *borrowed, ac_tensor_t *out_tensor) {
+    clear_owners(out_tensor);
+    if (view_from_dlpack(op, name, borrowed, &out_tensor->view) < 0) return -1;
+    return check_geometry(op, name, &out_tensor->view);
+}
+
+void ac_tensor_fill(char *data, ac_dtype_t dtype, ac_device_t device, int ndim, const int64_t *shape,
+                    ac_tensor_t *out_tensor) {
+    ac_view_t *view = &out_tensor->view;
+    clear_owners(out_tensor);
+    view->data = data;
+    view->dtype = dtype;
+    view->device = device;
+    view->ndim = ndim;
+    view->read_only = false;
+    for (int i = 0; i < ndim; i++) view->shape[i] = shape[i];
+    set_compact(view);
+    view->low = view->high = (uintptr_t)data;
+    view->high += (uintptr_t)(ac_view_numel(view) * ac_dtype_bytes(dtype));
+}
+
 int ac_tensor_import(ac_state_t *state, const char *op, const char *name, PyObject *object, unsigned flags,
                      ac_tensor_t *out_tensor) {
     ac_type_entry_t entry;
     const bool output = flags & AC_TENSOR_OUTPUT;
-    out_tensor->api = NULL;
-    out_tensor->versioned = NULL;
-    out_tensor->legacy = NULL;
-    out_tensor->torch_output = NULL;
+    clear_owners(out_tensor);
     if (ac_type_lookup(state, op, name, Py_TYPE(object), &entry) < 0) return -1;
     if (entry.torch == AC_TORCH_DISPATCH) return ac_torch_refuse_type(op, name, object);
     if (import_by_path(state, op, name, object, flags, &entry, out_tensor) < 0) goto fail;
@@ -278,7 +326,8 @@ int ac_tensor_import(ac_state_t *state, const char *op, const char *name, PyObje
         goto fail;
     }
     if (entry.torch == AC_TORCH_NONE || (flags & AC_TENSOR_FRESH)) return 0;
-    if (ac_torch_check(state, op, name, object, out_tensor->view.dtype, output) < 0) goto fail;
+    const bool asks = output || ac_dtype_in(out_tensor->view.dtype, AC_TORCH_MAY_BE_NEGATIVE);
+    if (asks && ac_torch_check(state, op, name, object, out_tensor->view.dtype, output) < 0) goto fail;
     if (output) out_tensor->torch_output = object;
     return 0;
 fail:
@@ -292,13 +341,14 @@ int ac_tensors_written(ac_state_t *state, const ac_tensor_t *tensors, int count)
     Py_ssize_t written = 0;
     for (int i = 0; i < count; i++) written += tensors[i].torch_output != NULL;
     if (written == 0) return 0;
-    PyErr_Fetch(&type, &value, &traceback);
+    const bool live = PyErr_Occurred() != NULL;
+    if (live) PyErr_Fetch(&type, &value, &traceback);
     PyObject *outputs = PyTuple_New(written);
     for (int i = count - 1; outputs && i >= 0; i--)
         if (tensors[i].torch_output) PyTuple_SetItem(outputs, --written, Py_NewRef(tensors[i].torch_output));
     int result = outputs ? ac_torch_written(state, outputs) : -1;
     Py_XDECREF(outputs);
-    if (type) PyErr_Restore(type, value, traceback);
+    if (live) PyErr_Restore(type, value, traceback);
     return result;
 }
 

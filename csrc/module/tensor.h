@@ -25,6 +25,11 @@ typedef struct ac_tensor_t {
 /* Fills *out_tensor; errors read "op: name: ...". After a failure there is nothing to release. */
 int ac_tensor_import(ac_state_t *state, const char *op, const char *name, PyObject *object, unsigned flags,
                      ac_tensor_t *out_tensor);
+/* The same of a DLTensor whose memory somebody else keeps in place. */
+int ac_tensor_borrow(const char *op, const char *name, const DLTensor *borrowed, ac_tensor_t *out_tensor);
+/* The same of fresh memory in row-major order, without a check: sizes whose bytes fit 63 bits. */
+void ac_tensor_fill(char *data, ac_dtype_t dtype, ac_device_t device, int ndim, const int64_t *shape,
+                    ac_tensor_t *out_tensor);
 /* After an op wrote to the outputs among the tensors, if only in part: tells the frameworks that want to know. A live
  * exception survives it. */
 int ac_tensors_written(ac_state_t *state, const ac_tensor_t *tensors, int count);

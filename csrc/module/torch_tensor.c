@@ -42,12 +42,6 @@ static int truth(PyObject *value) {
     return result;
 }
 
-/* torch has complex numbers of these floats alone, and what is lazily negative is the imaginary part of a lazy
- * conjugate: no other dtype needs the question. */
-#define MAY_BE_NEGATIVE                                                                                                \
-    (AC_SET(AC_FLOAT16) | AC_SET(AC_FLOAT32) | AC_SET(AC_FLOAT64) | AC_SET(AC_COMPLEX64) | AC_SET(AC_COMPLEX128))
-#define MAY_BE_CONJUGATE (AC_SET(AC_COMPLEX64) | AC_SET(AC_COMPLEX128))
-
 /* 0 where it is false, else -1 with `text` as a BufferError. */
 static int refuse(PyObject *value, const char *op, const char *name, const char *text) {
     int is = truth(value);
@@ -59,11 +53,11 @@ static int refuse(PyObject *value, const char *op, const char *name, const char 
 
 int ac_torch_check(const ac_state_t *state, const char *op, const char *name, PyObject *tensor, ac_dtype_t dtype,
                    bool is_output) {
-    if (ac_dtype_in(dtype, MAY_BE_NEGATIVE) &&
+    if (ac_dtype_in(dtype, AC_TORCH_MAY_BE_NEGATIVE) &&
         refuse(PyObject_CallMethodObjArgs(tensor, state->str_is_neg, NULL), op, name,
                "expected memory that holds the values, got a tensor with the negative bit (see resolve_neg)") < 0)
         return -1;
-    if (ac_dtype_in(dtype, MAY_BE_CONJUGATE) &&
+    if (ac_dtype_in(dtype, AC_TORCH_MAY_BE_CONJUGATE) &&
         refuse(PyObject_CallMethodObjArgs(tensor, state->str_is_conj, NULL), op, name,
                "expected memory that holds the values, got a tensor with the conjugate bit (see resolve_conj)") < 0)
         return -1;

@@ -13,8 +13,14 @@ int ac_torch_kind(PyTypeObject *type, ac_torch_kind_t *out_kind);
 /* Refuses a tensor of a type that overrides __torch_dispatch__. Returns -1. */
 int ac_torch_refuse_type(const char *op, const char *name, PyObject *tensor);
 
+/* torch has complex numbers of these floats alone, and what is lazily negative is the imaginary part of a lazy
+ * conjugate: no other dtype needs the question. */
+#define AC_TORCH_MAY_BE_CONJUGATE (AC_SET(AC_COMPLEX64) | AC_SET(AC_COMPLEX128))
+#define AC_TORCH_MAY_BE_NEGATIVE                                                                                       \
+    (AC_SET(AC_FLOAT16) | AC_SET(AC_FLOAT32) | AC_SET(AC_FLOAT64) | AC_TORCH_MAY_BE_CONJUGATE)
+
 /* Refuses a tensor whose memory holds the negatives or conjugates of its values, and an output that requires grad
- * (an input is read as data). */
+ * (an input is read as data): nothing to do for an input whose dtype is none of the above. */
 int ac_torch_check(const ac_state_t *state, const char *op, const char *name, PyObject *tensor, ac_dtype_t dtype,
                    bool is_output);
 

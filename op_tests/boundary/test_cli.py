@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,17 +15,23 @@ from interpreter import run_python
 
 import aiter_c
 from aiter_c.__main__ import main
-from aiter_c.cli import backend, bench_overhead, demo
+from aiter_c.cli import backend, bench_overhead, demo, demo_lists
 from aiter_c.cli.backend import Cpu
 from aiter_c.cli.bench_ops import mla_decode as decode_bench
 from aiter_c.testing.ops.mla_decode_perf import (
+    CPU_SPREADS,
     GPU_DIMS,
     GPU_OTHERS,
     GPU_QUICK,
     GPU_SHAPES,
+    GPU_SPREADS,
+    LISTED,
+    LISTED_QUICK,
+    Batch,
     decode_shape,
     least_work,
     page_shape,
+    spread_lens,
 )
 
 CEILINGS = {"read_bytes_per_s": 1e10, "f32_flop_per_s": 1e11, "bf16_flop_per_s": 2e11, "amx_flop_per_s": 1e12}
@@ -36,9 +44,15 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "measure_cpu", lambda: CEILINGS)
     monkeypatch.setattr(demo, "HEADS", (12,))
     monkeypatch.setattr(demo, "KV_LENS", (70, 9))
+    monkeypatch.setattr(demo_lists, "LISTED_HEADS", ((12, 1),))
+    monkeypatch.setattr(demo_lists, "LISTED_LENS", (300, 9, 0))
+    monkeypatch.setattr(demo_lists, "RANK_HEADS", (12,))
+    monkeypatch.setattr(demo_lists, "RANK_LENS", (150, 3))
     monkeypatch.setattr(backend, "measure_cpu", lambda: CEILINGS)
     monkeypatch.setattr(decode_bench, "TARGETS", [decode_shape(2, 4, 64), decode_shape(1, 4, 32, "float8_e4m3fn")])
     monkeypatch.setattr(decode_bench, "OTHERS", [])
+    uneven = replace(decode_shape(1, 4, 1), q_lens=(1, 1, 1), kv_lens=(9, 150, 1))
+    monkeypatch.setattr(decode_bench, "LISTED", {"cpu": [Batch("uniform", uneven)]})
     monkeypatch.setattr(decode_bench, "GROWTH", [decode_shape(batch, 4, 64) for batch in (1, 2)])
     monkeypatch.setattr(Cpu, "copied_bytes", 1 << 18)
 
@@ -69,7 +83,34 @@ def test_demo_checks_and_reports(small: None, tmp_path: Path, capsys: pytest.Cap
     assert len(rows) == 2 * 2 * 3 and {row["path"] for row in rows} == {"stage 1", "stage 1 + 2"}
     assert all(row["% of ceiling"] > 0 and row["max |o - ref|"] < 0.1 for row in rows)
     assert report["ceilings"]["read_bytes_per_s"] == [1e10, 1e10]
-    assert "12 calls, every element" in capsys.readouterr().out
+    assert "18 rows, every element" in capsys.readouterr().out
+    for row in report["persistent"]:
+        assert row["items"] > row["partials"] > 1 and row["max |lists - grid|"] < 0.02 and row["plan ms"] > 0
+    assert len(report["persistent"]) == 2 and all(row["max |o - ref|"] < 0.1 for row in report["persistent"])
+    ranks = report["context_parallel"]
+    assert [(row["ranks"], row["keys per rank"]) for row in ranks] == [
+        *((1, "153 to 153 of 153"), (2, "70 to 83 of 153"), (4, "32 to 51 of 153"), (8, "16 to 35 of 153"))
+    ]
+    assert [row["max |o - one device|"] == 0 for row in ranks] == [True, False, False, False]
+    assert all(row["max |lse - one device|"] < 1e-5 and row["max |o - ref|"] < 0.1 for row in ranks)
+
+
+@pytest.mark.parametrize("op", ["mla_decode_fwd", "merge_states"])
+def test_a_wrong_result_ends_the_tables_of_the_demo(small: None, monkeypatch: pytest.MonkeyPatch, op: str) -> None:
+    """By lists: those of another plan. On ranks: states of two ranks that change places."""
+    call = getattr(aiter_c, op)
+
+    def wrong(**arguments: Any) -> object:
+        if op == "merge_states" and len(arguments["o"]) > 1:
+            first, second, *others = arguments["lse"]
+            arguments["lse"] = [second, first, *others]
+        if arguments.get("work_indptr") is not None:
+            arguments["work_info_set"] = np.roll(arguments["work_info_set"], 1, 0)
+        return call(**arguments)
+
+    monkeypatch.setattr(aiter_c, op, wrong)
+    with pytest.raises(AssertionError, match="MlaCase"):
+        demo._more_tables()
 
 
 def test_the_demo_covers_the_models() -> None:
@@ -79,6 +120,10 @@ def test_the_demo_covers_the_models() -> None:
     assert {case.splits for case in cases} == {1, 4, None} and {case.served_q_len for case in cases} == {1, 4}
     assert {case.kv_dtype for case in cases} == {"bfloat16", "float8_e4m3fn"}
     assert all(case.return_lse and len(set(case.kv_lens)) > 1 for case in cases)
+    lists = list(demo_lists.list_cases())
+    assert all(case.workers >= 4 and case.kv_lens == demo_lists.LISTED_LENS for case in lists) and len(lists) == 8
+    assert {case.heads for case in lists} == {128, 16, 4} and {case.served_q_len for case in lists} == {1, 4}
+    assert demo_lists.RANKS == (1, 2, 4, 8) and demo_lists.RANK_HEADS == (128, 16, 4)
 
 
 def must_not_run(*_: object) -> None:
@@ -135,11 +180,20 @@ def test_bench_prints_a_ratio_to_the_roofline(small: None, tmp_path: Path, capsy
     assert main(["bench", "mla_decode", "--quick", "--json", str(tmp_path / "bench.json")]) == 0
     report = json.loads((tmp_path / "bench.json").read_text())
     rows = report["mla_decode"]
-    assert [(row["batch"], row["heads"], row["length"]) for row in rows] == [(2, 4, 64), (1, 4, 32)]
+    assert [(row["batch"], row["heads"], row["length"]) for row in rows] == [(2, 4, 64), (1, 4, 32), (3, 4, 150)]
+    assert [(row["lengths"], row["work"]) for row in rows] == [
+        ("equal", "grid"),
+        ("equal", "grid"),
+        ("uniform", "lists"),
+    ]
     for row in rows:
         assert row["% of roofline"] > 0 and row["% of bf16"] > 0 and row["kernel"].startswith("mla_decode_")
         assert row["error"] < 0.03 and row["ceiling moved %"] == 0
     assert report["growth"] == [] and "% of roofline" in capsys.readouterr().out
+    *grid, lists = rows
+    assert lists["items"] >= 3 and lists["splits"] is None and lists["plan ms"] > 0
+    assert lists["x grid"] > 0 and lists["grid ms"] > 0
+    assert all("grid ms" not in row and "x grid" not in row and row["items"] is None for row in grid)
 
 
 def test_bench_shows_growth_and_peers(small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,9 +201,10 @@ def test_bench_shows_growth_and_peers(small: None, tmp_path: Path, capsys: pytes
     report = json.loads((tmp_path / "bench.json").read_text())
     assert [row["batch"] for row in report["growth"]] == [1, 2] and report["growth"][0]["x of batch 1"] == 1
     if importlib.util.find_spec("torch"):
-        first, fp8 = report["mla_decode"]
+        first, fp8, lists = report["mla_decode"]
         assert first["torch eager error"] < 0.03 and first["torch sdpa error"] < 0.03 and first["x best peer"] > 0
         assert "torch eager error" not in fp8  # the peers have no fp8 cache
+        assert "torch eager error" not in lists  # nor lengths that differ
     assert "Throughput as the batch grows" in capsys.readouterr().out
 
 
@@ -163,6 +218,7 @@ def test_an_op_without_shapes_for_the_device(
     small: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(decode_bench, "TARGETS", [])
+    monkeypatch.setattr(decode_bench, "LISTED", {"cpu": []})
     assert main(["bench", "mla_decode"]) == 2
     assert capsys.readouterr().err == "mla_decode has no shapes for --device cpu\n"
 
@@ -181,6 +237,22 @@ def test_the_shapes_of_the_gpu_bench() -> None:
     assert {case.heads for case in GPU_SHAPES} == {4, 8, 16, 32, 64, 128} and set(GPU_QUICK) <= set(GPU_SHAPES)
     assert {case.page_size for case in GPU_SHAPES + GPU_OTHERS} == {64}
     assert {case.kv_format for case in GPU_OTHERS} == {"plain", "fp8_ds_mla"}
+
+
+def test_the_batches_of_the_bench_by_lists() -> None:
+    """Equal, uniform, one long among short, by Zipf's law, on both devices; three are quick ones. Always the same."""
+    for spreads, longest in ((CPU_SPREADS, 8192), (GPU_SPREADS, 65536)):
+        assert sorted(name for name, *_ in spreads) == ["Zipf", "equal", "one long", "uniform"]
+        assert max(max(spread_lens(*spread)) for spread in spreads) == longest
+        for name, batch, most, least in spreads:
+            lens = spread_lens(name, batch, most, least)
+            assert len(lens) == batch and min(lens) >= least and max(lens) <= most
+            assert lens == spread_lens(name, batch, most, least)
+            assert (len(set(lens)) == 1) == (name == "equal") and (name != "one long" or len(set(lens[1:])) == 1)
+    assert {(batch.case.heads, batch.case.q_dtype) for batch in LISTED["gpu"]} == {
+        (heads, dtype) for heads in (16, 128) for dtype in ("bfloat16", "float8_e4m3fn")
+    }
+    assert all(len({batch.lengths for batch in LISTED[kind][:LISTED_QUICK]}) == 3 for kind in ("cpu", "gpu"))
 
 
 def test_the_least_work_of_a_call() -> None:

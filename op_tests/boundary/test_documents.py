@@ -1,4 +1,5 @@
-"""What the documents say exists: files that are named, the command that CI takes from the README, the commands."""
+"""What the documents say exists: files that are named, the command that CI takes from the README, the commands; and the
+README's examples run."""
 
 from __future__ import annotations
 
@@ -62,3 +63,13 @@ def test_the_commands_of_the_readme_parse() -> None:
     assert len(commands) >= 6
     for command in commands:
         _parser().parse_args(command.split())
+
+
+def test_the_examples_of_the_readme_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """One after the other, as a reader would; later ones use what earlier ones made."""
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names: dict[str, object] = {}
+    for number, example in enumerate(examples):
+        exec(compile(example, f"README.md, example {number}", "exec"), names)
+    assert len(examples) >= 7 and "request 1: keys " in capsys.readouterr().out
+    assert {"logits", "lse", "by_lists", "merged", "merged_lse", "indices"} <= names.keys()

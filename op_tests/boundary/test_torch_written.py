@@ -53,6 +53,19 @@ def test_every_output_of_a_stage_counts() -> None:
     assert logits._version == attn_lse._version == 1  # inputs of stage 2
 
 
+def test_scratch_that_no_user_sees_is_torchs_memory() -> None:
+    """As an Array where the exchange API gives it: a tensor of torch takes longer to make than to fill."""
+    a = _tensors(2)
+    plan, _, logits, scratch, lse = _C.mla_decode_stage1(**a | {"return_lse": True})
+    attn_lse = torch.full((1, 2, 4, 1), float("nan"))
+    _C.mla_decode_stage1(**a | {"plan": plan, "logits": torch.empty(1, 2, 4, 512), "attn_lse": attn_lse, "lse": lse})
+    assert isinstance(logits, torch.Tensor) and isinstance(lse, torch.Tensor)
+    assert isinstance(scratch, aiter_c.Array) == (_C.dlpack_path(a["q"]) == "exchange")
+    assert np.array_equal(np.asarray(scratch), attn_lse.numpy()) and not attn_lse.isnan().any()
+    del logits, lse, a  # the Array alone keeps its memory
+    assert np.array_equal(np.asarray(scratch), attn_lse.numpy())
+
+
 def test_backward_through_overwritten_values_is_refused() -> None:
     arguments = _tensors(1)
     weight = torch.ones_like(arguments["o"], requires_grad=True)

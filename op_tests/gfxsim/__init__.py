@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from .build import build
 from .code import CodeObject, KernelInfo
-from .simulator import Buffer, HipError, Kernel, LaunchRecord, Module, Report, Simulator, launch
+from .simulator import Buffer, Finding, HipError, Kernel, LaunchRecord, Module, Report, Simulator, launch
 
 __all__ = [
     "Buffer",
     "CodeObject",
+    "Finding",
     "HipError",
     "Kernel",
     "KernelInfo",

@@ -28,6 +28,13 @@ class Report:
     text: str
 
 
+@dataclass(frozen=True)
+class Finding(Report):
+    """The same of a launch that kept going; `offset` is where the instruction stands in the code."""
+
+    offset: int
+
+
 class HipError(RuntimeError):
     """A HIP function failed; `report` says why if a kernel did something wrong."""
 
@@ -144,8 +151,17 @@ class Simulator:
             return None
         return Report(self.lib.gfxsim_report_kind_name(kind).decode(), text.value.decode(errors="replace"))
 
+    def findings(self) -> list[Finding]:
+        """What launches with the option keep_going found since the last reset(), once per instruction and kind."""
+        found: list[Finding] = []
+        offset, text = ct.c_uint64(), ct.create_string_buffer(1024)
+        while kind := self.lib.gfxsim_finding(len(found), ct.byref(offset), text, len(text)):
+            name = self.lib.gfxsim_report_kind_name(kind).decode()
+            found.append(Finding(name, text.value.decode(errors="replace"), offset.value))
+        return found
+
     def reset(self) -> None:
-        """After a report: devices work again. Memory and handles stay; injected failures are forgotten."""
+        """After a report: devices work again. Memory and handles stay; findings and injected failures are forgotten."""
         self.lib.gfxsim_reset()
 
     def totals(self) -> LaunchRecord:

@@ -44,6 +44,9 @@ def _smoke() -> list[MlaCase]:
         MlaCase(heads=2, q_lens=(5, 0, 1), kv_lens=(3, 9, 0), splits=40, unowned_rows=(2, 1), o_dtype="float16"),
         MlaCase(heads=2, q_lens=(5, 2), kv_lens=(13, 9), max_seqlen_q=3, masked="all"),
         MlaCase(heads=16, q_lens=(2,), kv_lens=(1500,), deterministic=True, splits=None),
+        *(MlaCase(heads=h, **base, workers=w, granule=1) for h, w in ((4, 5), (12, 2), (128, 7))),
+        MlaCase(heads=4, q_lens=(1, 1, 1), kv_lens=(200, 5, 130), workers=6, granule=1, page_size=16),
+        MlaCase(heads=16, **base, ranks=(2, 1, 4), splits=2, stale_tails=True),
         MlaCase(heads=16, q_lens=(), kv_lens=()),
     ]
 

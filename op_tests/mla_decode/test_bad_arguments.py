@@ -415,6 +415,18 @@ def test_o_interleaved_with_q_is_refused_by_extent() -> None:
         mla_decode_fwd(**arguments | {"q": memory[..., :576], "o": memory[..., 576:]})
 
 
+def test_o_below_the_first_row_of_a_reversed_q() -> None:
+    """With a negative stride the memory of a tensor begins below its first element."""
+    arguments = build_inputs(CASE).arguments()
+    rows = arguments["q"].shape[0]
+    memory = np.zeros((rows, 4 * 576 + rows * 4 * 512), BF16)
+    q = memory[::-1, : 4 * 576].reshape(rows, 4, 576)
+    o = memory[0, 4 * 576 :].reshape(rows, 4, 512)
+    assert q.strides[0] < 0 and q.base is not None and rows > 1
+    with pytest.raises(ValueError, match=r"o: expected memory of its own, got memory shared with q$"):
+        mla_decode_fwd(**arguments | {"q": q, "o": o})
+
+
 # --- wrong calls ------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ import mmap
 
 import numpy as np
 import pytest
+from mla_decode.lists_model import LISTS
 from runtime.driver import Driver
 
 import aiter_c
@@ -18,6 +19,7 @@ from aiter_c.testing import (
     Device,
     DeviceTensor,
     MlaCase,
+    allocated_by,
     attend,
     build_inputs,
     check_bits,
@@ -79,14 +81,27 @@ def _check(device: Device, pool: np.ndarray, kv_format: str, page_size: int, slo
     p_dtype = p_dtype_of(case, device)
     want = attend(q[0].astype(np.float64), read_rows(pool, kv_format, page_size, slots), 1 / 24, 1.0, p_dtype=p_dtype)
     buffer, what = _on_device(device, pool, pages), f"{pool.shape} {pool.dtype}"
-    for splits in (1, 3):
+    for how in ({"num_kv_splits": 1}, {"num_kv_splits": 3}, _lists(ints, pages, page_size)):
         o = np.full((1, 5, 512), np.nan, dtype_of("bfloat16"))
         _, lse = device.call(
             "mla_decode_fwd", q=q, kv_buffer=buffer, o=o, kv_indices=pages, max_seqlen_q=1, page_size=page_size,
-            num_kv_splits=splits, return_lse=True, kv_format=kv_format, **ints,
+            return_lse=True, kv_format=kv_format, **ints, **how,
         )  # fmt: skip
         check_close("lse", lse[0], want.lse, LSE, what)
         check_close("o", o[0], want.o, OUTPUT, what, allowance=want.rounding)
+
+
+def _lists(ints: dict[str, np.ndarray], pages: np.ndarray, page_size: int) -> dict[str, np.ndarray]:
+    """The request in pieces, but where it is shorter than what a piece costs."""
+    info = aiter_c.get_mla_metadata_info_v1(1, 1, 5, "bfloat16", "bfloat16", False, num_workers=3)
+    lists = [np.zeros(size, "int32" if i else "uint64") for i, (size, _) in enumerate(info)]
+    pointers, indptr, items, *reduce = lists
+    aiter_c.get_mla_metadata_v1(
+        *ints.values(), 5, 1, True, pointers, items, indptr, *reduce, page_size=page_size, kv_granularity=1,
+        max_split_per_batch=3,
+    )  # fmt: skip
+    assert len(pages) <= 5 or indptr[-1] > 1
+    return dict(zip(LISTS, lists, strict=True))
 
 
 def _far_slots(pool: np.ndarray, page_size: int) -> np.ndarray:
@@ -148,3 +163,33 @@ def _rows_of(device: Device, placed: DeviceTensor, array: np.ndarray) -> np.ndar
     for row in range(len(array)):
         driver.read(placed.address + row * array.strides[0], out[row])
     return out
+
+
+def test_partials_beyond_32_bits(device: Device) -> None:
+    """Partials at rows on both sides of 2^31 and 2^32 bytes, and of as many elements: the bits of lists whose partials
+    stand side by side. 66,000 rows of 128 heads are 17.3 GB of address space."""
+    case = MlaCase(heads=128, q_lens=(1, 1), kv_lens=(40, 90), workers=9, granule=1, splits=None)
+    near = build_inputs(case)
+    device.call("mla_decode_fwd", **near.arguments())
+    items, count = near.array("work_info_set").copy(), int(near.array("reduce_indptr")[-1])
+    far = np.array([2**31 // 4, 2**32 // 4, 2**31, 2**32]) // (128 * 512)  # elements
+    places = np.unique([0, *(far - 1), *far, 65_998])[:count].astype(np.int32)
+    assert count > 6 and len(places) == count
+    partial = near.array("reduce_partial_map")[:count]
+    for item in items[: near.array("work_indptr")[-1]]:
+        if item[1] >= 0:
+            item[1] = places[np.flatnonzero(partial == item[1])[0]]
+    spread = np.concatenate([places, np.zeros(66_000 - count, np.int32)])  # as many rows as entries
+    sizes = {"logits": (66_000, 1, 128, 512), "attn_lse": (66_000, 1, 128, 1), "lse": (2, 128)}
+    arrays = {name: _sparse(shape, np.dtype(np.float32)) for name, shape in sizes.items()}
+    again = build_inputs(case)
+
+    def allocate(name: str, _like: object, shape: tuple, _dtype: str, _stream: object) -> np.ndarray | DeviceTensor:
+        assert tuple(shape) == sizes[name]
+        return _on_device(device, arrays[name], np.zeros(0, int))
+
+    with allocated_by(allocate):
+        device.call(
+            "mla_decode_fwd", leave=(0, 1), **again.arguments() | {"work_info_set": items, "reduce_partial_map": spread}
+        )
+    check_bits("o", again.array("o"), near.array("o"), case.repro)

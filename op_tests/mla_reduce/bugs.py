@@ -46,6 +46,13 @@ BUGS = [
         "",
         "an output may lie in an input",
     ),
+    _host(
+        "rank",
+        "csrc/core/rules.c",
+        "    sizes->count = count;\n",
+        "",
+        "a shape that does not fit leaves its symbols bound, and the next one is compared with them",
+    ),
     _host("splits", OP, "splits >= -1 &&", "splits >= -2 &&", "-2 splits are taken"),
     _host(
         "heads",

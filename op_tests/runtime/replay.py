@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
+
 import numpy as np
+from mla_decode.lists_model import LISTS
 from runtime.driver import Driver
 
 import aiter_c
@@ -21,6 +25,8 @@ from aiter_c.testing.memory import Block
 from aiter_c.testing.ops.mla_decode import expected_outputs, p_dtype_of
 
 OUTPUTS = ("lse", "logits", "attn_lse")
+INDPTR = ("qo_indptr", "kv_indptr", "kv_last_page_lens")
+STALE = 0x7BADBADB  # what lists hold where no plan has written
 
 
 class LiveCall:
@@ -37,6 +43,7 @@ class LiveCall:
             for name, value in self.inputs.arguments().items()
         }
         self.results: dict[str, Block] = {}
+        self.first_lists: list[np.ndarray] | None = None
         self.p_dtype = p_dtype_of(case, device)
 
     def _allocate(
@@ -101,9 +108,56 @@ class LiveCall:
         for name in ("q_scale", "kv_scale"):
             if isinstance(inputs.scales.get(name), np.ndarray):
                 inputs.scales[name][...] = rng.uniform(0.25, 2.0)
-        self._describe(counts, last)
+        if case.workers:
+            self.plan()
+        self._describe(last)
 
-    def _describe(self, counts: np.ndarray, last: np.ndarray) -> None:
+    def keep(self, requests: int) -> None:
+        """Fewer requests than the tensors are for: the tails of the indptrs are flat, and no row is theirs."""
+        for name in ("qo_indptr", "kv_indptr"):
+            indptr = self.inputs.array(name)
+            indptr[requests + 1 :] = indptr[requests]
+        if self.case.workers:
+            self.plan()
+        self._describe(self.inputs.array("kv_last_page_lens"))
+
+    def set_lengths(self, lengths: list[int]) -> None:
+        """The first so many keys of every request's list, in pages of one; nothing else changes."""
+        inputs = self.inputs
+        if self.first_lists is None:
+            indices, ends = inputs.array("kv_indices").copy(), inputs.array("kv_indptr").tolist()
+            self.first_lists = [indices[begin:end] for begin, end in pairwise(ends)]
+        kept = [one[:length] for one, length in zip(self.first_lists, lengths, strict=True)]
+        inputs.array("kv_indptr")[:] = np.cumsum([0, *lengths])
+        inputs.array("kv_indices")[:] = -1
+        inputs.array("kv_indices")[: sum(lengths)] = np.concatenate(kept)
+        self._describe(inputs.array("kv_last_page_lens"))
+
+    def plan(self) -> None:
+        """New lists on the host, over what the host's index tensors hold now; they reach the device with the rest."""
+        case, inputs = self.case, self.inputs
+        self.forget_plan()
+        self._plan_with(aiter_c.get_mla_metadata_v1, {name: inputs.array(name) for name in (*LISTS, *INDPTR)}, case)
+
+    def forget_plan(self) -> None:
+        """The host's lists hold what no plan has."""
+        for name in LISTS:
+            self.inputs.array(name)[...] = STALE
+
+    def enqueue_plan(self, stream: int) -> None:
+        """The same on the device, of what its memory holds then; nothing waits."""
+        self._plan_with(aiter_c.get_mla_metadata_v1, self.arguments, self.case, stream=stream)
+
+    @staticmethod
+    def _plan_with(op: Callable, tensors: dict, case: MlaCase, **more: int) -> None:
+        pointers, indptr, items, *reduce = (tensors[name] for name in LISTS)
+        op(
+            *(tensors[name] for name in INDPTR), case.heads, 1, case.causal, pointers, items, indptr, *reduce,
+            page_size=case.page_size, kv_granularity=case.granule, max_seqlen_qo=case.served_q_len,
+            max_split_per_batch=case.split_cap, deterministic=case.deterministic, **more,
+        )  # fmt: skip
+
+    def _describe(self, last: np.ndarray) -> None:
         """What the reference needs of the new contents."""
         inputs, case = self.inputs, self.case
         ends, rows = inputs.array("kv_indptr"), inputs.array("qo_indptr")

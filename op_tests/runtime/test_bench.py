@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from aiter_c.cli import bench, bench_ops, ceilings
 from aiter_c.cli.backend import Cpu, Gpu, random_values
 from aiter_c.cli.bench_ops.mla_decode import Problem
 from aiter_c.cli.report import Table
-from aiter_c.testing.ops.mla_decode_perf import decode_shape, least_work, page_shape
+from aiter_c.testing.ops.mla_decode_perf import Batch, decode_shape, least_work, page_shape
 
 
 class Stream(io.StringIO):
@@ -84,6 +84,12 @@ GPU_FORMS = [
 ]
 
 
+LISTED_FORMS = [
+    Batch("uniform", replace(decode_shape(1, 3, 1), q_lens=(1, 1, 1), kv_lens=(5, 700, 64))),
+    Batch("Zipf", replace(page_shape(1, 3, 64, 2), q_lens=(2, 2, 2), kv_lens=(9, 64, 300))),
+]
+
+
 @pytest.mark.parametrize("case", [decode_shape(2, 3, 64), decode_shape(1, 4, 32, "float8_e4m3fn"), *GPU_FORMS])
 def test_the_decode_problem_is_checked_against_fp64(case: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every form that the GPU bench has, on the CPU: the first pool's call is right; another head or
@@ -96,6 +102,25 @@ def test_the_decode_problem_is_checked_against_fp64(case: object, monkeypatch: p
     other = np.array(problem.calls[1]())
     assert problem.error(other) > problem.tolerance
     assert len(problem.calls) == 2 and problem.plan.stage1 == problem.kernel
+
+
+@pytest.mark.parametrize("case", LISTED_FORMS)
+def test_a_problem_by_lists_is_the_same_from_the_grid(case: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last query row of the longest request is checked; the lists decide what is computed."""
+    monkeypatch.setattr(Cpu, "copied_bytes", 1)
+    problem = Problem(case, Cpu())
+    calls = [problem.calls[0], problem._grid_calls[0]]
+    outputs = [np.array(call()) for call in calls]
+    assert all(problem.error(output) <= problem.tolerance / 2 for output in outputs)
+    assert problem.error(np.roll(outputs[0], 1, axis=0)) > problem.tolerance
+    assert np.abs(np.subtract(*outputs, dtype=np.float64)).max() < 0.02
+    assert problem.lists.items == problem.facts["items"] >= 3
+    for values in problem.lists.arguments.values():
+        values[:] = 0
+    problem.o[:] = 1
+    assert (problem.calls[0]() == 1).all()  # no items, no rows
+    problem.lists.plan()
+    assert np.array_equal(problem.calls[0](), outputs[0])
 
 
 @pytest.mark.torch
@@ -129,6 +154,10 @@ class TorchOnCpu(Gpu):
     def measure(self) -> dict[str, float]:
         return {"copy_bytes_per_s": 1e9, "bf16_flop_per_s": 1e12}
 
+    def replayed(self, calls: Sequence[Callable[[], object]]) -> float:
+        calls[0]()
+        return 2e-6
+
     def extra(self, problem: Problem, seconds: float, rates: object) -> dict[str, float]:
         return {"graph us": 1.0}
 
@@ -141,12 +170,15 @@ def test_the_bench_with_torch_tensors(monkeypatch: pytest.MonkeyPatch, capsys: p
     """Every row is checked against fp64; bytes and FLOP over the given ceilings are the roofline."""
     monkeypatch.setattr(bench, "make", lambda arguments: TorchOnCpu())
     monkeypatch.setattr("aiter_c.cli.bench_ops.mla_decode.GPU_QUICK", GPU_FORMS)
+    monkeypatch.setattr("aiter_c.cli.bench_ops.mla_decode.LISTED", {"gpu": LISTED_FORMS})
     arguments = Namespace(what="mla_decode", device="cuda", threads=0, quick=True, no_peers=True, json=None)
     assert bench.run(arguments) == 0
     header, *rows = capsys.readouterr().out.splitlines()
-    assert header.split()[-2:] == ["graph", "us"] and len(rows) > len(GPU_FORMS)
+    assert header.split()[-8:] == ["graph", "us", "grid", "us", "x", "grid", "plan", "us"]
     least = least_work(GPU_FORMS[0])[0] / 1e9 / 1e-3
-    assert rows[0].split()[-4:] == ["0", f"{100 * least:.0f}", "0", "1.0"]
+    assert rows[0].split()[-7:] == ["0", f"{100 * least:.0f}", "0", "1.0", "-", "-", "-"]
+    by_lists = [row.split() for row in rows if " lists " in row]
+    assert [row[-4:] for row in by_lists] == 2 * [["1.0", "2.0", "1.00", "2.0000"]] and len(rows) > 6
 
 
 def test_pools_exceed_the_caches() -> None:

@@ -77,6 +77,7 @@ def test_the_smoke_cases_catch_it(build: Path, fault: str) -> None:
     failures = {parse_case(case): text for case, text in lines}
     assert len(failures) >= 5, f"{FAULTS[fault]}: {len(failures)} cases notice"
     assert all(text.startswith(QUANTITIES) for text in failures.values()), failures
+    assert fault != "heads_below_16" or any(case.workers for case in failures), "by work lists as well"
     assert any(text.startswith("o: ") and "the first is [" in text for text in failures.values()), failures
     if fault == "heads_below_16":
         heads = {case.heads for case in failures}

@@ -35,6 +35,8 @@ CASES = {
     "fp8": MlaCase(heads=16, splits=2, q_dtype="float8_e4m3fn", kv_dtype="float8_e4m3fn", **_SCALES, **_BATCH),
     "fp8 cache": MlaCase(heads=64, splits=1, kv_dtype="float8_e4m3fnuz", **_SCALES, **_BATCH),
     "records": MlaCase(heads=16, splits=2, kv_dtype="float8_e4m3fn", kv_format="fp8_ds_mla", **_BATCH),
+    "lists": MlaCase(heads=12, splits=None, workers=5, granule=1, **_BATCH),
+    "lists, page size 1": MlaCase(heads=64, splits=None, workers=9, granule=1, **_BATCH | {"page_size": 1}),
 }
 
 
@@ -102,7 +104,7 @@ ALLOWED = {
 
 
 @pytest.mark.isolated
-@pytest.mark.parametrize("name", ["direct", "partials", "fp8", "records"])
+@pytest.mark.parametrize("name", ["direct", "partials", "fp8", "records", "lists"])
 def test_calls_of_the_driver(name: str, device: Device, driver: Driver, tmp_path: Path) -> None:
     """Inside a captured call and inside a warm eager one: no allocation, no synchronisation, no copy."""
     environment = {} if driver.is_hip else _counting_library(tmp_path)

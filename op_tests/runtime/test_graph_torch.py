@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from ids import part
 from mla_decode.cases import SMOKE
+from mla_decode.lists_model import LISTS
 
 import aiter_c
 from aiter_c.testing import LSE, OUTPUT, MlaCase, attend, build_inputs, check_close, check_outputs
@@ -43,7 +44,7 @@ def _to_torch(array: np.ndarray) -> object:
     if array.size == 0:
         return torch.empty(array.shape, dtype=dtype, device="cuda")
     flat = np.lib.stride_tricks.as_strided(array, (extent,), (array.itemsize,)).view(kind).copy()
-    carrier = flat.view({1: np.uint8, 2: np.int16, 4: flat.dtype}[array.itemsize])
+    carrier = flat.view({1: np.uint8, 2: np.int16, 4: flat.dtype, 8: np.int64}[array.itemsize])
     return torch.from_numpy(carrier).cuda().view(dtype).as_strided(array.shape, strides)
 
 
@@ -125,6 +126,75 @@ def test_a_cuda_graph_follows_its_tensors(fields: dict, splits: int | None) -> N
             assert (live["o"][3:] == 0).all() and torch.isneginf(lse[3:]).all()
             assert torch.isfinite(live["o"][:3].float()).all() and torch.isfinite(lse[:3]).all()
         before = replayed[0]
+
+
+def _plan(live: dict, case: MlaCase) -> None:
+    """New lists in the same tensors, of the lengths that stand there now."""
+    index = [live[name] for name in ("qo_indptr", "kv_indptr", "kv_last_page_lens")]
+    pointers, indptr, items, *reduce = (live[name] for name in LISTS)
+    aiter_c.get_mla_metadata_v1(
+        *index, case.heads, 1, case.causal, pointers, items, indptr, *reduce, page_size=case.page_size,
+        kv_granularity=case.granule, max_seqlen_qo=case.served_q_len, max_split_per_batch=case.split_cap,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["plan_inside", "plan_outside"])
+@pytest.mark.parametrize("fields", FORMATS.values(), ids=[part(name) for name in FORMATS])
+def test_work_lists_in_a_cuda_graph(fields: dict, inside: bool) -> None:
+    """Captured once, with the plan or without; then lengths, pages and queries change in place, the last requests
+    vanish (flat tails) or hold -1, and the plan is made anew. Bit for bit the eager call, and right at the end."""
+    import torch
+
+    case = MlaCase(heads=12, workers=24, granule=1, splits=None, **BATCH, **fields)
+    inputs = build_inputs(case)
+    live = _tensors(inputs)
+
+    def step(*, plans: bool) -> object:
+        if plans:
+            _plan(live, case)
+        return aiter_c.mla_decode_fwd(**live)[1]
+
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        step(plans=True)  # the first use loads the code
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        lse = step(plans=inside)
+    rng, before = np.random.default_rng(5), b""
+    whole, first = live["kv_indices"].clone(), {name: live[name].clone() for name in ("kv_indptr", "qo_indptr", "q")}
+    for number in range(5):
+        counts = rng.integers(1, [6, 3, 5, 4])
+        ends = np.cumsum([0, *counts]).astype(np.int32)
+        rows = np.array([0, 2, 3, 6, 7], np.int32)
+        if number == 2:
+            ends[3:], rows[3:] = ends[2], rows[2]
+        live["kv_indptr"][:5].copy_(torch.from_numpy(ends))
+        live["qo_indptr"].copy_(torch.from_numpy(rows))
+        live["kv_indices"].copy_(whole[torch.randperm(len(whole), device="cuda")])
+        live["q"].copy_(torch.randn(live["q"].shape, device="cuda").to(live["q"].dtype))
+        if number == 3:
+            live["kv_indices"][int(ends[2]) :].fill_(-1)
+        if number == 4:  # as the case has it, for the reference
+            live["kv_indices"].copy_(whole)
+            for name, values in first.items():
+                live[name].copy_(values)
+        for name in LISTS:
+            live[name].view(torch.uint8).fill_(0x7B)
+        if not inside:
+            _plan(live, case)
+        live["o"].fill_(float("nan"))
+        lse.fill_(float("nan"))
+        graph.replay()
+        torch.cuda.synchronize()
+        replayed = _bits(live["o"]), _bits(lse)
+        live["o"].fill_(float("nan"))
+        assert (_bits(step(plans=True)), _bits(live["o"]))[::-1] == replayed, f"step {number}: {case.repro}"
+        assert replayed[0] != before
+        before = replayed[0]
+    outputs = {"o": live["o"].contiguous().view(torch.uint16).cpu().numpy().view(inputs.array("o").dtype)}
+    outputs = {"o": outputs["o"].reshape(inputs.array("o").shape), "lse": lse.cpu().numpy()}
+    check_outputs(outputs, case.expected(inputs, Device("cuda", str(live["q"].device), copies=True)), case.repro)
 
 
 @pytest.mark.parametrize("heads", [4, 16, 64, 128])

@@ -5,6 +5,7 @@ cases(kind, quick)      the shapes to time on a "cpu" or a "gpu"; an empty list 
 growth(kind)            shapes of the same request in growing batches ("batch" in their facts), or an empty list
 Problem(case, backend)  a shape with its tensors, see bench.Problem
 peers(backend)          name -> bench.Peer of what else is installed
+beside_columns(unit)    if it has other times of its own beside: their columns; a problem's `beside()` measures them
 """
 
 from __future__ import annotations

@@ -40,7 +40,10 @@ class MlaCase(Case):
     """
 
     op: ClassVar[str] = "mla_decode_fwd"
-    small: ClassVar = tuple({"heads": 2, "q_lens": (2, 1), "kv_lens": (9, 5), "splits": splits} for splits in (1, 3))
+    small: ClassVar = (
+        *({"heads": 2, "q_lens": (2, 1), "kv_lens": (9, 5), "splits": splits} for splits in (1, 3)),
+        {"heads": 2, "q_lens": (2, 1), "kv_lens": (180, 5), "workers": 3, "granule": 1, "ranks": (2, 1, 1)},
+    )
 
     heads: int = 16
     q_lens: tuple[int, ...] = (1,)

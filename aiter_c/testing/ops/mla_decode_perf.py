@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from .cache import RECORD_BYTES
 from .mla_decode import MlaCase
@@ -60,6 +62,50 @@ GPU_QUICK = [
     for batch, heads, length in ((1, 16, 8192), (64, 16, 4096), (64, 128, 4096))
     for dtype in ("bfloat16", "float8_e4m3fn")
 ]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A call by work lists: how its lengths are spread, in a word, and the call without lists."""
+
+    lengths: str
+    case: MlaCase
+
+
+def spread_lens(lengths: str, batch: int, longest: int, shortest: int) -> tuple[int, ...]:
+    """ "equal" (all the longest), "uniform", "one long" (the others are of the shortest), "Zipf" (multiples of the
+    shortest by the power law of exponent 1.3, cut at the longest); always the same ones."""
+    rng = np.random.default_rng(1)
+    if lengths == "uniform":
+        return tuple(rng.integers(shortest, longest, batch).tolist())
+    if lengths == "Zipf":
+        return tuple(np.minimum(shortest * rng.zipf(1.3, batch), longest).tolist())
+    return (longest,) + ((longest if lengths == "equal" else shortest),) * (batch - 1)
+
+
+#: (lengths, batch, longest, shortest); the first three are the quick ones.
+CPU_SPREADS = (("uniform", 16, 4096, 1), ("one long", 16, 8192, 64), ("equal", 16, 1024, 1), ("Zipf", 32, 4096, 16))
+GPU_SPREADS = (
+    ("uniform", 64, 32768, 1),
+    ("one long", 64, 65536, 512),
+    ("equal", 128, 4096, 1),
+    ("Zipf", 128, 32768, 64),
+)
+LISTED = {
+    "cpu": [
+        Batch(spread[0], replace(decode_shape(1, 16, 1), q_lens=(1,) * spread[1], kv_lens=spread_lens(*spread)))
+        for spread in CPU_SPREADS
+    ],
+    "gpu": [
+        Batch(
+            spread[0],
+            replace(page_shape(1, heads, 64, 1, dtype), q_lens=(1,) * spread[1], kv_lens=spread_lens(*spread)),
+        )
+        for heads, dtype in ((16, "bfloat16"), (16, "float8_e4m3fn"), (128, "bfloat16"), (128, "float8_e4m3fn"))
+        for spread in GPU_SPREADS
+    ],
+}
+LISTED_QUICK = 3
 
 
 def least_work(case: MlaCase) -> tuple[int, int]:

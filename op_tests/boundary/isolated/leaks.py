@@ -17,6 +17,8 @@ CASES = {
     "no lse": MlaCase(heads=3, kv_lens=(9,), return_lse=False),
     "records": MlaCase(heads=3, kv_lens=(9,), page_size=4, kv_format="3buffer", kv_dtype="float8_e4m3fn"),
     "fp8 as bytes": MlaCase(heads=3, kv_lens=(9,), q_dtype="float8_e4m3fn", kv_dtype="float8_e4m3fn", as_bytes=True),
+    "lists": MlaCase(heads=3, q_lens=(2, 1), kv_lens=(90, 5), workers=3, granule=1),
+    "ranks": MlaCase(heads=3, q_lens=(2, 1), kv_lens=(90, 5), ranks=(2, 1, 4), splits=2),
     "scales": MlaCase(heads=3, kv_lens=(9,), kv_dtype="float8_e4m3fn", q_scale=1.0, kv_scale=2.0, scales_as="one"),
 }
 BAD = {
@@ -29,7 +31,9 @@ BAD = {
     "too large": {"max_seqlen_q": 2**70},
     "word": {"kv_format": "x"},
     "dtype word": {"q_dtype": "x"},
-    "unserved": {"work_indptr": np.zeros(3, np.int32)},
+    "unserved": {"logit_cap": 30.0},
+    "part of the lists": {"work_indptr": np.zeros(3, np.int32)},
+    "rank": {"g_kv_indptr": np.zeros(3, np.int32), "cp_world_size": 2, "cp_rank": 2},
     "scale": {"q_scale": np.ones(2, np.float32)},
     "numpy dtype": {"q": np.zeros(3, "U3")},
     "unexpected keyword": {"nonsense": 1},

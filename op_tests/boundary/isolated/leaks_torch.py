@@ -1,5 +1,7 @@
 """Run by test_leaks.py where torch is: the exchange API, outputs through the managed form, failures behind them."""
 
+import os
+
 import numpy as np
 import torch
 from leak_check import check
@@ -23,4 +25,21 @@ for splits in (1, 3):
         raise AssertionError("expected a TypeError")
 
     check(f"torch, {splits} splits, failing", fails, list(tensors.values()))
+
+
+def resident() -> int:
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def calls(count: int) -> None:
+    for _ in range(count):
+        aiter_c.mla_decode_fwd(**arguments)
+
+
+# torch's memory is none of Python's blocks: the scratch of a call with partials.
+calls(3000)
+before = resident()
+calls(15_000)
+assert resident() - before < 1_000_000, (before, resident())
 print("ok")

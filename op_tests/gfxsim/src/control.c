@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "findings.h"
 #include "hip_state.h"
 
 /* 0, or -1: no such option. */
@@ -32,12 +33,22 @@ GS_EXPORT int gfxsim_last_report(char *text, size_t size) {
 
 GS_EXPORT const char *gfxsim_report_kind_name(int kind) { return gs_report_kind_name((gs_report_kind_t)kind); }
 
-/* Makes failed devices work again and forgets the report and faults not yet come. Memory and handles stay. */
+/* What launches found that kept going: the kind, the offset of the instruction in the code, and a text. 0: no more. */
+GS_EXPORT int gfxsim_finding(int index, uint64_t *offset, char *text, size_t size) {
+    gs_finding_t finding;
+    if (!gs_findings_get(index, &finding)) return 0;
+    *offset = finding.offset;
+    if (size > 0) snprintf(text, size, "%s", finding.text);
+    return (int)finding.kind;
+}
+
+/* Makes failed devices work again and forgets the report, findings and faults not yet come. Memory and handles stay. */
 GS_EXPORT void gfxsim_reset(void) {
     gs_lock();
     for (int i = 0; i < gs_state.device_count; i++) gs_state.devices[i].health = GS_HEALTHY;
     memset(gs_state.faults, 0, sizeof gs_state.faults);
     memset(&gs_state.report, 0, sizeof gs_state.report);
+    gs_findings_clear();
     gs_last_error = hipSuccess;
     gs_unlock();
 }

@@ -145,7 +145,8 @@ bool gs_dispatch_begin(gs_dispatch_t *dispatch, const gs_launch_t *launch, const
                                        .agprs = agprs_of(&kernel->descriptor),
                                        .check_waits = options->check_waits,
                                        .check_races = options->check_races,
-                                       .check_uninitialized = options->check_uninitialized};
+                                       .check_uninitialized = options->check_uninitialized,
+                                       .keep_going = options->keep_going};
     dispatch->kernarg = gs_memory_allocate(padded_kernarg_bytes(kernel), false, module->device, "kernarg", 0);
     dispatch->packet = gs_memory_allocate(sizeof(packet_t) + QUEUE_BYTES, false, module->device, "dispatch packet", 0);
     if (!dispatch->kernarg || !dispatch->packet) {

@@ -41,6 +41,7 @@ bool gs_set_option(const char *name, uint64_t value) {
     else if (strcmp(name, "check_waits") == 0) options->check_waits = value != 0;
     else if (strcmp(name, "check_races") == 0) options->check_races = value != 0;
     else if (strcmp(name, "check_uninitialized") == 0) options->check_uninitialized = value != 0;
+    else if (strcmp(name, "keep_going") == 0) options->keep_going = value != 0;
     else if (strcmp(name, "quiet") == 0) options->quiet = value != 0;
     else if (strcmp(name, "hide_memory") == 0) set_hide_memory(value != 0);
     else if (strcmp(name, "sticky") == 0) options->sticky = value != 0;
@@ -54,8 +55,8 @@ void gs_read_options(void) {
     static const char *const NAMES[] = {"seed",        "quantum",     "timeout",
                                         "threads",     "order_check", "check_barriers",
                                         "check_waits", "check_races", "check_uninitialized",
-                                        "quiet",       "hide_memory", "sticky",
-                                        "late_errors", "fill"};
+                                        "keep_going",  "quiet",       "hide_memory",
+                                        "sticky",      "late_errors", "fill"};
     gs_state.options = (gs_options_t){.quantum = 4096,
                                       .timeout = 100 * 1000 * 1000,
                                       .check_barriers = 1,

@@ -43,16 +43,17 @@ static void check_places(gs_wave_t *wave, const uint32_t *address, uint64_t lane
 
 /* ---- what the bytes hold ---------------------------------------------------------------------------------------- */
 
-static _Noreturn void report_in_flight(gs_wave_t *wave, uint32_t address, int lane) {
+static void report_in_flight(gs_wave_t *wave, uint32_t address, int lane) {
     int owner = wave->workgroup->lds_written[address] - IN_FLIGHT;
     if (owner != wave->index) {
-        gs_report(wave, GS_REPORT_MISSING_WAIT,
-                  "lane %d: LDS byte %u is used before wave %d waited for the load to LDS that writes it", lane,
-                  address, owner);
+        gs_found(wave, GS_REPORT_MISSING_WAIT,
+                 "lane %d: LDS byte %u is used before wave %d waited for the load to LDS that writes it", lane, address,
+                 owner);
+        return;
     }
-    gs_report(wave, GS_REPORT_MISSING_WAIT,
-              "lane %d: LDS byte %u is used before a wait on vmcnt for the load to LDS at code+0x%zx", lane, address,
-              (size_t)(gs_wait_direct_pc(wave, address) - wave->program->code_low));
+    gs_found(wave, GS_REPORT_MISSING_WAIT,
+             "lane %d: LDS byte %u is used before a wait on vmcnt for the load to LDS at code+0x%zx", lane, address,
+             (size_t)(gs_wait_direct_pc(wave, address) - wave->program->code_low));
 }
 
 /* Whether all bytes of all lanes are written; reports if one of them is in flight. `size` is a constant where this is

@@ -59,6 +59,10 @@ typedef enum gs_report_kind_t {
 _Noreturn void gs_report(gs_wave_t *wave, gs_report_kind_t kind, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* The same for what a wave can go on after: where the launch keeps going it is listed (findings.h), and this returns.
+ */
+void gs_found(gs_wave_t *wave, gs_report_kind_t kind, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
 /* ---- workgroups and waves --------------------------------------------------------------------------------------- */
 
 /* Shared by the waves of one workgroup. Only one host thread runs a workgroup. */
@@ -86,6 +90,7 @@ typedef struct gs_program_t {
     int vgprs, agprs;       /* that the kernel is given; the others are never touched */
     bool check_waits;       /* s_waitcnt discipline; on by default */
     bool check_races, check_uninitialized;
+    bool keep_going; /* after missing waits and LDS races */
 } gs_program_t;
 
 /* wave.c (executor): */

@@ -62,11 +62,11 @@ static uint32_t merge(uint32_t record, uint32_t mine) {
     return (record & mine & ~0xffu) | SEVERAL;
 }
 
-static _Noreturn void report_race(gs_wave_t *wave, uint32_t dword, uint32_t record, bool wrote, bool writes, int lane) {
+static void report_race(gs_wave_t *wave, uint32_t dword, uint32_t record, bool wrote, bool writes, int lane) {
     char other[24] = "several waves";
     if ((uint8_t)record != SEVERAL) snprintf(other, sizeof other, "wave %d", (int)(uint8_t)record - 1);
-    gs_report(wave, GS_REPORT_LDS_RACE, "lane %d %s LDS dword at %u, which %s %s since the last barrier", lane,
-              writes ? "writes" : "reads", dword * 4, other, wrote ? "wrote" : "read");
+    gs_found(wave, GS_REPORT_LDS_RACE, "lane %d %s LDS dword at %u, which %s %s since the last barrier", lane,
+             writes ? "writes" : "reads", dword * 4, other, wrote ? "wrote" : "read");
 }
 
 static void record_dword(gs_wave_t *wave, uint32_t dword, uint32_t mine, bool writes, int lane) {

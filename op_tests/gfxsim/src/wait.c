@@ -20,17 +20,17 @@ static gs_stream_id_t ordered_stream(const gs_insn_t *insn) {
     }
 }
 
-static _Noreturn void report_missing(gs_wave_t *wave, int reg, bool written) {
+static void report_missing(gs_wave_t *wave, int reg, bool written) {
     static const char *const COUNTERS[] = {"vmcnt", "lgkmcnt", "lgkmcnt(0)", "vmcnt(0) and lgkmcnt(0)"};
     const gs_pending_t *by = &wave->pending_by[reg];
     bool scalar = reg >= GS_VREGS;
     int number = scalar ? reg - GS_VREGS : reg % GS_FIRST_AGPR;
-    gs_report(wave, GS_REPORT_MISSING_WAIT, "%c%d is %s before a wait on %s for the load at code+0x%zx",
-              scalar                ? 's'
-              : reg < GS_FIRST_AGPR ? 'v'
-                                    : 'a',
-              number, written ? "overwritten" : "used", COUNTERS[by->stream],
-              (size_t)(by->pc - wave->program->code_low));
+    gs_found(wave, GS_REPORT_MISSING_WAIT, "%c%d is %s before a wait on %s for the load at code+0x%zx",
+             scalar                ? 's'
+             : reg < GS_FIRST_AGPR ? 'v'
+                                   : 'a',
+             number, written ? "overwritten" : "used", COUNTERS[by->stream],
+             (size_t)(by->pc - wave->program->code_low));
 }
 
 static void check_operand(gs_wave_t *wave, const gs_operand_t *operand, gs_stream_id_t allowed, bool written) {

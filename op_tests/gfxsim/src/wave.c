@@ -8,6 +8,7 @@
 #endif
 
 #include "exec.h"
+#include "findings.h"
 
 enum { POISON = 0xff }; /* a NaN in every format */
 
@@ -77,7 +78,7 @@ static void instruction_text(const gs_wave_t *wave, char *text, int size) {
     else snprintf(text, (size_t)size, "not an instruction: 0x%08x", *(const uint32_t *)wave->insn_pc);
 }
 
-void gs_report(gs_wave_t *wave, gs_report_kind_t kind, const char *format, ...) {
+static void describe(gs_wave_t *wave, const char *format, va_list arguments) {
     char instruction[256] = "";
     const uint32_t *id = wave->workgroup->id;
     instruction_text(wave, instruction, sizeof instruction);
@@ -85,13 +86,33 @@ void gs_report(gs_wave_t *wave, gs_report_kind_t kind, const char *format, ...) 
                           "kernel %s, workgroup (%u,%u,%u), wave %d, code+0x%zx: %s: ", wave->program->kernel, id[0],
                           id[1], id[2], wave->index, (size_t)(wave->insn_pc - wave->program->code_low), instruction);
     if (length < (int)sizeof wave->report_text) {
-        va_list arguments;
-        va_start(arguments, format);
         vsnprintf(wave->report_text + length, sizeof wave->report_text - (size_t)length, format, arguments);
-        va_end(arguments);
     }
+}
+
+static _Noreturn void stop_with_report(gs_wave_t *wave, gs_report_kind_t kind) {
     wave->report_kind = kind;
     longjmp(wave->on_report, 1);
+}
+
+void gs_report(gs_wave_t *wave, gs_report_kind_t kind, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    describe(wave, format, arguments);
+    va_end(arguments);
+    stop_with_report(wave, kind);
+}
+
+void gs_found(gs_wave_t *wave, gs_report_kind_t kind, const char *format, ...) {
+    const char *kernel = wave->program->kernel;
+    uint64_t offset = wave->insn_pc - wave->program->code_low;
+    if (wave->program->keep_going && gs_findings_has(kernel, offset, kind)) return;
+    va_list arguments;
+    va_start(arguments, format);
+    describe(wave, format, arguments);
+    va_end(arguments);
+    if (!wave->program->keep_going) stop_with_report(wave, kind);
+    gs_findings_add(kernel, offset, kind, wave->report_text);
 }
 
 /* ---- run -------------------------------------------------------------------------------------------------------- */

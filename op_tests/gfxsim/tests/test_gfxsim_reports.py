@@ -104,6 +104,44 @@ def test_result_used_before_its_wait(sim: Simulator, planted: Module) -> None:
     hasty([data, out], 1, 64)
 
 
+def test_launches_that_keep_going(sim: Simulator, planted: Module) -> None:
+    """Missing waits and races are listed once per instruction, and the results are there; all else ends the launch."""
+    data, out = sim.upload(floats(64)), sim.malloc(1024)
+    sim.set_option("keep_going", 1)
+    assert sim.findings() == []
+    hasty = planted.kernel("load_without_wait")
+    for _ in range(2):
+        hasty([data, out], 4, 64)
+    np.testing.assert_array_equal(out.read(np.float32)[:64], floats(64) + 1)
+    used, stored = waits = sim.findings()  # of the sum, too: the load may yet write its register
+    assert used.kind == stored.kind == "missing wait" and stored.offset > used.offset
+    assert f"code+{used.offset:#x}: v_add_f32" in used.text and "global_store_dword" in stored.text
+    planted.kernel("reverse_without_barrier")([sim.upload(floats(256)), out], 2, 256)
+    races = sim.findings()[2:]
+    assert sim.findings()[:2] == waits and races and {race.kind for race in races} == {"LDS race"}
+    assert len({race.offset for race in races}) == len(races) and "reverse_without_barrier" in races[0].text
+    assert sim.last_report() is None
+    expect_report(sim, "global bounds", lambda: planted.kernel("shifted_write")([out, 1000], 1, 64))
+    assert sim.findings() == [], "a reset forgets them"
+    sim.set_option("keep_going", 0)
+    expect_report(sim, "missing wait", lambda: hasty([data, out], 1, 64))
+    assert sim.findings() == []
+
+
+def test_launches_keep_going_past_loads_to_lds(sim: Simulator, planted: Module) -> None:
+    """A wait behind the barrier, none at all, no barrier: rows of the other wave are read too early."""
+    words = 512 if sim.arch(current_device(sim)) == "gfx950" else 128
+    rows = np.arange(words, dtype=np.uint32)
+    data, out = sim.upload(rows), sim.malloc(4 * words)
+    exchange = planted.kernel("exchange_rows")
+    sim.set_option("keep_going", 1)
+    for fault, kind in enumerate((None, "missing wait", "LDS race", "missing wait", "LDS race")):
+        exchange([data, out, fault], 1, 128)
+        kinds = {finding.kind for finding in sim.findings()}
+        assert kind in kinds if kind else not kinds, (fault, kinds)
+        sim.reset()
+
+
 @pytest.mark.parametrize(("name", "good", "bad"), [("unwritten_register", 1, 0), ("unwritten_lds", 64, 63)])
 def test_unwritten_data(sim: Simulator, planted: Module, name: str, good: int, bad: int) -> None:
     kernel, out = planted.kernel(name), sim.malloc(256)

@@ -1,0 +1,21 @@
+/* What the checks found in launches that keep going (option keep_going): one finding per kernel, instruction and kind.
+ */
+#ifndef GFXSIM_FINDINGS_H
+#define GFXSIM_FINDINGS_H
+
+#include "machine.h"
+
+typedef struct gs_finding_t {
+    gs_report_kind_t kind;
+    uint64_t offset; /* of the instruction, from the start of the code */
+    char kernel[256];
+    char text[1024]; /* of the first time */
+} gs_finding_t;
+
+/* All may be called from any thread. */
+bool gs_findings_has(const char *kernel, uint64_t offset, gs_report_kind_t kind);
+void gs_findings_add(const char *kernel, uint64_t offset, gs_report_kind_t kind, const char *text);
+bool gs_findings_get(int index, gs_finding_t *finding); /* false: there are not so many */
+void gs_findings_clear(void);
+
+#endif

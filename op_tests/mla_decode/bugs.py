@@ -1,0 +1,103 @@
+"""Wrong decode by work lists, and over a rank's keys, that the tests must tell from the right one; see
+op_tests/mutants."""
+
+from __future__ import annotations
+
+from bugs import Bug
+
+_FILES = ("test_lists", "test_ranks", "test_bad_arguments")
+TESTS = {
+    "work-lists": " ".join(f"op_tests/mla_decode/{name}.py" for name in _FILES) + " --device cpu",
+    "work-lists-gpu": "op_tests/mla_decode/test_lists.py op_tests/mla_decode/test_ranks.py --device gfx950 -m device",
+}
+ITEMS, WORK, OP = "csrc/ops/attention/work_items.h", "csrc/ops/attention/work.h", "csrc/ops/mla_decode/op.c"
+
+#: name, file, right, wrong, why
+_BUGS = [
+    # The keys of an item.
+    (
+        "kv-offset",
+        ITEMS,
+        "begin = ac_clamp64(first + ac_list_entry(item, AC_WORK_KV_BEGIN), 0, kv->num_indices);",
+        "begin = ac_clamp64(ac_list_entry(item, AC_WORK_KV_BEGIN), 0, kv->num_indices);",
+        "entries are not counted from kv_indptr[0]",
+    ),
+    (
+        "kv-low",
+        ITEMS,
+        "begin = ac_clamp64(first + ac_list_entry(item, AC_WORK_KV_BEGIN), 0, kv->num_indices);",
+        "begin = ac_min64(first + ac_list_entry(item, AC_WORK_KV_BEGIN), kv->num_indices);",
+        "entries before kv_indices",
+    ),
+    (
+        "kv-high",
+        ITEMS,
+        "end = ac_clamp64(first + ac_list_entry(item, AC_WORK_KV_END), begin, kv->num_indices);",
+        "end = ac_max64(first + ac_list_entry(item, AC_WORK_KV_END), begin);",
+        "entries past kv_indices",
+    ),
+    ("first", ITEMS, "ac_clamp64(ac_list_entry(kv->indptr, 0), 0, kv->num_indices), page_size",
+     "ac_list_entry(kv->indptr, 0), page_size", "a negative kv_indptr[0] counts"),
+    ("own-list", ITEMS, "work->pages = kv->indices + begin;", "work->pages = kv->indices + first;", "the first keys"),
+    ("kv-end", ITEMS, "work->end = ac_clamp64((end - origin) * page_size, work->begin, length);",
+     "work->end = length;", "an item that reads its request to the end"),
+    ("kv-begin", ITEMS, "work->begin = ac_clamp64((begin - origin) * page_size, 0, length);", "work->begin = 0;",
+     "an item that reads its request from the first key on"),
+    ("pages", ITEMS, "(end - origin) * page_size, work->begin", "(end - origin), work->begin", "pages count as keys"),
+    ("frontier", ITEMS, "ac_list_entry(source->grid.qo_indptr, request + 1)", "ac_list_entry(item, AC_WORK_Q_END)",
+     "causal by the last row of the tile"),
+    ("total", ITEMS, "work->total = ac_request_total(p, request, length);", "work->total = length;",
+     "causal by the keys of the rank"),
+    # The rows of an item.
+    ("request-high", ITEMS, " || ac_list_entry(item, AC_WORK_REQUEST) >= source->lists.num_requests)", ")",
+     "an item of no request reads past the indptrs"),
+    ("request-low", ITEMS, "if (ac_list_entry(item, AC_WORK_REQUEST) < 0 || ", "if (", "... or before them"),
+    ("request-room", OP, '.num_requests = (int32_t)ac_size(&args->sizes, "B"),',
+     '.num_requests = (int32_t)ac_size(&args->sizes, "B") + 1,', "one request too many"),
+    ("partial-room", ITEMS, "if (partial >= 0) rows = ac_clamp64(source->lists.num_partials - partial, 0, rows);", "",
+     "partials past the last row"),
+    ("rows-high", ITEMS, "ac_clamp64(ac_list_entry(item, AC_WORK_Q_END), begin, p->num_rows) - begin",
+     "ac_max64(ac_list_entry(item, AC_WORK_Q_END), begin) - begin", "query rows past the last"),
+    ("rows-low", ITEMS, "begin = ac_clamp64(ac_list_entry(item, AC_WORK_Q_BEGIN), 0, p->num_rows);",
+     "begin = ac_min64(ac_list_entry(item, AC_WORK_Q_BEGIN), p->num_rows);", "query rows before the first"),
+    ("final", ITEMS, "partial_row = partial < 0 ? -1", "partial_row = partial <= 0 ? -1", "partial 0 as a final row"),
+    ("step", ITEMS, "out->partial_step = 1;", "out->partial_step = 2;", "every second partial row"),
+    # The items of a worker.
+    ("worker-high", ITEMS, "ac_clamp64(ac_list_entry(lists->work_indptr, worker + 1), begin, lists->num_items) - begin",
+     "ac_max64(ac_list_entry(lists->work_indptr, worker + 1), begin) - begin", "items past the last"),
+    ("worker-low", ITEMS, "begin = ac_clamp64(ac_list_entry(lists->work_indptr, worker), 0, lists->num_items);",
+     "begin = ac_min64(ac_list_entry(lists->work_indptr, worker), lists->num_items);", "items before the first"),
+    ("tiles", ITEMS, "done->items++, done->tiles = 0)", "done->items++)", "the next item begins at a later tile"),
+    ("tile-step", ITEMS, "done->tiles += source->grid.row_tiles;", "done->tiles += source->grid.row_tiles + 1;",
+     "every second tile of an item is left out"),
+    ("one-tile", ITEMS, "        done->tiles += source->grid.row_tiles;\n", "        done->items++;\n",
+     "one tile of every item"),
+    # The host.
+    ("sparse-causal", OP, "if (args->max_seqlen_q == 1) p->causal = 0;", "", "a list of its own is masked by places"),
+    ("placed-pages", OP, " || args->page_size != 1,", ",", "the last page is read to its end"),
+    ("placed-shard", OP, "p->causal || p->shard.stride != 1 ||", "p->causal ||", "the rank's keys without a mask"),
+    ("partial-rows", OP, "__builtin_mul_overflow(entries, args->max_seqlen_q, out_rows)",
+     "__builtin_mul_overflow(entries, INT64_C(1), out_rows)", "partials of one row each"),
+    ("interleave", OP, "(int32_t)args->cp_rank, (int32_t)args->cp_interleave};", "(int32_t)args->cp_rank, 1};",
+     "keys are dealt one by one"),
+    ("rank", OP, "{(int32_t)args->cp_world_size, (int32_t)args->cp_rank,", "{(int32_t)args->cp_world_size, 0,",
+     "every rank is the first"),
+    ("global", OP, "p->total_indptr = ac_ints(args->g_kv_indptr);", "p->total_indptr = ac_ints(args->kv_indptr);",
+     "the rank's lengths for those of all"),
+    ("shard-count", WORK, "(int64_t)rounds * block + ac_clamp64(rest, 0, block);", "(int64_t)rounds * block;",
+     "keys of a round that is not full"),
+    ("given", OP, "enum { NEEDED = 4 };", "enum { NEEDED = 3 };", "lists without reduce_partial_map"),
+    ("folded", OP, "if (item[AC_WORK_REQUEST] >= B && item[AC_WORK_Q_END] > T)",
+     "if (0 && item[AC_WORK_REQUEST] >= B && item[AC_WORK_Q_END] > T)", "folded heads are taken"),
+    ("tag", OP, "!(ours && tag[1] & AC_WORK_TAG_DETERMINISTIC))", "!ours)", "any plan is deterministic"),
+    ("rank-range", OP, 'ac_check_int(op_name, "cp_rank", args->cp_rank, 0, ranks - 1, error)',
+     'ac_check_int(op_name, "cp_rank", args->cp_rank, 0, ranks, error)', "a rank past the last"),
+]  # fmt: skip
+
+BUGS = [Bug(f"work-{name}", *bug, "work-lists") for name, *bug in _BUGS]
+#: The same header in the kernels of a GPU.
+BUGS += [
+    Bug(f"work-gpu-{name}", *bug, "work-lists-gpu", "mla_decode")
+    for name, *bug in _BUGS
+    if name in ("kv-end", "tiles", "partial-room", "frontier")
+]

@@ -1,0 +1,89 @@
+"""Every persistent MLA decode kernel of the wheel: what it takes, and what is wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+ARCHS = ("gfx942", "gfx950")
+FP8 = {"gfx942": "float8_e4m3fnuz", "gfx950": "float8_e4m3fn"}
+
+#: Hazards: (what the simulator reports, the instruction) -> how many of them, in the call every_way of cases.py.
+Hazards = dict[tuple[str, str], int]
+
+#: Page indices are used a turn of the loop after their load, in the first turn without a wait for it.
+PAGE_INDICES: Hazards = {("missing wait", "v_mul_u32_u24_dpp"): 4}
+#: V comes from LDS into the matrix instructions of two of the loop's four parts without a wait.
+V_FROM_LDS: Hazards = {("missing wait", "v_mfma_f32_16x16x16_bf16"): 44}
+#: The next keys are written to LDS over the probabilities, which another wave may not have read.
+KEYS_OVER_P: Hazards = {("LDS race", "ds_write_b32"): 16}
+#: The same; a wave's part of q, loaded to LDS in lengths of 256 bytes, overlaps the next wave's; the sums of a split
+#: item go where another wave has put its maxima.
+KEYS_OVER_P_Q_OVERLAPS: Hazards = {
+    ("LDS race", "ds_write_b32"): 17,
+    ("LDS race", "buffer_load_dword"): 1,
+    ("missing wait", "buffer_load_dword"): 1,
+}
+#: The scales are loaded and used without a wait. The next keys, and the transposed values, are written to LDS where
+#: other waves may not have read q, keys and values. Keys are read from LDS, without a wait in the last turn.
+EVERYWHERE: Hazards = {
+    ("missing wait", "v_mov_b32_e32"): 1,
+    ("missing wait", "v_mul_f32_e32"): 1,
+    ("missing wait", "v_mfma_f32_16x16x32_fp8_fp8"): 36,
+    ("LDS race", "buffer_load_dword"): 56,
+    ("LDS race", "ds_write_b128"): 8,
+}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A code object with one kernel.
+
+    q_dtype, kv_dtype: "fp8" is the architecture's. q_lens: the longest query length that it may be launched for.
+    """
+
+    arch: str
+    id: str
+    name: str
+    q_dtype: str
+    kv_dtype: str
+    heads: int
+    q_lens: tuple[int, ...]
+    hazards: Hazards = field(hash=False)
+    whole_tiles: bool = False  # it writes its full number of rows, however many an item has
+    scales_values: bool = True  # False: kv_scale is left out of the output
+    counts_tokens: bool = False  # kv_begin and kv_end of an item are tokens where a page has several; up to 32 may be
+
+    @property
+    def dtypes(self) -> tuple[str, str]:
+        """Of q and the cache."""
+        q, kv = (FP8[self.arch] if dtype == "fp8" else dtype for dtype in (self.q_dtype, self.kv_dtype))
+        return q, kv
+
+
+def _of(arch: str) -> tuple[Kernel, ...]:
+    bf16, mixed, fp8 = ("bfloat16", "bfloat16"), ("bfloat16", "fp8"), ("fp8", "fp8")
+    one_group, all_heads = "mla_a8w8_qh16_qseqlen{}_gqaratio16_ps{}", "mla_a8w8_qh128_m32x4_n16x2_{}_ps"
+    two, four, paged = {"whole_tiles": True}, {"scales_values": False}, {"counts_tokens": True}
+    make = lambda id, name, dtypes, *rest, **flags: Kernel(arch, id, name, *dtypes, *rest, **flags)  # noqa: E731
+    any_q = (1, 2, 3, 4)
+    out = [
+        make("a16w16", "mla_a16w16_qh16_m16x4_n16x1_coex0_mask1_ps", bf16, 16, any_q, PAGE_INDICES),
+        make("a16w8", "mla_a16w8_qh16_m16x4_n16x1_coex0_mask1_ps", mixed, 16, any_q, V_FROM_LDS),
+        make("a8w8_q1", one_group.format(1, ""), fp8, 16, (1,), KEYS_OVER_P),
+        make("a8w8_q2", one_group.format(2, ""), fp8, 16, (2,), KEYS_OVER_P_Q_OVERLAPS, **two),
+        make("a8w8_q4", one_group.format(4, ""), fp8, 16, (3, 4), EVERYWHERE, **four),
+        make("a8w8_h128", all_heads.format("msk0"), fp8, 128, (1, 2, 4), PAGE_INDICES),
+    ]
+    if arch == "gfx950":
+        out += [
+            make("a8w8_h128_msk1", all_heads.format("msk1"), fp8, 128, (1, 2, 4), PAGE_INDICES),
+            make("a8w8_q2_page", one_group.format(2, "_page"), fp8, 16, (2,), KEYS_OVER_P_Q_OVERLAPS, **two, **paged),
+            make("a8w8_q4_page", one_group.format(4, "_page"), fp8, 16, (3, 4), EVERYWHERE, **four, **paged),
+        ]
+    return tuple(out)
+
+
+KERNELS = tuple(kernel for arch in ARCHS for kernel in _of(arch))
+
+#: (architecture, name) of persistent kernels of the wheel that no list of ours can drive -> why.
+NOT_DRIVEN: dict[tuple[str, str], str] = {}
