@@ -524,7 +524,7 @@ const ac_op_t ac_op_mla_decode_stage1 = {
 #define AC_OP_PARAMS "mla_decode/params_variant.inc"
 #define AC_OP_SUMMARY "mla_decode_stage1 with the tensors of mla_gluon and mla_decode_segmented."
 #define AC_OP_NOTES                                                                                                    \
-    "Returns (plan, stream, logits, attn_lse, lse, expsum), see mla_decode_stage1. Segmented, there is no stage 2:\n"   \
+    "Returns (plan, stream, logits, attn_lse, lse, expsum), see mla_decode_stage1. Segmented, no stage 2 is due:\n"  \
     "a segment has normalised rows, the base-2 logarithm of the sum of their weights, and 1; one in which a row\n"     \
     "sees no key has 0 and the lowest float32.\n"                                                                      \
     "Raises TypeError, ValueError, BufferError, UnsupportedError, DeviceError; a refused call writes nothing."
