@@ -41,6 +41,16 @@ from aiter_c.metadata import (
     get_mla_metadata_v1,
 )
 from aiter_c.mla import mla_decode_fwd, mla_reduce_v1
+from aiter_c.mla_variants import (
+    hk_mla_v32_decode_fwd,
+    hk_mla_v40_decode_fwd,
+    mla_decode_fwd_ds32,
+    mla_decode_fwd_v4_nm,
+    mla_decode_gluon,
+    mla_decode_segmented,
+    mla_gluon,
+    mla_v40_decode_fwd,
+)
 
 __version__ = _C.build_info()["version"]
 
@@ -60,11 +70,19 @@ __all__ = [
     "get_mla_metadata_info_v1",
     "get_mla_metadata_v1",
     "get_num_threads",
+    "hk_mla_v32_decode_fwd",
+    "hk_mla_v40_decode_fwd",
     "merge_attn_states",
     "merge_states",
     "mla_decode_fwd",
+    "mla_decode_fwd_ds32",
+    "mla_decode_fwd_v4_nm",
+    "mla_decode_gluon",
+    "mla_decode_segmented",
+    "mla_gluon",
     "mla_plan",
     "mla_reduce_v1",
+    "mla_v40_decode_fwd",
     "set_num_threads",
     "top_k_per_row_decode",
     "top_k_per_row_prefill",

@@ -84,11 +84,23 @@ class _Copy:
     owner: np.ndarray  # keeps the host bytes alive
 
 
-class Copies:
-    """The device's copies of host arrays during one call. Arrays of one block share one copy."""
+def _spans(arrays: list[np.ndarray]) -> list[tuple[int, int]]:
+    """The bytes that the arrays span, where those of several overlap as one span: columns of one tensor do."""
+    spans: list[tuple[int, int]] = []
+    for begin, end in sorted(np.lib.array_utils.byte_bounds(array) for array in arrays if array.size):
+        if spans and begin < spans[-1][1]:
+            begin, end = spans[-1][0], max(spans.pop()[1], end)
+        spans.append((begin, end))
+    return spans
 
-    def __init__(self, place: str, *, exact: bool = False) -> None:
+
+class Copies:
+    """The device's copies of host arrays during one call. Arrays of one block share one copy; with exact=True those
+    whose bytes overlap, of the arrays of the call."""
+
+    def __init__(self, place: str, *, exact: bool = False, arrays: list[np.ndarray] | None = None) -> None:
         self.place, self.exact = place, exact
+        self._spans = _spans(arrays or [])
         self._copies: dict[tuple[int, int], _Copy] = {}
 
     def tensor(self, array: np.ndarray) -> DeviceTensor:
@@ -97,6 +109,8 @@ class Copies:
         begin, end = np.lib.array_utils.byte_bounds(array if self.exact else owner)
         if array.size == 0 and self.exact:
             end = begin
+        elif self.exact:
+            begin, end = next((span for span in self._spans if span[0] <= begin and end <= span[1]), (begin, end))
         copy = self._copies.get((begin, end))
         if copy is None:
             memory = aiter_c.from_host(_bytes_at(begin, end), self.place)
@@ -150,7 +164,9 @@ class Device:
         function = getattr(aiter_c, name)
         if not self.copies:
             return function(*positional, **arguments)
-        copies = Copies(self.place, exact=exact)
+        flat = [*positional, *arguments.values()]
+        arrays = [value for value in flat if isinstance(value, np.ndarray)]
+        copies = Copies(self.place, exact=exact, arrays=arrays)
 
         # A scale without dimensions stays on the host: ops take either.
         def place(value: object) -> object:

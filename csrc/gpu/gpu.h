@@ -72,6 +72,12 @@ template <class T> GPU_INLINE const T &gpu_params_again(const T &) {
     asm volatile("" : "+s"(at));
     return *(const T *)at;
 }
+/* The same of a part of parameters that were read so. */
+template <class T> GPU_INLINE const T &gpu_part_again(const T &part) {
+    const __attribute__((address_space(4))) T *at = (const __attribute__((address_space(4))) T *)&part;
+    asm volatile("" : "+s"(at));
+    return *(const T *)at;
+}
 #define GPU_SHARED __attribute__((address_space(3)))
 #define GPU_GLOBAL __attribute__((address_space(1)))
 extern __attribute__((shared, aligned(16))) char gpu_shared[]; /* at address 0: no kernel has static LDS */

@@ -35,6 +35,9 @@ EXPORT int64_t shim_decode_params(const int64_t *a, ac_mla_decode_params_t *p) {
     p->attention.kv[0].indices = (const int32_t *)a[8];
     p->attention.total_indptr = (const int32_t *)a[9];
     p->attention.num_heads = (int32_t)H;
+    p->attention.segments = 1;
+    p->attention.lse_unit = (float)AC_LN_2;
+    p->attention.lse_empty = -INFINITY;
     p->attention.num_rows = a[11];
     p->attention.kv[0].num_indices = a[13];
     p->work.grid.max_seqlen_q = (int32_t)a[14];

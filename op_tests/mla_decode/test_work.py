@@ -81,7 +81,7 @@ def _model(item: dict, index: int, tokens: int) -> tuple[list[int], list[int]] |
     for token in range(tokens):
         last = total - queries + token if item["causal"] else total - 1
         seen.append(max(keys[0], sum(p <= last for p in place)) if keys[1] else 0)
-    partial = -1 if item["final"] else begin * item["splits"] + split
+    partial = -1 - split if item["final"] else begin * item["splits"] + split
     numbers = [begin, tile * item["tile"], min(pairs - tile * item["tile"], item["tile"]), *keys]
     return [*numbers, first if length else -1, partial, item["splits"]], seen
 

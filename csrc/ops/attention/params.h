@@ -6,13 +6,16 @@
 
 #include "cache.h"
 
-/* A cache, and which of its pages belong to a request: entries [indptr[b], indptr[b + 1]) of `indices`. */
+/* A cache, and which of its pages belong to a request: entries [indptr[b], indptr[b + 1]) of `indices`. Or, where
+ * `lengths` is not NULL, as many of row b of a table as hold lengths[b] keys. */
 typedef struct ac_kv_source_t {
     ac_kv_cache_t cache;
     const int32_t *indptr;         /* [B+1]; counts pages */
-    const int32_t *indices;        /* [num_indices]: pages */
+    const int32_t *indices;        /* [num_indices]: pages; or [B, table_width] */
     const int32_t *last_page_lens; /* [B], or NULL: page_size is 1 */
+    const int32_t *lengths;        /* [B]: keys; or NULL: no table */
     int64_t num_indices;
+    int64_t table_width, table_stride; /* entries of a row, and from one row to the next */
 } ac_kv_source_t;
 
 /* Context parallelism: the keys of a request are dealt to `stride` shards, `block` keys at a time, and the cache holds
@@ -29,9 +32,12 @@ typedef struct ac_attention_params_t {
     const float *sink;           /* [H], AC_SINK; NULL: off */
     const int32_t *total_indptr; /* [B+1]: keys of the requests on all shards together; not read where stride is 1 */
     ac_shard_t shard;
-    char *o; /* [T, H, Dv]; the final rows */
+    char *o; /* [T, H, Dv], or [T, H, segments, Dv]; the final rows */
     int64_t o_row_stride, o_head_stride;
-    float *lse;         /* [T, H] or NULL; of the final rows. Rows of no request hold -inf beforehand. */
+    float *lse;         /* [T, H, segments] or NULL; of the final rows. Rows of no request hold lse_empty before. */
+    int32_t segments;   /* final rows of a query row and head, one per split: for somebody else to merge; or 1 */
+    float lse_unit;     /* the LSE, which is computed in base 2, is multiplied by it: ln 2, or 1 */
+    float lse_empty;    /* the LSE of a final row without keys */
     float *partial_o;   /* [partial rows, H, Dv] or NULL; normalised */
     float *partial_lse; /* [partial rows, H] or NULL; natural log, -inf where a partial holds nothing for a row */
     ac_scale_t q_scale, kv_scale;

@@ -45,10 +45,10 @@ GPU_INLINE float mla_move_base(float top, mla_headroom_t room, mla_softmax_t *ro
 /* The factor that converts sums relative to `base` to sums relative to `common`, the largest base of a row's parts. */
 GPU_INLINE float mla_rebase(float base, float common) { return gpu_exp2(base - common); }
 
-/* Natural-log LSE of a whole row. The sum is 0 where the row has no key, or only scores of -inf. */
-GPU_INLINE float mla_lse(const mla_softmax_t &row) {
-    if (row.sum == 0) return GPU_MINUS_INFINITY;
-    return (row.base + gpu_log2(row.sum)) * (float)AC_LN_2;
+/* LSE of a whole row: in base 2, times `unit`; `empty` where the row has no key, or only scores of -inf. */
+GPU_INLINE float mla_lse(const mla_softmax_t &row, float unit, float empty) {
+    if (row.sum == 0) return empty;
+    return (row.base + gpu_log2(row.sum)) * unit;
 }
 
 #endif

@@ -20,18 +20,20 @@ GPU_INLINE mla_output_t mla_row_output(const ac_attention_params_t &p, const ac_
                                        const mla_softmax_t &softmax, float value_scale) {
     mla_output_t out;
     out.empty = softmax.sum == 0;
-    out.lse_value = mla_lse(softmax);
     out.scale = value_scale / softmax.sum;
     if (work.partial_row < 0) {
         int64_t index = row.query * p.num_heads + row.head;
-        out.row = p.o + row.query * p.o_row_stride + row.head * p.o_head_stride;
-        out.lse = p.lse ? p.lse + index : nullptr;
+        uint32_t segment = (uint32_t)(-1 - work.partial_row), segment_at = segment * (AC_MLA_DV * 4); /* of fp32 */
+        out.row = p.o + row.query * p.o_row_stride + row.head * p.o_head_stride + segment_at;
+        out.lse = p.lse ? p.lse + index * p.segments + segment : nullptr;
+        out.lse_value = mla_lse(softmax, p.lse_unit, p.lse_empty);
         out.dtype = p.o_dtype;
     } else {
         int64_t partial_row = work.partial_row + (row.query - work.query_begin) * work.partial_step;
         int64_t index = partial_row * p.num_heads + row.head;
         out.row = out.empty ? nullptr : (char *)(p.partial_o + index * AC_MLA_DV);
         out.lse = p.partial_lse + index;
+        out.lse_value = mla_lse(softmax, (float)AC_LN_2, GPU_MINUS_INFINITY);
         out.dtype = AC_FLOAT32;
     }
     return out;

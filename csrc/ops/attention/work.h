@@ -35,8 +35,9 @@ typedef struct ac_work_t {
     int64_t frontier;     /* keys of the request before its query token 0 */
     int64_t total;        /* keys of the request */
     ac_shard_t shard;
-    int64_t partial_row, partial_step; /* token t's results are partial row partial_row + t * partial_step; or, where
-                                          partial_row is negative, final rows */
+    int64_t partial_row; /* token t's results are partial row partial_row + t * partial_step; or, where that is
+                            negative, final rows: of segment -1 - partial_row */
+    int32_t partial_step;
 } ac_work_t;
 
 AC_INLINE int64_t ac_min64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -66,12 +67,14 @@ AC_INLINE int64_t ac_seen_end(const ac_work_t *work, int64_t query) {
     return ac_clamp64(seen, work->begin, work->end);
 }
 
-/* Query rows [*out_begin, *out_begin + *out_count) belong to the request. */
-AC_INLINE void ac_request_queries(const int32_t *qo_indptr, int64_t request, int64_t num_rows, int64_t *out_begin,
-                                  int64_t *out_count) {
-    int64_t begin = ac_clamp64(ac_list_entry(qo_indptr, request), 0, num_rows);
+/* Query rows [*out_begin, *out_begin + *out_count) belong to the request; each has `uniform` of them without indptr. */
+AC_INLINE void ac_request_queries(const int32_t *qo_indptr, int64_t uniform, int64_t request, int64_t num_rows,
+                                  int64_t *out_begin, int64_t *out_count) {
+    int64_t first = qo_indptr ? ac_list_entry(qo_indptr, request) : request * uniform;
+    int64_t last = qo_indptr ? ac_list_entry(qo_indptr, request + 1) : first + uniform;
+    int64_t begin = ac_clamp64(first, 0, num_rows);
     *out_begin = begin;
-    *out_count = ac_clamp64(ac_list_entry(qo_indptr, request + 1), begin, num_rows) - begin;
+    *out_count = ac_clamp64(last, begin, num_rows) - begin;
 }
 
 #endif

@@ -18,16 +18,21 @@ typedef struct ac_splits_t {
 /* Work items from the grid: item (b * S + split) * row_tiles + tile is a tile of request b and a split of its list.
  * Partials are [T, S, H, Dv]. */
 typedef struct ac_work_grid_t {
-    const int32_t *qo_indptr; /* [B+1] */
+    const int32_t *qo_indptr; /* [B+1]; or NULL: every request has max_seqlen_q rows */
     ac_splits_t splits;
     int32_t max_seqlen_q;  /* later rows of a request are not served */
     int32_t row_tiles;     /* tiles of pairs per request: ceil(max_seqlen_q * H / tile_rows) */
-    int32_t writes_output; /* 1: final rows and LSE (one split); 0: partials */
+    int32_t writes_output; /* 1: final rows and LSE (one split, or segments); 0: partials */
 } ac_work_grid_t;
 
 /* The request's pages, and the number of keys in them. */
 AC_INLINE int64_t ac_request_keys(const ac_kv_source_t *kv, int64_t request, const int32_t **out_pages) {
-    int64_t begin = ac_clamp64(ac_list_entry(kv->indptr, request), 0, kv->num_indices), page_size = kv->cache.page_size;
+    int64_t page_size = kv->cache.page_size;
+    if (kv->lengths) {
+        *out_pages = kv->indices + request * kv->table_stride;
+        return ac_clamp64(ac_list_entry(kv->lengths, request), 0, kv->table_width * page_size);
+    }
+    int64_t begin = ac_clamp64(ac_list_entry(kv->indptr, request), 0, kv->num_indices);
     int64_t pages = ac_clamp64(ac_list_entry(kv->indptr, request + 1), begin, kv->num_indices) - begin;
     int64_t length = pages * page_size;
     *out_pages = pages > 0 ? kv->indices + begin : 0;
@@ -63,7 +68,7 @@ AC_INLINE int ac_work_from_grid(const ac_attention_params_t *p, const ac_work_gr
     int64_t tile = index % grid->row_tiles, rest = index / grid->row_tiles, num_queries;
     int64_t request = rest / grid->splits.num_splits;
     int32_t split = (int32_t)(rest % grid->splits.num_splits);
-    ac_request_queries(grid->qo_indptr, request, p->num_rows, &out->query_begin, &num_queries);
+    ac_request_queries(grid->qo_indptr, grid->max_seqlen_q, request, p->num_rows, &out->query_begin, &num_queries);
     int64_t pairs = ac_min64(num_queries, grid->max_seqlen_q) * p->num_heads;
     out->first_pair = tile * tile_rows;
     if (out->first_pair >= pairs) return 0;
@@ -74,7 +79,7 @@ AC_INLINE int ac_work_from_grid(const ac_attention_params_t *p, const ac_work_gr
     out->causal = p->causal;
     out->total = ac_request_total(p, request, length);
     out->frontier = out->total - num_queries;
-    out->partial_row = grid->writes_output ? -1 : out->query_begin * grid->splits.num_splits + split;
+    out->partial_row = grid->writes_output ? -1 - split : out->query_begin * grid->splits.num_splits + split;
     out->partial_step = grid->splits.num_splits;
     return 1;
 }

@@ -1,12 +1,15 @@
 /* Stage 1 of MLA decode: check -> plan -> launch, on whatever device the tensors are. The texts of every error begin
  * with "mla_decode_fwd: ", the name by which users know the op. */
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 
+#include "../../core/constants.h"
 #include "../../core/fault.h"
 #include "../attention/work.h"
 #include "args.h"
+#include "variant.h"
 
 static const char op_name[] = "mla_decode_fwd";
 
@@ -23,9 +26,11 @@ static const char op_name[] = "mla_decode_fwd";
 static const ac_tensor_rule_t rules[] = {
     RULE(q, AC_HALF | AC_FP8 | FLOATS, "T H D", AC_DENSE_ROWS | AC_LEADS),
     RULE(kv_buffer, 0, NULL, 0),
-    RULE(qo_indptr, INDICES, "B+1", AC_DENSE_ROWS),
-    RULE(kv_indptr, INDICES, "B+1..", AC_DENSE_ROWS),
-    RULE(kv_indices, INDICES, "n", AC_DENSE_ROWS),
+    RULE(qo_indptr, INDICES, "B+1", AC_DENSE_ROWS | AC_MAY_BE_NONE),
+    RULE(kv_indptr, INDICES, "B+1..", AC_DENSE_ROWS | AC_MAY_BE_NONE),
+    RULE(kv_indices, INDICES, "n", AC_DENSE_ROWS | AC_MAY_BE_NONE),
+    RULE(block_tables, INDICES, "B.. w", AC_DENSE_ROWS | AC_MAY_BE_NONE),
+    RULE(kv_lens, INDICES, "B..", AC_DENSE_ROWS | AC_MAY_BE_NONE),
     RULE(kv_last_page_lens, INDICES, "B..", AC_DENSE_ROWS | AC_MAY_BE_NONE),
     RULE(num_kv_splits_indptr, INDICES, "B+1..", AC_DENSE_ROWS | AC_MAY_BE_NONE),
     RULE(g_kv_indptr, INDICES, "B+1..", AC_DENSE_ROWS | AC_MAY_BE_NONE),
@@ -37,12 +42,13 @@ static const ac_tensor_rule_t rules[] = {
     RULE(reduce_partial_map, INDICES, "P", AC_DENSE_ROWS | AC_MAY_BE_NONE),
     SCALE_RULE(q_scale),
     SCALE_RULE(kv_scale),
-    RULE(o, AC_HALF, "T H 512", AC_DENSE_ROWS | AC_WRITTEN),
+    RULE(o, AC_HALF, "T H 512", AC_DENSE_ROWS | AC_WRITTEN | AC_MAY_BE_NONE),
     RULE(logits, FLOATS, "T S H 512", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
     RULE(attn_lse, FLOATS, "T S H 1", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
     RULE(lse, FLOATS, "T H", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
+    RULE(expsum, FLOATS, "T H S", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
 };
-enum { RULES = AC_COUNT(rules), BUFFERS = 3, INPUTS = RULES - BUFFERS };
+enum { RULES = AC_COUNT(rules), BUFFERS = 4, INPUTS = RULES - BUFFERS };
 _Static_assert(RULES <= AC_MAX_TENSORS, "AC_MAX_TENSORS");
 
 /* The buffers of a call by lists, R partial rows. */
@@ -50,8 +56,18 @@ static const ac_tensor_rule_t list_buffers[] = {
     RULE(logits, FLOATS, "R 1 H 512", AC_CONTIGUOUS | AC_WRITTEN),
     RULE(attn_lse, FLOATS, "R 1 H 1", AC_CONTIGUOUS | AC_WRITTEN),
     RULE(lse, FLOATS, "T H", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
+    RULE(expsum, FLOATS, "T H S", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
 };
 _Static_assert(AC_COUNT(list_buffers) == BUFFERS, "the same buffers");
+
+/* The buffers of a segmented call. */
+static const ac_tensor_rule_t segment_buffers[] = {
+    RULE(logits, FLOATS, "T H S 512", AC_CONTIGUOUS | AC_WRITTEN),
+    RULE(attn_lse, FLOATS, "T H S", AC_CONTIGUOUS | AC_WRITTEN),
+    RULE(lse, FLOATS, "T H", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
+    RULE(expsum, FLOATS, "T H S", AC_CONTIGUOUS | AC_WRITTEN),
+};
+_Static_assert(AC_COUNT(segment_buffers) == BUFFERS, "the same buffers");
 
 static bool has_lists(const ac_mla_decode_args_t *args) { return args->work_indptr != NULL; }
 
@@ -185,6 +201,17 @@ static int check_plan(const ac_mla_decode_args_t *args, const ac_mla_plan_t *pla
     return 0;
 }
 
+/* Without qo_indptr. */
+static int bind_uniform_rows(ac_mla_decode_args_t *args, ac_error_t *error) {
+    const int64_t T = ac_size(&args->sizes, "T"), rows = args->max_seqlen_q;
+    if (T % rows)
+        return ac_fail(error, AC_ERROR_VALUE,
+                       "%s: q: expected max_seqlen_q=%" PRId64 " rows of every request, got %" PRId64 " rows", op_name,
+                       rows, T);
+    ac_size_bind(&args->sizes, "B", T / rows, "q");
+    return 0;
+}
+
 /* Everything but the buffers, whose sizes only the plan knows. */
 static int check(void *arguments, const void *plan, ac_error_t *error) {
     ac_mla_decode_args_t *args = arguments;
@@ -196,12 +223,13 @@ static int check(void *arguments, const void *plan, ac_error_t *error) {
     if (ac_kv_cache_kind(ARG(kv_buffer), args->kv_buffer, args->kv_format, args->kv_dtype, args->page_size, &args->kv,
                          error) < 0)
         return -1;
-    if (args->page_size == 1) args->kv_last_page_lens = NULL; /* not looked at */
+    if (args->page_size == 1 || args->kv_lens) args->kv_last_page_lens = NULL; /* not looked at */
     else if (ac_check_given(ARG(kv_last_page_lens), error) < 0) return -1;
     ac_sizes_init(&args->sizes, op_name);
     ac_size_bind(&args->sizes, "D", args->kv.row_width, "kv_buffer");
     if (ac_check_tensors(args, rules, 1, &args->sizes, error) < 0) return -1;
     if (ac_check_int(op_name, "q.shape[1]", ac_size(&args->sizes, "H"), 1, INT32_MAX, error) < 0) return -1;
+    if (!args->qo_indptr && bind_uniform_rows(args, error) < 0) return -1;
     if (ac_check_tensors(args, rules + 1, INPUTS - 1, &args->sizes, error) < 0) return -1;
     if (ac_check_int(op_name, "qo_indptr", ac_size(&args->sizes, "B"), 0, INT32_MAX, error) < 0) return -1;
     if (check_lists(args, error) < 0) return -1;
@@ -209,10 +237,22 @@ static int check(void *arguments, const void *plan, ac_error_t *error) {
     return plan ? check_plan(args, plan, error) : 0;
 }
 
+/* a * b, or the largest number. */
+static int64_t product(int64_t a, int64_t b) {
+    int64_t out;
+    return __builtin_mul_overflow(a, b, &out) ? INT64_MAX : out;
+}
+
+/* Keys of all requests at most. */
+static int64_t total_kv(const ac_mla_decode_args_t *args) {
+    const int64_t B = ac_size(&args->sizes, "B");
+    const int64_t pages = args->block_tables ? product(B, ac_size(&args->sizes, "w")) : ac_size(&args->sizes, "n");
+    const int64_t keys = product(pages, args->page_size);
+    return args->max_kv_len > 0 ? ac_min64(keys, product(B, args->max_kv_len)) : keys;
+}
+
 static int make_plan(const void *arguments, void *out_plan, ac_error_t *error) {
     const ac_mla_decode_args_t *args = arguments;
-    int64_t total_kv;
-    if (__builtin_mul_overflow(args->kv_indices->shape[0], args->page_size, &total_kv)) total_kv = INT64_MAX;
     const ac_mla_request_t request = {
         .batch = (int32_t)ac_size(&args->sizes, "B"),
         .num_heads = (int32_t)ac_size(&args->sizes, "H"),
@@ -220,16 +260,17 @@ static int make_plan(const void *arguments, void *out_plan, ac_error_t *error) {
         .page_size = (int32_t)args->page_size,
         .q_dtype = args->q->dtype,
         .kv_dtype = args->kv.dtype,
-        .o_dtype = args->o->dtype,
+        .o_dtype = args->o ? args->o->dtype : AC_DTYPE_NONE,
         .kv_format = (int32_t)args->kv.format,
         .kv_lora_rank = AC_MLA_DV,
         .rope_dim = args->kv.rope_dim,
         .num_kv_splits = has_lists(args) || args->num_kv_splits == AC_NO_INT ? AC_MLA_AUTO_SPLITS
                                                                              : (int32_t)args->num_kv_splits,
         .num_workers = (int32_t)num_workers(args),
-        .total_kv = total_kv,
+        .total_kv = total_kv(args),
         .return_lse = args->return_lse,
         .deterministic = args->deterministic,
+        .segmented = args->segmented,
         .device = args->target.device,
         .arch = (int32_t)args->target.facts.arch,
         .compute_units = args->target.facts.compute_units,
@@ -246,7 +287,7 @@ static int partial_rows(const ac_mla_decode_args_t *args, int64_t *out_rows, ac_
                    entries, args->max_seqlen_q);
 }
 
-/* logits, attn_lse, lse: in the order of the parameters. */
+/* logits, attn_lse, lse, and of variants expsum: in the order of the parameters. */
 static int find_workspaces(const void *arguments, const void *the_plan, ac_workspace_t *out, ac_error_t *error) {
     const ac_mla_decode_args_t *args = arguments;
     const ac_mla_plan_t *plan = the_plan;
@@ -260,6 +301,23 @@ static int find_workspaces(const void *arguments, const void *the_plan, ac_works
     out[0] = (ac_workspace_t){partials, AC_FLOAT32, 4, {rows, splits, H, AC_MLA_DV}};
     out[1] = (ac_workspace_t){partials, AC_FLOAT32, 4, {rows, splits, H, 1}};
     out[2] = (ac_workspace_t){args->return_lse, AC_FLOAT32, 2, {T, H}};
+    return 0;
+}
+
+static int find_variant_workspaces(const void *arguments, const void *the_plan, ac_workspace_t *out,
+                                   ac_error_t *error) {
+    const ac_mla_decode_args_t *args = arguments;
+    const ac_mla_plan_t *plan = the_plan;
+    const int64_t T = ac_size(&args->sizes, "T"), H = ac_size(&args->sizes, "H"), S = plan->num_kv_splits;
+    if (find_workspaces(arguments, the_plan, out, error) < 0) return -1;
+    out[3] = (ac_workspace_t){args->segmented, AC_FLOAT32, 3, {T, H, S}};
+    if (args->segmented) {
+        out[0] = (ac_workspace_t){true, AC_FLOAT32, 4, {T, H, S, AC_MLA_DV}};
+        out[1] = out[3];
+    }
+    if (!args->qo_indptr)
+        out[2] = (ac_workspace_t){
+            args->return_lse, AC_FLOAT32, 3, {ac_size(&args->sizes, "B"), args->max_seqlen_q, H}};
     return 0;
 }
 
@@ -283,7 +341,10 @@ static int check_launch(ac_mla_decode_args_t *args, const ac_mla_plan_t *plan, a
     ac_size_bind(&args->sizes, "S", plan->num_kv_splits, "plan");
     if (!plan->writes_output && (ac_check_given(ARG(logits), error) < 0 || ac_check_given(ARG(attn_lse), error) < 0))
         return -1;
-    const ac_tensor_rule_t *buffers = has_lists(args) ? list_buffers : rules + INPUTS;
+    const ac_tensor_rule_t *buffers = has_lists(args) ? list_buffers
+                                      : args->segmented ? segment_buffers
+                                                        : rules + INPUTS;
+    if (!args->qo_indptr && args->lse && ac_mla_join_rows(ARG(lse), 2, args->lse, error) < 0) return -1;
     if (has_lists(args)) {
         int64_t rows;
         if (partial_rows(args, &rows, error) < 0) return -1;
@@ -332,16 +393,27 @@ static void fill_params(const ac_mla_decode_args_t *args, const ac_mla_plan_t *p
     p->kv[0].indptr = ac_ints(args->kv_indptr);
     p->kv[0].indices = ac_ints(args->kv_indices);
     p->kv[0].last_page_lens = ac_ints(args->kv_last_page_lens);
-    p->kv[0].num_indices = args->kv_indices->shape[0];
+    p->kv[0].num_indices = ac_size(&args->sizes, "n");
+    if (args->block_tables) {
+        p->kv[0].indices = ac_ints(args->block_tables);
+        p->kv[0].lengths = ac_ints(args->kv_lens);
+        p->kv[0].table_width = args->block_tables->shape[1];
+        p->kv[0].table_stride = args->block_tables->stride[0];
+    }
     p->shard = (ac_shard_t){.stride = 1, .phase = 0, .block = 1};
     if (args->g_kv_indptr) {
         p->shard = (ac_shard_t){(int32_t)args->cp_world_size, (int32_t)args->cp_rank, (int32_t)args->cp_interleave};
         p->total_indptr = ac_ints(args->g_kv_indptr);
     }
-    p->o = args->o->data;
-    p->o_row_stride = ac_stride_bytes(args->o, 0);
-    p->o_head_stride = ac_stride_bytes(args->o, 1);
-    p->lse = ac_floats(args->lse);
+    const ac_view_t *o = args->segmented ? args->logits : args->o;
+    p->o = o->data;
+    p->o_row_stride = ac_stride_bytes(o, 0);
+    p->o_head_stride = ac_stride_bytes(o, 1);
+    p->o_dtype = (int32_t)o->dtype;
+    p->segments = args->segmented ? plan->num_kv_splits : 1;
+    p->lse = ac_floats(args->segmented ? args->attn_lse : args->lse);
+    p->lse_unit = args->segmented ? 1 : (float)AC_LN_2;
+    p->lse_empty = args->segmented ? -FLT_MAX : -INFINITY;
     p->partial_o = plan->writes_output ? NULL : ac_floats(args->logits);
     p->partial_lse = plan->writes_output ? NULL : ac_floats(args->attn_lse);
     p->q_scale = scale_for(&args->q_scale, args->q->dtype, args->target.device);
@@ -350,7 +422,6 @@ static void fill_params(const ac_mla_decode_args_t *args, const ac_mla_plan_t *p
     p->num_rows = T;
     p->num_heads = (int32_t)H;
     p->q_dtype = (int32_t)args->q->dtype;
-    p->o_dtype = (int32_t)args->o->dtype;
     p->causal = args->causal;
     out->work.grid = (ac_work_grid_t){
         .qo_indptr = ac_ints(args->qo_indptr),
@@ -370,7 +441,7 @@ static void fill_params(const ac_mla_decode_args_t *args, const ac_mla_plan_t *p
 }
 
 static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_t *error) {
-    static const uint32_t minus_infinity = 0xff800000u; /* fp32 bits */
+    static const uint32_t minus_infinity = 0xff800000u, lowest = 0xff7fffffu, one = 0x3f800000u; /* fp32 bits */
     ac_mla_decode_args_t *args = arguments;
     const ac_mla_plan_t *plan = the_plan;
     const ac_target_t *target = &args->target;
@@ -396,10 +467,19 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
     /* ROCm/aiter#2983, as a kernel that nobody stops: nothing writes the rows. */
     if (AC_FAULT("skip_direct_output") && plan->writes_output) return 0;
     if (params.attention.lse && /* rows that no request owns keep this */
-        target->runtime->fill32(target->runtime, target->device.index, params.attention.lse, minus_infinity, T * H,
-                                stream, error) < 0)
+        target->runtime->fill32(target->runtime, target->device.index, params.attention.lse,
+                                args->segmented ? lowest : minus_infinity, T * H * params.attention.segments, stream,
+                                error) < 0)
+        return -1;
+    if (args->expsum &&
+        target->runtime->fill32(target->runtime, target->device.index, ac_floats(args->expsum), one,
+                                ac_view_numel(args->expsum), stream, error) < 0)
         return -1;
     return ac_launch(target, &launch, error);
+}
+
+static int check_variant(void *arguments, const void *plan, ac_error_t *error) {
+    return ac_mla_check_variant(arguments, error) < 0 ? -1 : check(arguments, plan, error);
 }
 
 static const char *const list_names[] = {
@@ -436,5 +516,31 @@ const ac_op_t ac_op_mla_decode_stage1 = {
     .check = check,
     .make_plan = make_plan,
     .workspaces = find_workspaces,
+    .run = run,
+};
+
+#define AC_OP mla_decode_variant
+#define AC_OP_ARGS ac_mla_decode_args_t
+#define AC_OP_PARAMS "mla_decode/params_variant.inc"
+#define AC_OP_SUMMARY "mla_decode_stage1 with the tensors of mla_gluon and mla_decode_segmented."
+#define AC_OP_NOTES                                                                                                    \
+    "Returns (plan, stream, logits, attn_lse, lse, expsum), see mla_decode_stage1. Segmented, no stage 2 is due:\n"  \
+    "a segment has normalised rows, the base-2 logarithm of the sum of their weights, and 1; one in which a row\n"     \
+    "sees no key has 0 and the lowest float32.\n"                                                                      \
+    "Raises TypeError, ValueError, BufferError, UnsupportedError, DeviceError; a refused call writes nothing."
+#include "../define_op.inc"
+
+const ac_op_t ac_op_mla_decode_variant = {
+    .name = "mla_decode_variant",
+    .user_name = op_name,
+    .doc = doc_mla_decode_variant,
+    .params = params_mla_decode_variant,
+    .param_count = AC_COUNT(params_mla_decode_variant),
+    .args_bytes = sizeof(ac_mla_decode_args_t),
+    .returns = AC_RETURNS_STAGE,
+    .plan_kind = &ac_plan_kind_mla_decode,
+    .check = check_variant,
+    .make_plan = make_plan,
+    .workspaces = find_variant_workspaces,
     .run = run,
 };

@@ -15,6 +15,7 @@
 /* An explicit count above this and above what the lists could fill is lowered: the rest of the runs would hold nothing,
  * and the scratch would not fit any memory. */
 #define MAX_SPLITS 4096
+#define MAX_SEGMENTS 128 /* that are chosen automatically */
 
 /* The dtype by which the kernels know a cache: that of the latent inside. */
 static ac_dtype_t latent_dtype(const ac_mla_request_t *r) {
@@ -81,6 +82,16 @@ static int check_request(const char *op, const ac_mla_request_t *r, ac_error_t *
     return 0;
 }
 
+/* Whoever merges segments cuts a list into pages as well, with loops over a power of two of them. */
+static void plan_segments(ac_mla_plan_t *plan) {
+    int32_t count = 1;
+    plan->split_granule = plan->request.page_size;
+    if (plan->num_kv_splits > MAX_SPLITS) plan->num_kv_splits = plan->split_count = MAX_SPLITS;
+    if (plan->request.num_kv_splits != AC_MLA_AUTO_SPLITS) return;
+    while (count < plan->num_kv_splits && count < MAX_SEGMENTS) count *= 2;
+    plan->num_kv_splits = plan->split_count = count;
+}
+
 /* Fills the four fields that say how KV lists are cut. */
 static void plan_splits(ac_mla_plan_t *plan) {
     const ac_mla_request_t *r = &plan->request;
@@ -123,7 +134,9 @@ int ac_mla_plan(const char *op, const ac_mla_request_t *request, ac_mla_plan_t *
     plan.row_tiles = (int32_t)tiles;
     plan.tile_rows = plan.stage1->tile_rows;
     plan_splits(&plan);
+    if (request->segmented) plan_segments(&plan);
     plan.writes_output = !request->num_workers && plan.num_kv_splits == 1 && !AC_FAULT("merge_after_direct");
+    plan.writes_output |= request->segmented;
     const int64_t runs = request->num_workers ? request->num_workers : (int64_t)request->batch * plan.num_kv_splits;
     if (__builtin_mul_overflow(runs, tiles, &plan.grid))
         return ac_fail(error, AC_ERROR_VALUE,

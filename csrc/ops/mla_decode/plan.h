@@ -23,6 +23,8 @@ typedef struct ac_mla_request_t {
     int32_t num_workers;   /* of lists; 0: work items come from the grid */
     int64_t total_kv;      /* upper bound of all KV lengths together; -1: not known */
     int return_lse, deterministic;
+    int segmented; /* splits are for somebody else to merge: lists are cut at whole pages. No field of MlaPlan: such
+                      plans do not outlive their call */
     ac_device_t device;
     int32_t arch; /* ac_arch_t */
     int32_t compute_units;

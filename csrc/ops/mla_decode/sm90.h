@@ -16,8 +16,9 @@ GPU_INLINE void sm90_prefetch_if(bool wanted, const void *address) {
 GPU_INLINE void sm90_prefetch_lists(const ac_attention_params_t &p, const ac_work_grid_t &grid) {
     uint32_t request = blockIdx.x / (uint32_t)grid.row_tiles / (uint32_t)grid.splits.num_splits;
     int thread = gpu_thread();
-    sm90_prefetch_if(thread == 0, grid.qo_indptr + request);
-    sm90_prefetch_if(thread == 1, p.kv[0].indptr + request);
+    const int32_t *lengths = p.kv[0].lengths ? p.kv[0].lengths : p.kv[0].indptr;
+    sm90_prefetch_if(thread == 0 && grid.qo_indptr, grid.qo_indptr + request);
+    sm90_prefetch_if(thread == 1, lengths + request);
     sm90_prefetch_if(thread == 2 && p.kv[0].last_page_lens, p.kv[0].last_page_lens + request);
     sm90_prefetch_if(thread == 3 && grid.splits.indptr, grid.splits.indptr + request);
     sm90_prefetch_if(thread == 4, p.q_scale.pointer);

@@ -7,6 +7,7 @@
 #include "../attention/work.h"
 #include "../mla_merge/kernel_params.h"
 #include "stage2.h"
+#include "variant.h"
 
 static const char op_name[] = "mla_decode_fwd";
 
@@ -23,7 +24,7 @@ static const ac_tensor_rule_t rules[] = {
     RULE(lse, AC_SET(AC_FLOAT32), "T H", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
     RULE(logits, AC_SET(AC_FLOAT32), "T S H 512", AC_CONTIGUOUS),
     RULE(attn_lse, AC_SET(AC_FLOAT32), "T S H 1", AC_CONTIGUOUS),
-    RULE(qo_indptr, AC_SET(AC_INT32), "B+1..", AC_DENSE_ROWS),
+    RULE(qo_indptr, AC_SET(AC_INT32), "B+1..", AC_DENSE_ROWS | AC_MAY_BE_NONE),
 };
 
 int64_t ac_mla_merge_grid(const ac_mla_plan_t *plan, int64_t T) {
@@ -34,7 +35,7 @@ int64_t ac_mla_merge_grid(const ac_mla_plan_t *plan, int64_t T) {
 }
 
 static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_t *error) {
-    const args_t *args = arguments;
+    args_t *args = arguments;
     const ac_mla_plan_t *plan = the_plan;
     const ac_mla_request_t *r = &plan->request;
     ac_target_t target;
@@ -48,7 +49,11 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
     if ((int32_t)target.facts.arch != r->arch)
         return ac_fail(error, AC_ERROR_VALUE, "%s: plan.arch: expected a plan made for %s, got one made for %s",
                        op_name, ac_arch_name(target.facts.arch), ac_arch_name((ac_arch_t)r->arch));
+    if (!args->qo_indptr && (ac_mla_join_rows(ARG(o), 3, args->o, error) < 0 ||
+                             (args->lse && ac_mla_join_rows(ARG(lse), 2, args->lse, error) < 0)))
+        return -1;
     ac_sizes_init(&sizes, op_name);
+    if (!args->qo_indptr) ac_size_bind(&sizes, "T", (int64_t)r->batch * r->max_seqlen_q, "plan");
     ac_size_bind(&sizes, "H", r->num_heads, "plan");
     ac_size_bind(&sizes, "S", plan->num_kv_splits, "plan");
     ac_size_bind(&sizes, "B", r->batch, "plan");

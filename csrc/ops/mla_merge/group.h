@@ -20,7 +20,9 @@ AC_INLINE void ac_merge_rows(ac_merge_group_t *group, int64_t from, int64_t to, 
 
 AC_INLINE ac_merge_group_t ac_merge_request(const ac_mla_merge_params_t *p, int64_t number) {
     ac_merge_group_t group = {0, 0, p->num_splits, 0};
-    ac_merge_rows(&group, p->qo_indptr[number], p->qo_indptr[number + 1], p->num_rows);
+    int64_t from = p->qo_indptr ? p->qo_indptr[number] : number * p->max_seqlen_q;
+    int64_t to = p->qo_indptr ? p->qo_indptr[number + 1] : from + p->max_seqlen_q;
+    ac_merge_rows(&group, from, to, p->num_rows);
     group.num_rows = ac_min64(group.num_rows, p->max_seqlen_q);
     return group;
 }

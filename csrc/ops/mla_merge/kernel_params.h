@@ -13,8 +13,8 @@
 typedef struct ac_mla_merge_params_t {
     const float *partial_o;       /* [P, H, Dv], normalised */
     const float *partial_lse;     /* [P, H], natural log; -inf: the partial holds nothing, and its row is not read */
-    const int32_t *qo_indptr;     /* [G+1]: the groups are requests; or NULL, and: */
-    const int32_t *reduce_indptr; /* [G+1]: a group's entries of partial_map */
+    const int32_t *reduce_indptr; /* [G+1]: a group's entries of partial_map; or NULL: the groups are requests, and: */
+    const int32_t *qo_indptr;     /* [G+1]: their rows; or NULL: each has max_seqlen_q rows */
     const int32_t *final_map;     /* [G, 2]: first final row, and the one past the last; or NULL */
     const int32_t *partial_map;   /* [num_entries] */
     char *o;                      /* [N, H, Dv] */

@@ -59,7 +59,7 @@ GPU_INLINE mla_output_t row_output(const ac_attention_params_t &p, const item_t 
     int r = first_row + recompute_lane_id() % 16;
     asm volatile("" : "+v"(r));
     mla_row_t row = mla_tile_row(p, item.work, item.range, r);
-    mla_output_t out = mla_row_output(p, item.work, row, softmax, item.value_scale);
+    mla_output_t out = mla_row_output(gpu_part_again(p), item.work, row, softmax, item.value_scale);
     if (r >= item.work.num_rows) out.row = nullptr, out.lse = nullptr;
     return out;
 }
