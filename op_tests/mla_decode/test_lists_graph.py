@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mla_decode.fuzz import check
+from mla_decode.lists_model import Model
 from runtime.driver import Driver, Graph
 from runtime.replay import LiveCall, check_same
 
@@ -94,6 +96,21 @@ def test_kimi_decodes_in_a_graph_as_without(heads: int, device: Device, driver: 
             live.check(got)
         assert not np.array_equal(got["lse"], before), "every key counts"
         before = got["lse"]
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+def test_a_rank_in_a_graph(rank: int, device: Device, driver: Driver) -> None:
+    """Context parallelism: lengths on this rank and on all, and the plan, follow the step; shards that become empty."""
+    case = MlaCase(heads=12, q_lens=(2, 1, 3), kv_lens=(200, 90, 160), splits=None, granule=1, workers=6,
+                   ranks=(4, rank, 2))  # fmt: skip
+    live, stream = LiveCall(case, device, driver), driver.stream()
+    graph = _captured(live, stream, plans=True)
+    for totals in ((200, 90, 160), (3, 90, 1), (101, 0, 7), (1, 1, 160)):
+        live.set_lengths([len(case.shard.places(total)) for total in totals])
+        live.inputs.array("g_kv_indptr")[:4] = np.cumsum([0, *totals])
+        got = _replay(live, graph, stream, plans=True, what=f"totals {totals}")
+        live.plan()
+        check(f"totals {totals}", live.inputs, got["o"], got["lse"], Model(live.inputs, {}).result(live.p_dtype))
 
 
 def test_a_plan_of_another_step_shows(device: Device, driver: Driver) -> None:

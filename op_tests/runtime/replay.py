@@ -152,9 +152,10 @@ class LiveCall:
     def _plan_with(op: Callable, tensors: dict, case: MlaCase, **more: int) -> None:
         pointers, indptr, items, *reduce = (tensors[name] for name in LISTS)
         op(
-            *(tensors[name] for name in INDPTR), case.heads, 1, case.causal, pointers, items, indptr, *reduce,
-            page_size=case.page_size, kv_granularity=case.granule, max_seqlen_qo=case.served_q_len,
-            max_split_per_batch=case.split_cap, deterministic=case.deterministic, **more,
+            *(tensors[name] for name in INDPTR), case.heads, 1, case.causal and case.shard is None, pointers, items,
+            indptr, *reduce, page_size=case.page_size, kv_granularity=case.granule, max_seqlen_qo=case.served_q_len,
+            max_split_per_batch=case.split_cap, is_cp_round_robin=case.shard is not None,
+            deterministic=case.deterministic, **more,
         )  # fmt: skip
 
     def _describe(self, last: np.ndarray) -> None:
