@@ -58,6 +58,7 @@ _BUGS = [
      "partials past the last row"),
     ("rows-high", ITEMS, "ac_clamp64(ac_list_entry(item, AC_WORK_Q_END), begin, p->num_rows) - begin",
      "ac_max64(ac_list_entry(item, AC_WORK_Q_END), begin) - begin", "query rows past the last"),
+    ("rows-most", ITEMS, "    rows = ac_min64(rows, source->grid.max_seqlen_q);\n", "", "rows from max_seqlen_q on"),
     ("rows-low", ITEMS, "begin = ac_clamp64(ac_list_entry(item, AC_WORK_Q_BEGIN), 0, p->num_rows);",
      "begin = ac_min64(ac_list_entry(item, AC_WORK_Q_BEGIN), p->num_rows);", "query rows before the first"),
     ("final", ITEMS, "partial_row = partial < 0 ? -1", "partial_row = partial <= 0 ? -1", "partial 0 as a final row"),
