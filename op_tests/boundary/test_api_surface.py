@@ -31,6 +31,7 @@ AITER_PARAMETERS = {
 }  # fmt: skip
 OUR_PARAMETERS = {
     "deterministic": False, "kv_format": None, "stream": None, "plan": None, "q_dtype": None, "kv_dtype": None,
+    "cp_interleave": 1,
 }  # fmt: skip
 HOME = Path(aiter_c.mla.__file__).resolve().parent
 NAMES = sorted(path.stem for path in HOME.glob("*.py") if not path.stem.startswith("_"))
@@ -68,7 +69,8 @@ def test_probes_of_the_engines(probed: str) -> None:
 def test_mla_plan_is_pinned() -> None:
     text = (
         "(batch, num_heads, max_seqlen_q, page_size, q_dtype, kv_dtype, *, num_kv_splits=None, max_kv_len=None, "
-        "kv_lora_rank=512, qk_rope_head_dim=64, return_lse=False, deterministic=False, device='cpu')"
+        "kv_lora_rank=512, qk_rope_head_dim=64, return_lse=False, deterministic=False, device='cpu', "
+        "num_workers=None)"
     )
     assert str(inspect.signature(aiter_c.mla_plan)) == text
 

@@ -25,6 +25,7 @@ _SHAPES = (
     {},
     {"q_lens": (1, 1, 1), "kv_lens": (40, 9, 0)},
     {"page_size": 4, "kv_lens": (90, 7, 0)},
+    {"page_size": 4, "kv_lens": (89, 7, 2), "q_lens": (1, 1, 1)},
     {"ranks": (3, 1, 2), "kv_lens": (70, 30, 2)},
     {"causal": False, "page_size": 1},
 )

@@ -64,23 +64,23 @@ def _buffers(batch: int, most: int, heads: int, workers: int, **more: object) ->
 
 
 @pytest.mark.isolated
-@pytest.mark.parametrize("threads", [1, 3])
-def test_lists_of_anything_between_guard_pages(threads: int) -> None:
-    out = run_python(script("mla_decode/isolated/guard_pages_lists.py"), str(threads), "400").stdout.split("\n")
-    verdict, calls, rows = out[-2].split()
-    assert verdict == "ok" and int(calls) == 400 and int(rows) > 500, out[-5:]
+@pytest.mark.parametrize(("threads", "calls"), [(1, 300), (3, 100)])
+def test_lists_of_anything_between_guard_pages(threads: int, calls: int) -> None:
+    out = run_python(script("mla_decode/isolated/guard_pages_lists.py"), str(threads), str(calls)).stdout.split("\n")
+    verdict, made, rows = out[-2].split()
+    assert verdict == "ok" and int(made) == calls and int(rows) > calls, out[-5:]
 
 
 @pytest.mark.accelerators
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_lists_of_anything_on_a_device(seed: int, device: Device) -> None:
     rows = 0
-    for one in fuzz(50 if device.simulated else 250, seed):
+    for one in fuzz(40 if device.simulated else 250, seed):
         with poisoned_scratch() as scratch:
             _, lse = device.call("mla_decode_fwd", **one.inputs.arguments() | one.changed, exact=True)
         scratch.check_margins(one.name)
         rows += check_fuzzed(one, one.inputs.array("o"), lse, device)
-    assert rows > 50
+    assert rows > 40
 
 
 def test_a_tag_of_anything(device: Device) -> None:
@@ -105,7 +105,9 @@ def test_the_model_sees_a_wrong_row(device: Device) -> None:
 # Items and index tensors that were changed after the plan was made.
 
 
-@pytest.mark.parametrize("fields", [{"q_lens": (1, 1, 1)}, {"q_lens": (3, 1, 2)}, {"page_size": 4}, {"heads": 128}])
+@pytest.mark.parametrize(
+    "fields", [{"q_lens": (1, 1, 1)}, {"q_lens": (3, 1, 2)}, {"page_size": 4}, {"page_size": 7, "q_lens": (1, 1, 1)}]
+)
 def test_a_kv_end_that_was_lowered(fields: dict, device: Device) -> None:
     """A planner whose lengths are upper bounds, and the true ones reach the device later: kv_end of each item is
     lowered there (vLLM's sparse backend does so), down to none."""
@@ -217,6 +219,17 @@ def test_a_plan_that_was_sized_and_filled_for_others(sized: dict, filled: dict, 
     _check_model("other plan", inputs, device, 9, **_plan(case, inputs, lists, **filled))
 
 
+def test_items_of_more_rows_than_a_tile(device: Device) -> None:
+    """A plan that was made for one head has items of many query rows: with 96 heads of several tiles of every kernel,
+    one item after the other for the same worker."""
+    case = MlaCase(q_lens=(5, 4, 5), kv_lens=(40, 90, 9), **_BASE | {"heads": 96, "workers": 2})
+    inputs = build_inputs(case)
+    lists = _plan(case, inputs, _buffers(3, 5, 96, 2), heads=1)
+    rows = lists["work_info_set"][: lists["work_indptr"][-1], 2:4]
+    assert (rows[:, 1] - rows[:, 0] >= 4).all() and len(rows) >= 4
+    _check_model("large items", inputs, device, 14, **lists)
+
+
 @pytest.mark.parametrize("uniform", [-1, 2])
 def test_flat_tails_and_dummies(uniform: int, device: Device) -> None:
     """A full graph's batch: fewer requests than it was captured for, qo_indptr flat behind them, dummies without rows
@@ -242,6 +255,34 @@ def test_a_copy_of_the_lists_is_the_plan(device: Device) -> None:
     for name in LISTS:
         inputs.array(name)[...] = 0
     check_bits("lse", _call(inputs, device, **copies), lse, inputs.case.repro)
+    check_bits("o", inputs.array("o"), o, inputs.case.repro)
+
+
+def test_lists_without_partials(device: Device) -> None:
+    """No entry, no group: the items that write final rows count, the others have no place."""
+    inputs = build_inputs(MlaCase(q_lens=(1, 2, 1), kv_lens=(9, 0, 200), **_BASE | {"workers": 2}))
+    assert (inputs.array("work_info_set")[: inputs.array("work_indptr")[-1], 1] >= 0).any()
+    nothing = {"reduce_partial_map": np.zeros(0, np.int32), "reduce_indptr": np.zeros(1, np.int32)}
+    _check_model("no partials", inputs, device, 1, **nothing)
+    _check_model("no map", inputs, device, 1, **nothing, reduce_final_map=np.zeros((0, 2), np.int32))
+    _check_model("no items", inputs, device, 0, **nothing, work_info_set=np.zeros((0, 8), np.int32))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("tag", ["uint64", "int64"])
+def test_lists_of_torch(tag: str) -> None:
+    """Every tensor as torch has it, the tag in either dtype; scratch from torch."""
+    import torch
+
+    inputs = build_inputs(MlaCase(q_lens=(2, 1), kv_lens=(300, 900), q_dtype="float16", kv_dtype="float16",
+                                  o_dtype="float16", **_BASE))  # fmt: skip
+    lse, o = _call(inputs, CPU), inputs.array("o").copy()
+    inputs.blocks["o"].fill_nan()
+    arguments = {n: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for n, v in inputs.arguments().items()}
+    arguments["work_meta_data"] = arguments["work_meta_data"].view(getattr(torch, tag))
+    logits, got = aiter_c.mla_decode_fwd(**arguments)
+    assert isinstance(logits, torch.Tensor) and isinstance(got, torch.Tensor)
+    check_bits("lse", got.numpy(), lse, inputs.case.repro)
     check_bits("o", inputs.array("o"), o, inputs.case.repro)
 
 
@@ -276,12 +317,28 @@ def test_without_the_final_map(q_len: int, device: Device) -> None:
 
 def test_two_calls_give_the_same_bits(device: Device) -> None:
     for fields in ({}, {"heads": 128, "q_lens": (1, 4), "kv_dtype": "float8_e4m3fn"}):
-        case = MlaCase(**{"q_lens": (2, 1), "kv_lens": (300, 700)} | _BASE | fields)
+        case = MlaCase(**{"q_lens": (2, 1), "kv_lens": (100, 300)} | _BASE | fields)
         inputs = build_inputs(case)
         lse, o = _call(inputs, device), inputs.array("o").copy()
         for _ in range(2 if device.simulated else 20):
             check_bits("lse", _call(inputs, device), lse, case.repro)
             check_bits("o", inputs.array("o"), o, case.repro)
+
+
+def test_a_deterministic_call_needs_a_deterministic_plan() -> None:
+    """As far as the host sees the tag; without one it is the caller's promise."""
+    for made in (True, False):
+        case = MlaCase(q_lens=(1, 1), kv_lens=(90, 20), deterministic=made, **_BASE)
+        inputs = build_inputs(case)
+        _call(inputs, CPU, deterministic=False)
+        _call(inputs, CPU, deterministic=True, work_meta_data=None)
+        if made:
+            _call(inputs, CPU, deterministic=True)
+            continue
+        inputs.blocks["o"].fill_nan()
+        with pytest.raises(ValueError, match="work_meta_data: expected lists made with deterministic=True"):
+            aiter_c.mla_decode_fwd(**inputs.arguments() | {"deterministic": True})
+        assert np.isnan(inputs.array("o").astype(np.float32)).all()
 
 
 REQUESTS = ((1, 5), (3, 513), (1, 1100), (2, 1300), (1, 0), (4, 64))  # (q len, kv len)
@@ -315,7 +372,8 @@ def test_a_deterministic_row_does_not_depend_on_the_batch(heads: int, device: De
     everyone = list(range(len(REQUESTS)))
     whole = _some(inputs, everyone, 3, device)
     batches = [(everyone[::-1], 1), ([3, 5, 1], 7), ([2, 2], 40), ([4, 0], 2), *(([b], 5) for b in everyone)]
-    for requests, workers in batches[: 4 if device.simulated else None]:
+    some = 2 if heads == 128 else 4
+    for requests, workers in batches[: some if device.simulated else None]:
         for b, (o, lse) in _some(inputs, requests, workers, device).items():
             name = f"request {b} of {requests}, {workers} workers"
             check_bits(f"o, {name}", o, whole[b][0], inputs.case.repro)

@@ -119,7 +119,8 @@ def _cells() -> list[tuple]:
 @pytest.mark.parametrize("world", range(1, 9))
 def test_ranks_give_what_one_device_gives(world: int, device: Device) -> None:
     for number, (ranks, interleave, workers, (q_lens, kv_lens), heads, causal) in enumerate(_cells()):
-        if ranks != world:
+        elsewhere = device.simulated and number // 2 % 2 != (device.name == "gfx950")
+        if ranks != world or elsewhere:  # a half of the cells on each simulated architecture
             continue
         inputs = build_inputs(MlaCase(heads=heads, q_lens=q_lens, kv_lens=kv_lens, causal=causal, seed=number))
         states = _states(inputs, world, interleave, device, workers=workers, splits=1 + number % 3)

@@ -133,7 +133,7 @@ def test_records_round_trip(kv_format: str) -> None:
 def test_case_text_reads_back() -> None:
     case = MlaCase(heads=3, q_lens=(1, 2), kv_lens=(4, 5), splits=(1, 0), q_scale=0.5, masked="tail")
     assert parse_case(repr(case)) == case and parse_case("MlaCase()") == MlaCase()
-    with pytest.raises(ValueError, match="expected MlaCase"):
+    with pytest.raises(ValueError, match="expected .*MlaCase"):
         parse_case("__import__('os').getcwd()")
 
 

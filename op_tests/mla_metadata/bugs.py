@@ -74,7 +74,6 @@ BUGS = [
         "an item that ends before it begins",
     ),
     # The budget.
-    _bug("root", SCHEDULE, "(root | bit) <= x", "(root | bit) < x", "a root of a square is one less"),
     _bug("auto", SCHEDULE, "AC_LIST_PIECE_KEYS 128", "AC_LIST_PIECE_KEYS 120", "another constant than is said"),
     _bug("blocks", SCHEDULE, "(uint32_t)p->granule - 1) /", "(uint32_t)p->granule) /", "a block too many"),
     _bug("fixed-run", SCHEDULE, "ac_max64(run, AC_FIXED_MIN_KEYS)", "run", "deterministic pieces that are short"),

@@ -48,7 +48,8 @@ for dv, suffix in widths.items():
     last = launched(16, dv, 5, 9, 3)
     kernel = kernels["mla_merge_lists" + suffix]
     tiles = -(-16 // kernel["tile_rows"])
-    assert last.kernel.decode() == kernel["name"] and tuple(last.grid) == (grid(5 * 3 * tiles), 1, 1), (dv, last.grid[0])
+    assert last.kernel.decode() == kernel["name"], dv
+    assert tuple(last.grid) == (grid(5 * 3 * tiles), 1, 1), (dv, last.grid[0])
     got = (tuple(last.block), last.stream, last.local_bytes)
     assert got == ((256, 1, 1), 7, kernel["local_bytes"]), got
 assert launched(16, 512, 5, 2, 2**31 - 1).grid[0] == grid(5 * 2 * 16), "more slots than final rows"
