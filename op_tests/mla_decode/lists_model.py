@@ -68,7 +68,7 @@ class Model:
         """(request, first query row, rows); no rows where the item is left out."""
         request, partial = item[REQUEST], item[PARTIAL]
         begin = clamp(item[Q_BEGIN], 0, self.num_rows)
-        rows = clamp(item[Q_END], begin, self.num_rows) - begin
+        rows = min(clamp(item[Q_END], begin, self.num_rows) - begin, self.most)
         if not 0 <= request < len(self.a["qo_indptr"]) - 1:
             rows = 0
         elif partial >= 0:

@@ -18,7 +18,7 @@ typedef struct ac_work_lists_t {
 } ac_work_lists_t;
 
 typedef struct ac_work_source_t {
-    ac_work_grid_t grid; /* of lists only qo_indptr and row_tiles count */
+    ac_work_grid_t grid; /* of lists only qo_indptr, max_seqlen_q and row_tiles count */
     ac_work_lists_t lists;
 } ac_work_source_t;
 
@@ -45,14 +45,15 @@ AC_INLINE void ac_item_keys(const ac_attention_params_t *p, const ac_work_source
                                     work->query_begin);
 }
 
-/* Tile `tile` of item `index` of the lists; returns 0 when it has no rows. An item of no request, and partials past the
- * last, are left out. */
+/* Tile `tile` of item `index` of the lists; returns 0 when it has no rows. An item of no request, its rows from
+ * max_seqlen_q on, and partials past the last are left out. */
 AC_INLINE int ac_work_from_item(const ac_attention_params_t *p, const ac_work_source_t *source, int64_t index,
                                 int64_t tile, int tile_rows, ac_work_t *out) {
     const int32_t *item = source->lists.items + index * AC_WORK_FIELDS;
     int64_t partial = ac_list_entry(item, AC_WORK_PARTIAL),
             begin = ac_clamp64(ac_list_entry(item, AC_WORK_Q_BEGIN), 0, p->num_rows);
     int64_t rows = ac_clamp64(ac_list_entry(item, AC_WORK_Q_END), begin, p->num_rows) - begin;
+    rows = ac_min64(rows, source->grid.max_seqlen_q);
     if (ac_list_entry(item, AC_WORK_REQUEST) < 0 || ac_list_entry(item, AC_WORK_REQUEST) >= source->lists.num_requests)
         return 0;
     if (partial >= 0) rows = ac_clamp64(source->lists.num_partials - partial, 0, rows);
