@@ -5,6 +5,8 @@ package does not have: they have AITER's signatures, and refuse.
 
 from __future__ import annotations
 
+import operator
+
 from aiter_c._C import UnsupportedError, mla_decode_stage2, mla_decode_variant
 from aiter_c._modules import home_of
 
@@ -30,6 +32,20 @@ _LATENT = 512  # elements of a key that are its value as well
 
 def _refuse(op: str, argument: str, expected: str, got: object) -> NoReturn:
     raise UnsupportedError(f"{op}: {argument}: expected {expected}, got {got}")
+
+
+def _int(op: str, name: str, value: int) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{op}: {name}: expected int, got {type(value).__name__}") from None
+
+
+def _flag(op: str, name: str, value: object) -> bool:
+    try:
+        return bool(value)
+    except Exception:
+        raise TypeError(f"{op}: {name}: expected bool, got {type(value).__name__}") from None
 
 
 def _shape_of(op: str, name: str, tensor: SupportsDLPack, dims: int) -> tuple[int, ...]:
@@ -101,14 +117,17 @@ def mla_decode_segmented(
     Raises as mla_decode_fwd does, whose name and arguments (kv_lens: seqused_k) the texts of most errors have.
     """
     op = "mla_decode_segmented"
-    if not causal:
+    if not _flag(op, "causal", causal):
         _refuse(op, "causal", "True", causal)
     if q_scales is not None:
         _refuse(op, "q_scales", "None (no block-scaled queries)", type(q_scales).__name__)
     if out_scale is not None:
         _refuse(op, "out_scale", "None (no fp8 output)", type(out_scale).__name__)
-    if shuffled_kv_cache:
+    if _flag(op, "shuffled_kv_cache", shuffled_kv_cache):
         _refuse(op, "shuffled_kv_cache", "False", shuffled_kv_cache)
+    skip_reduce, most_keys = _flag(op, "skip_reduce", skip_reduce), _int(op, "max_seqlen_kv", max_seqlen_kv)
+    kv_lora_rank = _int(op, "kv_lora_rank", kv_lora_rank)
+    qk_rope_head_dim = _int(op, "qk_rope_head_dim", qk_rope_head_dim)
     pages = _shape_of(op, "kv_buffer", kv_buffer, 4)
     if kv_lora_rank != _LATENT or kv_lora_rank + qk_rope_head_dim != pages[3]:
         width = f"{_LATENT} + {pages[3] - _LATENT} (of kv_buffer)"
@@ -127,7 +146,7 @@ def mla_decode_segmented(
         raise TypeError(f"{op}: out: expected a tensor (None needs skip_reduce), got None")
     plan, stream, output, maxima, _, sums = mla_decode_variant(
         q, None, kv_buffer, None, 0, None if skip_reduce else out, cu_seqlens_q, None, None, block_tables, seqused_k,
-        max_seqlen_q, pages[1], sm_scale=softmax_scale, max_kv_len=max_seqlen_kv if max_seqlen_kv > 0 else None,
+        max_seqlen_q, pages[1], sm_scale=softmax_scale, max_kv_len=most_keys if 0 < most_keys < 2**63 else None,
         q_scale=q_descale, kv_scale=kv_descale, segmented=skip_reduce, stream=stream, q_dtype=q_dtype,
         kv_dtype=kv_dtype,
     )  # fmt: skip
@@ -153,13 +172,17 @@ def _strides_of(tensor: SupportsDLPack) -> tuple[int, ...]:
 def _joined(op: str, q_nope: Tensor, q_pe: Tensor) -> tuple[Tensor, Tensor | None]:
     """q and None; or, where q_pe lies behind q_nope in memory, both as they are. Tensors of torch and NumPy are
     concatenated by their framework otherwise; of others the C core says that they are apart."""
-    address = _address_of(q_nope)
-    if address is None or type(q_nope) is not type(q_pe) or q_nope.shape[:-1] != q_pe.shape[:-1]:
+    if type(q_nope) is not type(q_pe) or q_nope.shape[:-1] != q_pe.shape[:-1]:
+        return q_nope, q_pe
+    try:
+        address, behind = _address_of(q_nope), _address_of(q_pe)
+    except RuntimeError:  # a tensor of torch without memory, which the core refuses
+        return q_nope, q_pe
+    if address is None:
         return q_nope, q_pe
     if q_nope.dtype != q_pe.dtype:
         raise TypeError(f"{op}: q_pe: expected dtype {q_nope.dtype} as q_nope, got {q_pe.dtype}")
-    beside = _address_of(q_pe) == address + _LATENT * q_nope.itemsize
-    if beside and _strides_of(q_nope) == _strides_of(q_pe):
+    if behind == address + _LATENT * q_nope.itemsize and _strides_of(q_nope) == _strides_of(q_pe):
         return q_nope, q_pe
     if torch := home_of(type(q_nope), "torch.Tensor"):
         return torch.cat((q_nope, q_pe), -1), None
@@ -218,6 +241,8 @@ def mla_gluon(
     op = "mla_gluon"
     if attn_sink is not None:
         _refuse(op, "attn_sink", "None (no sink)", type(attn_sink).__name__)
+    has_pe, use_2d_view = _flag(op, "has_pe", has_pe), _flag(op, "use_2d_view", use_2d_view)
+    kv_pe_offset = _int(op, "kv_pe_offset", kv_pe_offset)
     if not has_pe:
         q_pe = k_pe = None
         use_2d_view = False

@@ -62,6 +62,7 @@ def _gluon() -> list[GluonCase]:
         GluonCase(kv_lens=(90, 700), masked="all", heads=6),
         GluonCase(kv_lens=(90, 70), masked="extremes", rows=3, flat=False, return_lse=False),
         GluonCase(kv_lens=(1500,), heads=12, o_dtype="float16"),
+        GluonCase(heads=2, kv_lens=(900, 500, 700), rows=2, flat=False),  # splits, also on few threads
         GluonCase(kv_lens=()),
     ]
 

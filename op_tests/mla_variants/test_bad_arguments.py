@@ -29,6 +29,8 @@ REFUSED = [
      "mla_decode_segmented: out_scale: expected None (no fp8 output), got ndarray"),
     (SEGMENTED, {"shuffled_kv_cache": True}, UnsupportedError,
      "mla_decode_segmented: shuffled_kv_cache: expected False, got True"),
+    (SEGMENTED, {"kv_lora_rank": 1.5}, TypeError, "mla_decode_segmented: kv_lora_rank: expected int, got float"),
+    (SEGMENTED, {"causal": np.ones(2)}, TypeError, "mla_decode_segmented: causal: expected bool, got ndarray"),
     (SEGMENTED, {"kv_lora_rank": 256}, ValueError,
      "mla_decode_segmented: kv_lora_rank + qk_rope_head_dim: expected 512 + 64 (of kv_buffer), got 256 + 64"),
     (SEGMENTED, {"qk_rope_head_dim": 0}, ValueError,
@@ -85,6 +87,15 @@ def test_refused(number: int) -> None:
     assert str(raised.value) == text and type(raised.value) is error
     inputs.written = ()
     inputs.check_untouched()
+
+
+def test_a_rope_part_that_lies_elsewhere_is_refused() -> None:
+    """Of another tensor of the same layout, of fewer rows, with other strides, before the latent part."""
+    keys = GLUON.inputs().arguments()["kv_c"]
+    for rope in (keys.copy()[:, 512:], keys[:-1, 512:], keys[:, 512:].copy(), keys[:, :64], keys[:, 511:575]):
+        arguments = GLUON.inputs().arguments() | {"kv_c": keys[:, :512], "k_pe": rope, "kv_pe_offset": 0}
+        with pytest.raises(UnsupportedError, match="k_pe: expected the 64 columns behind the first 512 of kv_buffer"):
+            aiter_c.mla_gluon(**arguments)
 
 
 def test_an_output_whose_rows_are_not_at_one_distance_is_refused() -> None:

@@ -51,7 +51,9 @@ def _lengths(case: MlaCase, extra: int) -> np.ndarray:
     return np.array([*case.kv_lens, *_STALE[:extra]], np.int32)
 
 
-class _Variant(Case):
+class _Variant:
+    """What the cases of both variants share."""
+
     @property
     def base(self) -> MlaCase:
         """The same problem as a call of mla_decode_fwd."""
@@ -64,7 +66,7 @@ class _Variant(Case):
 
 
 @dataclass(frozen=True, repr=False)
-class SegmentedCase(_Variant):
+class SegmentedCase(_Variant, Case):
     """Fields as of MlaCase. `wider`: entries of the table that no list needs."""
 
     op: ClassVar[str] = "mla_decode_segmented"
@@ -121,7 +123,7 @@ class SegmentedCase(_Variant):
         """`out`; or what the consumer makes of the segments."""
         if not self.skip_reduce:
             return {"o": inputs.array("out")}
-        o, lse = merge_segments(*returned, self)
+        o, lse = merge_segments(*map(np.asarray, returned), self)
         return {"o": o.astype(dtype_of(self.o_dtype)), "lse": lse.astype(np.float32)}
 
     def check(self, outcome: Outcome) -> None:
@@ -180,14 +182,14 @@ def merge_segments(
 
 
 @dataclass(frozen=True, repr=False)
-class GluonCase(_Variant):
+class GluonCase(_Variant, Case):
     """Fields as of MlaCase. rows: query rows of each request; flat: without a dimension for them. table: pages come in
     one. k_apart: the rope part of the keys is an argument; k_offset: with the columns before it."""
 
     op: ClassVar[str] = "mla_gluon"
-    small: ClassVar = (
-        {"heads": 2, "kv_lens": (9, 5)},
-        {"heads": 2, "kv_lens": (9, 5), "rows": 2, "flat": False, "table": False, "return_lse": False},
+    small: ClassVar = (  # without rope parts, which are views: the package's own arrays have none
+        {"heads": 2, "kv_lens": (9, 5), "rope": 0, "table": False},
+        {"heads": 2, "kv_lens": (9, 5), "rope": 0, "table": False, "rows": 2, "flat": False, "return_lse": False},
     )
 
     heads: int = 4
@@ -221,7 +223,9 @@ class GluonCase(_Variant):
         """Views of the base's tensors: blocks whose names begin with "_" are passed by their views alone."""
         case, base = self.base, self.base.inputs()
         views = {name: base.array(name) for name in ("q", "o")}
-        if not self.flat:
+        if not self.flat and self.rows == 1:
+            views = {name: array[:, None] for name, array in views.items()}  # a stride of 0
+        elif not self.flat:
             views = {
                 name: np.lib.stride_tricks.as_strided(
                     array,
@@ -252,7 +256,7 @@ class GluonCase(_Variant):
         if lse is not None:
             if lse.shape != (len(self.kv_lens), self.rows, self.heads):
                 raise AssertionError(f"lse: expected [B, n, H], got {lse.shape}\n  {self.repro}")
-            lse = lse.reshape(-1, self.heads)
+            lse = np.asarray(lse).reshape(-1, self.heads)
         return {"o": inputs.array("_o"), "lse": lse}
 
     def check(self, outcome: Outcome) -> None:
