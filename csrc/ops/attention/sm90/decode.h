@@ -98,25 +98,17 @@ template <class KIND> GPU_INLINE void sm90_init_barriers() {
     sm90_barrier_init(sm90_shared_address(&side.stored), 256); /* the threads of both consumers */
 }
 
-/* next_work(&done, &work): the item after those that are done; false where there is none. */
+/* The workgroup's next item; false where there is none. */
 template <class next_work_f>
 GPU_INLINE bool sm90_next_item(const ac_attention_params_t &p, next_work_f next_work, sm90_item_t *item) {
+    ac_work_t work;
+    if (!next_work(&item->done, &work)) return false;
     item->first_tile = (item->first_tile + item->tiles) & 3;
     item->number += item->tiles > 0;
-    if (!next_work(&item->done, &item->work)) return false;
-    item->range = mla_tile_range(p, item->work);
+    item->work = work;
+    item->range = mla_tile_range(p, work);
     item->tiles = (int)ac_min64((item->range.end - item->range.begin + SM90_KEYS - 1) / SM90_KEYS, MLA_FAR);
     return true;
-}
-
-/* The next item of the producer (0) or the consumers (1), for all of their threads. */
-template <class next_work_f>
-GPU_INLINE void sm90_share_next(const ac_attention_params_t &p, next_work_f next_work, int role) {
-    sm90_side_t &side = sm90_shared().side;
-    const int sync = role ? SM90_SYNC_CONSUMERS : SM90_SYNC_PRODUCER, threads = role ? 256 : 128;
-    sm90_sync(sync, threads); /* nobody reads any more what the next item overwrites */
-    if (gpu_thread() == role * 128) side.more[role] = sm90_next_item(p, next_work, &side.item[role]);
-    sm90_sync(sync, threads);
 }
 
 /* The thread's number in its warpgroup, opaque to the compiler: nothing that follows from it is kept from item to item.
@@ -128,40 +120,44 @@ GPU_INLINE int sm90_recompute_thread() {
 }
 
 /* The workgroup's items; with LOOPS more than one, if they come from lists: without, no instruction of the rest is
- * fetched. overlap_scores: see sm90_consumer; only for keys that are copied. */
+ * fetched. next_work(&done, &work): the item after those that are done, the same for every thread. overlap_scores: see
+ * sm90_consumer; only for keys that are copied. */
 template <class KIND, bool LOOPS, int PRODUCER_REGISTERS, int CONSUMER_REGISTERS, class next_work_f>
 GPU_INLINE void sm90_decode(const ac_attention_params_t &p, next_work_f next_work,
                             const int32_t *const &work_indptr, bool overlap_scores) {
     sm90_side_t &side = sm90_shared().side;
-    {
-        sm90_item_t item = {};
-        if (!sm90_next_item(p, next_work, &item)) return;
-        if (gpu_thread() == 0) {
-            sm90_init_barriers<KIND>();
-            side.item[0] = side.item[1] = item;
-        }
-    }
+    sm90_item_t item = {};
+    if (!sm90_next_item(p, next_work, &item)) return;
+    if (gpu_thread() == 0) sm90_init_barriers<KIND>();
+    if (!LOOPS && gpu_thread() == 0) side.item = item;
     gpu_barrier();
     /* The shuffle tells the compiler that it is the same for all lanes. */
     int warpgroup = __shfl_sync(0xffffffffu, gpu_thread() / 128, 0);
     if (warpgroup == 0) {
         sm90_fewer_registers<PRODUCER_REGISTERS>();
-        do {
-            int thread = sm90_recompute_thread(), warp = LOOPS ? gpu_thread() / 32 : thread / 32; /* what spills less */
-            const sm90_item_t own = side.item[0]; /* faster than in place, by a microsecond or two */
-            sm90_produce<KIND>(p, own, warp, thread % 32);
+        for (;;) {
+            int thread = sm90_recompute_thread();
+            if (!LOOPS) return sm90_produce<KIND>(p, side.item, thread / 32, thread % 32);
+            sm90_produce<KIND>(p, item, gpu_thread() / 32, thread % 32);
             if (!work_indptr) return;
-            if (LOOPS) sm90_share_next(p, next_work, 0);
-        } while (LOOPS && side.more[0]);
+            if (!sm90_next_item(p, next_work, &item)) return;
+        }
     } else {
         sm90_more_registers<CONSUMER_REGISTERS>();
-        do {
-            const sm90_item_t own = side.item[1];
-            sm90_consume<KIND>(p, own, overlap_scores, warpgroup - 1, sm90_recompute_thread());
+        int turns = 1; /* a loop that ptxas cannot see through: it spills nothing then */
+        asm volatile("" : "+r"(turns));
+        for (;;) {
+            if (!LOOPS) {
+                sm90_consume<KIND>(p, side.item, overlap_scores, warpgroup - 1, sm90_recompute_thread());
+                if (--turns == 0) return;
+                continue;
+            }
+            sm90_consume<KIND>(p, item, overlap_scores, warpgroup - 1, sm90_recompute_thread());
             if (!work_indptr) return;
-            if (LOOPS && side.item[1].tiles > 0) sm90_barrier_arrive(sm90_shared_address(&side.stored));
-            sm90_share_next(p, next_work, 1);
-        } while (side.more[1]);
+            if (item.tiles > 0) sm90_barrier_arrive(sm90_shared_address(&sm90_shared().side.stored));
+            if (!sm90_next_item(p, next_work, &item)) return;
+            sm90_sync(SM90_SYNC_CONSUMERS, 256); /* nobody reads any more what the next item overwrites */
+        }
     }
 }
 

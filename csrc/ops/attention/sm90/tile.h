@@ -20,7 +20,7 @@ constexpr int SM90_MATRIX_BYTES = 9 * SM90_PANEL_BYTES;
 constexpr int SM90_THREADS = 3 * 128; /* a producer and two consumers, a warpgroup each */
 
 /* Hardware barriers; 0 is that of the whole workgroup. */
-enum { SM90_SYNC_CONSUMERS = 1, SM90_SYNC_CONSUMER = 2 /* + consumer */, SM90_SYNC_PRODUCER = 4 };
+enum { SM90_SYNC_CONSUMERS = 1, SM90_SYNC_CONSUMER = 2 /* + consumer */ };
 
 /* What all warps know of the work item. Tiles are counted on from item to item (modulo 4, of which their stages and the
  * phases of the barriers follow). */
@@ -46,8 +46,7 @@ typedef struct sm90_side_t {
     mla_softmax_t share[2][SM90_ROWS];       /* of each consumer, after the last tile */
     float row_scale[16];                     /* what the scores of queries in terms are multiplied by */
     float scales[SM90_STAGES][SM90_KEYS][4]; /* of the keys' blocks of 128 elements (records only) */
-    sm90_item_t item[2];                     /* of the producer, and of the consumers: it would take their registers */
-    bool more[2];                            /* whether there is one */
+    sm90_item_t item;                        /* of kernels that do one: it would take their registers */
 } sm90_side_t;
 
 typedef struct sm90_shared_t {
