@@ -316,8 +316,7 @@ static int find_variant_workspaces(const void *arguments, const void *the_plan, 
         out[1] = out[3];
     }
     if (!args->qo_indptr)
-        out[2] = (ac_workspace_t){
-            args->return_lse, AC_FLOAT32, 3, {ac_size(&args->sizes, "B"), args->max_seqlen_q, H}};
+        out[2] = (ac_workspace_t){args->return_lse, AC_FLOAT32, 3, {ac_size(&args->sizes, "B"), args->max_seqlen_q, H}};
     return 0;
 }
 
@@ -341,7 +340,7 @@ static int check_launch(ac_mla_decode_args_t *args, const ac_mla_plan_t *plan, a
     ac_size_bind(&args->sizes, "S", plan->num_kv_splits, "plan");
     if (!plan->writes_output && (ac_check_given(ARG(logits), error) < 0 || ac_check_given(ARG(attn_lse), error) < 0))
         return -1;
-    const ac_tensor_rule_t *buffers = has_lists(args) ? list_buffers
+    const ac_tensor_rule_t *buffers = has_lists(args)   ? list_buffers
                                       : args->segmented ? segment_buffers
                                                         : rules + INPUTS;
     if (!args->qo_indptr && args->lse && ac_mla_join_rows(ARG(lse), 2, args->lse, error) < 0) return -1;
@@ -471,9 +470,8 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
                                 args->segmented ? lowest : minus_infinity, T * H * params.attention.segments, stream,
                                 error) < 0)
         return -1;
-    if (args->expsum &&
-        target->runtime->fill32(target->runtime, target->device.index, ac_floats(args->expsum), one,
-                                ac_view_numel(args->expsum), stream, error) < 0)
+    if (args->expsum && target->runtime->fill32(target->runtime, target->device.index, ac_floats(args->expsum), one,
+                                                ac_view_numel(args->expsum), stream, error) < 0)
         return -1;
     return ac_launch(target, &launch, error);
 }
@@ -524,7 +522,7 @@ const ac_op_t ac_op_mla_decode_stage1 = {
 #define AC_OP_PARAMS "mla_decode/params_variant.inc"
 #define AC_OP_SUMMARY "mla_decode_stage1 with the tensors of mla_gluon and mla_decode_segmented."
 #define AC_OP_NOTES                                                                                                    \
-    "Returns (plan, stream, logits, attn_lse, lse, expsum), see mla_decode_stage1. Segmented, no stage 2 is due:\n"  \
+    "Returns (plan, stream, logits, attn_lse, lse, expsum), see mla_decode_stage1. Segmented, no stage 2 is due:\n"    \
     "a segment has normalised rows, the base-2 logarithm of the sum of their weights, and 1; one in which a row\n"     \
     "sees no key has 0 and the lowest float32.\n"                                                                      \
     "Raises TypeError, ValueError, BufferError, UnsupportedError, DeviceError; a refused call writes nothing."

@@ -39,7 +39,8 @@ GPU_INLINE void sm90_store_rows(const ac_attention_params_t &p, const sm90_item_
         if (self == 0 && lane == 0) mla_store_lse(out);
         const float *from = (const float *)sm90_shared().key[self] + r * SM90_OUT_STRIDE + lane * 4;
         GPU_UNROLL for (int half = 0; half < 2; half++) {
-            float4 v = *(const float4 *)(from + half * 128);
+            float4 v = make_float4(0, 0, 0, 0);
+            if (item.tiles > 0) v = *(const float4 *)(from + half * 128); /* else the stage is the next item's */
             float four[4] = {v.x, v.y, v.z, v.w};
             mla_store_columns(out, self * 256 + half * 128 + lane * 4, four);
         }
