@@ -20,4 +20,6 @@ DTypeLike: TypeAlias = Any
 """A name such as "bfloat16", or a dtype of NumPy, ml_dtypes or torch."""
 DeviceLike: TypeAlias = Any
 """A name such as "cpu", "cuda:1" or "hip:0", or an object whose str() is one."""
+Integers: TypeAlias = Any
+"""An int, or a tensor of integers of NumPy or torch."""
 KvFormat: TypeAlias = Literal["plain", "fp8_ds_mla", "3buffer"]

@@ -12,11 +12,7 @@ from aiter_c._C import merge_attn_states, merge_states
 
 TYPE_CHECKING = False  # of typing, which takes longer to import than all of this package
 if TYPE_CHECKING:
-    from typing import TypeVar
-
-    from aiter_c._types import SupportsDLPack
-
-    Integers = TypeVar("Integers", int, SupportsDLPack)
+    from aiter_c._types import Integers
 
 __all__ = ["cp_local_len", "cp_local_to_global", "cp_owner", "merge_attn_states", "merge_states"]
 

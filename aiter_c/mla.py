@@ -143,7 +143,7 @@ def mla_decode_fwd(
     )  # fmt: skip
     if used_plan.writes_output:
         return o, lse
-    if work_indptr is None:
+    if work_indptr is None or reduce_indptr is None or reduce_partial_map is None:  # stage 1 saw to it: all or none
         mla_decode_stage2(logits, attn_lse, o, lse, qo_indptr, plan=used_plan, stream=used_stream)
     else:
         mla_reduce_v1(

@@ -150,26 +150,26 @@ def mla_decode_segmented(
         q_scale=q_descale, kv_scale=kv_descale, segmented=skip_reduce, stream=stream, q_dtype=q_dtype,
         kv_dtype=kv_dtype,
     )  # fmt: skip
-    if skip_reduce:
+    if skip_reduce or out is None:
         return output, maxima, sums
     if not plan.writes_output:
         mla_decode_stage2(output, maxima, out, None, cu_seqlens_q, plan=plan, stream=stream)
     return out
 
 
-def _address_of(tensor: SupportsDLPack) -> int | None:
+def _address_of(tensor: Any) -> int | None:
     """Of a tensor of torch or NumPy."""
     if home_of(type(tensor), "torch.Tensor"):
         return tensor.data_ptr()
     return tensor.__array_interface__["data"][0] if home_of(type(tensor), "numpy.ndarray") else None
 
 
-def _strides_of(tensor: SupportsDLPack) -> tuple[int, ...]:
+def _strides_of(tensor: Any) -> tuple[int, ...]:
     """In units of its framework."""
     return tensor.stride() if home_of(type(tensor), "torch.Tensor") else tensor.strides
 
 
-def _joined(op: str, q_nope: Tensor, q_pe: Tensor) -> tuple[Tensor, Tensor | None]:
+def _joined(op: str, q_nope: Any, q_pe: Any) -> tuple[Any, Any]:
     """q and None; or, where q_pe lies behind q_nope in memory, both as they are. Tensors of torch and NumPy are
     concatenated by their framework otherwise; of others the C core says that they are apart."""
     if type(q_nope) is not type(q_pe) or q_nope.shape[:-1] != q_pe.shape[:-1]:
