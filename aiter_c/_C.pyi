@@ -271,6 +271,7 @@ def mla_reduce_v1(
     final_output: SupportsDLPack,
     final_lse: SupportsDLPack | None = None,
     *,
+    lists_are_complete: bool = False,
     stream: int | None = None,
 ) -> None: ...
 def mla_metadata(

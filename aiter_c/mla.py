@@ -148,6 +148,6 @@ def mla_decode_fwd(
     else:
         mla_reduce_v1(
             logits, attn_lse, reduce_indptr, reduce_final_map, reduce_partial_map, max_seqlen_q, None, o, lse,
-            stream=used_stream,
+            lists_are_complete=True, stream=used_stream,
         )  # fmt: skip
     return logits, lse

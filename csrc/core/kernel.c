@@ -17,6 +17,7 @@ const char *ac_feature_name(unsigned feature) {
     case AC_SINK: return "sink";
     case AC_ONE_ITEM: return "one_item";
     case AC_TAKES_TURNS: return "takes_turns";
+    case AC_STARTS_EARLY: return "starts_early";
     default: return "?";
     }
 }

@@ -37,7 +37,9 @@ typedef enum ac_feature_t {
     AC_SINK = 1 << 5,         /* a sink in the denominator */
     AC_ONE_ITEM = 1 << 6,     /* of a list; each workgroup, which otherwise does all items of a worker */
     AC_TAKES_TURNS = 1 << 7,  /* any number of workgroups does all work items */
-    AC_FEATURE_END = 1 << 8
+    AC_STARTS_EARLY =
+        1 << 8, /* may start while the kernel before it in the stream runs, and waits for its end itself */
+    AC_FEATURE_END = 1 << 9
 } ac_feature_t;
 const char *ac_feature_name(unsigned feature);
 

@@ -25,7 +25,7 @@ typedef enum ac_param_kind_t {
     AC_KIND_GROUP,   /* an ac_view_t * for each name in `choices`, from the field on: a tuple of tensors or None, or
                         None for all of them */
     /* Without a field. */
-    AC_KIND_PLAN,    /* a plan of the op's kind, or None */
+    AC_KIND_PLAN,    /* a plan of the op's kind, or None. From here on: no field */
     AC_KIND_STREAM,  /* the handle of a stream, or None: the current one of the first tensor's framework */
     AC_KIND_IGNORED, /* accepted, without effect */
 } ac_param_kind_t;

@@ -8,6 +8,7 @@
 #define ATTRIBUTE_MAJOR 75 /* CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR */
 #define ATTRIBUTE_MINOR 76
 #define FUNCTION_MAX_LOCAL 8            /* CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES */
+#define LAUNCH_EARLY 6                  /* CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION */
 #define LOCAL_BYTES_AT_HAND (48 * 1024) /* a kernel that wants more says so first */
 
 static const ac_driver_symbol_t symbols[AC_DRIVER_CALL_COUNT] = {
@@ -90,6 +91,40 @@ static int allow_local(ac_gpu_t *gpu, int index, void *function, int bytes, ac_e
     return 0;
 }
 
+/* CUlaunchAttribute and CUlaunchConfig of the driver's ABI. */
+typedef struct {
+    int number, reserved;
+    union {
+        int truth;
+        char bytes[64];
+    } value;
+} launch_attribute_t;
+typedef struct {
+    unsigned grid[3], block[3], local_bytes;
+    void *stream;
+    launch_attribute_t *attributes;
+    unsigned attribute_count;
+} launch_config_t;
+_Static_assert(sizeof(launch_attribute_t) == 72 && sizeof(launch_config_t) == 56, "the driver's layouts");
+
+/* "Programmatic dependent launch": the kernel starts when every workgroup of the one before it has allowed that or has
+ * ended, and waits itself for what that one writes. */
+static int launch_early(ac_gpu_t *gpu, int index, void *function, const ac_launch_t *launch, void **extra,
+                        ac_error_t *error) {
+    const ac_kernel_t *kernel = launch->kernel;
+    launch_attribute_t early = {.number = LAUNCH_EARLY, .value.truth = 1};
+    const launch_config_t config = {
+        .grid = {(unsigned)launch->grid, 1, 1},
+        .block = {(unsigned)kernel->threads, 1, 1},
+        .local_bytes = (unsigned)kernel->local_bytes,
+        .stream = (void *)launch->stream,
+        .attributes = &early,
+        .attribute_count = 1,
+    };
+    AC_TRY_CALL(launch_with, (&config, function, NULL, extra));
+    return 0;
+}
+
 ac_gpu_t ac_cuda = {
     .runtime = AC_GPU_RUNTIME("cuda", AC_DEVICE_CUDA),
     .title = "CUDA",
@@ -105,5 +140,6 @@ ac_gpu_t ac_cuda = {
     .leave = leave,
     .copy = copy,
     .allow_local = allow_local,
+    .launch_early = launch_early,
     .lock = PTHREAD_MUTEX_INITIALIZER,
 };

@@ -62,7 +62,8 @@ typedef struct ac_gpu_t {
     int (*copy)(struct ac_gpu_t *gpu, int index, void *to, const void *from, size_t bytes, void *stream,
                 ac_error_t *error);
     int (*allow_local)(struct ac_gpu_t *gpu, int index, void *function, int bytes, ac_error_t *error); /* or NULL */
-
+    int (*launch_early)(struct ac_gpu_t *gpu, int index, void *function, const ac_launch_t *launch, void **extra,
+                        ac_error_t *error); /* of AC_STARTS_EARLY; used where the driver has `launch_with` */
     /* What they have in common. */
     pthread_mutex_t lock; /* around everything that happens once */
     atomic_bool loaded;   /* `calls` is filled */
@@ -98,7 +99,6 @@ int ac_gpu_fail(ac_gpu_t *gpu, int index, ac_driver_call_t call, int code, ac_er
  * and returns it, or -1 when restoring is what failed. */
 int ac_gpu_begin(ac_gpu_t *gpu, int index, ac_gpu_device_t **out_device, int *out_saved, ac_error_t *error);
 int ac_gpu_end(ac_gpu_t *gpu, int index, int saved, int status, ac_error_t *error);
-
 /* The functions of a GPU's ac_runtime_t. */
 int ac_gpu_device_count(const ac_runtime_t *self, int *out_count, ac_error_t *error);
 int ac_gpu_facts(const ac_runtime_t *self, int index, ac_device_facts_t *out_facts, ac_error_t *error);

@@ -88,6 +88,8 @@ static int launch_here(ac_gpu_t *gpu, int index, ac_gpu_device_t *device, const 
     size_t bytes = launch->params_bytes;
     void *extra[] = {(void *)1, (void *)launch->params, (void *)2, &bytes, gpu->launch_end}; /* pointer, size */
     if (find_kernel(gpu, index, device, kernel, &function, error) < 0) return -1;
+    if (kernel->features & AC_STARTS_EARLY && gpu->calls.launch_with)
+        return gpu->launch_early(gpu, index, function, launch, extra, error);
     AC_TRY_CALL(launch, (function, (unsigned)launch->grid, 1, 1, (unsigned)kernel->threads, 1, 1,
                          (unsigned)kernel->local_bytes, (void *)launch->stream, NULL, extra));
     return 0;

@@ -1,4 +1,4 @@
-"""Wrong decode by work lists, and over a rank's keys, that the tests must tell from the right one; see
+"""Wrong work items of decode, of the grid and of lists, that the tests must tell from the right ones; see
 op_tests/mutants."""
 
 from __future__ import annotations
@@ -9,8 +9,45 @@ _FILES = ("test_lists", "test_ranks", "test_bad_arguments")
 TESTS = {
     "work-lists": " ".join(f"op_tests/mla_decode/{name}.py" for name in _FILES) + " --device cpu",
     "work-lists-gpu": "op_tests/mla_decode/test_lists.py op_tests/mla_decode/test_ranks.py --device gfx950 -m device",
+    "unserved": "op_tests/mla_decode/test_unserved.py --device cpu",
+    "unserved-gpu": "op_tests/mla_decode/test_unserved.py --device gfx950 -m device",
 }
 ITEMS, WORK, OP = "csrc/ops/attention/work_items.h", "csrc/ops/attention/work.h", "csrc/ops/mla_decode/op.c"
+
+GRID, UNSERVED = "csrc/ops/attention/work*.h", "csrc/ops/attention/unserved.h"
+#: name, right, wrong, why, tests
+_GRID_BUGS = [
+    ("queries-low", "ac_clamp64(first, 0, num_rows)", "ac_min64(first, num_rows)", "a negative first row", "bounds"),
+    ("queries-high", "ac_clamp64(last, begin, num_rows) - begin", "ac_max64(last, begin) - begin", "rows past q",
+     "bounds"),
+    ("kv-low", "int64_t begin = ac_clamp64(ac_list_entry(kv->indptr, request), 0, kv->num_indices);",
+     "int64_t begin = ac_min64(ac_list_entry(kv->indptr, request), kv->num_indices);", "a negative first page",
+     "bounds"),
+    ("kv-high", "ac_clamp64(ac_list_entry(kv->indptr, request + 1), begin, kv->num_indices) - begin",
+     "ac_max64(ac_list_entry(kv->indptr, request + 1), begin) - begin", "pages past kv_indices", "bounds"),
+    ("last-page", "ac_clamp64(ac_list_entry(kv->last_page_lens, request), 0, page_size)",
+     "ac_min64(ac_list_entry(kv->last_page_lens, request), page_size)", "a negative last page", "bounds"),
+    ("ragged-count", "0, splits->num_splits);\n    work->begin", "0, INT32_MAX);\n    work->begin",
+     "more ragged splits than there is room for", "bounds"),
+    ("ragged-none", "if (split >= count) return;", "if (split > count) return;", "one split more than a request has",
+     "bounds"),
+    ("run-minimum", "granule) * granule, splits->min_rows);", "granule) * granule, 0);",
+     "deterministic runs follow the length", "decode"),
+    ("unserved-rows", "ac_min64(num_queries, grid->max_seqlen_q) * p->num_heads", "num_queries * p->num_heads",
+     "rows past max_seqlen_q are served", "decode"),
+]  # fmt: skip
+#: The LSE of rows that no request serves: name, file, right, wrong, why.
+_UNSERVED_BUGS = [
+    ("head", UNSERVED, "if (run == 0 && request != 0) continue;", "if (run == 0) continue;", "rows before the first"),
+    ("tail", UNSERVED, "if (request != rows->num_requests - 1) continue;", "continue;", "rows after the last"),
+    ("late", UNSERVED, "from = begin + ac_min64(count, rows->max_seqlen_q);", "from = to = begin + count;",
+     "rows past max_seqlen_q"),
+    ("other", UNSERVED, "if (ac_row_is_served(rows, row)) continue;", "",
+     "rows of another request, where the indptr descends"),
+    ("split", ITEMS, "if (rest % grid->splits.num_splits != 0) return;", "return;", "nobody fills"),
+    ("merge", "csrc/ops/mla_merge/group.h", "-__builtin_inff(), thread, threads);", "0.0f, thread, threads);",
+     "stage 2 fills with 0"),
+]  # fmt: skip
 
 #: name, file, right, wrong, why
 _BUGS = [
@@ -96,9 +133,15 @@ _BUGS = [
 ]  # fmt: skip
 
 BUGS = [Bug(f"work-{name}", *bug, "work-lists") for name, *bug in _BUGS]
+BUGS += [Bug(name, GRID, *bug) for name, *bug in _GRID_BUGS]
+BUGS += [Bug(f"unserved-{name}", *bug, "unserved") for name, *bug in _UNSERVED_BUGS]
 #: The same header in the kernels of a GPU.
 BUGS += [
     Bug(f"work-gpu-{name}", *bug, "work-lists-gpu", "mla_decode")
     for name, *bug in _BUGS
     if name in ("kv-end", "tiles", "partial-room", "frontier")
+]
+BUGS += [
+    Bug("unserved-gpu-head", *_UNSERVED_BUGS[0][1:], "unserved-gpu", "mla_decode"),
+    Bug("unserved-gpu-merge", *_UNSERVED_BUGS[-1][1:], "unserved-gpu", "mla_merge"),
 ]

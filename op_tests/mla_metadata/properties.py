@@ -248,7 +248,7 @@ class Plans:
             return max(1, min(problem.workers, cap * len(problem.q_lens), held))
         mine = slice(self.first_request[number], self.first_request[number + 1])
         keys = self.pages[mine] * problem.numbers["page_size"]
-        of_tile = np.maximum(1, keys // 128)
+        of_tile = np.maximum(1, keys // 64)
         heads = problem.numbers["num_heads_per_head_k"]
         rows = np.where(heads * problem.numbers["max_seqlen_qo"] <= 128, self.q_lens[mine], max(1, 128 // heads))
         counts = -(-self.q_lens[mine] // np.maximum(rows, 1))

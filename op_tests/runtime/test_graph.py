@@ -53,7 +53,8 @@ def test_replays_follow_the_tensors(name: str, device: Device, driver: Driver) -
     driver.synchronize(stream)
     with Graph(driver, stream) as graph:
         live.enqueue(stream)
-    assert graph.nodes == 2 if live.arguments["num_kv_splits"] == 1 else 2 <= graph.nodes <= 3
+    stages = {1} if live.arguments["num_kv_splits"] == 1 else {1, 2}
+    assert graph.nodes - name.startswith("lists") in stages  # by lists the LSE is filled before
     before: dict[str, np.ndarray] = {}
     for step in range(4):
         live.change(step)
@@ -96,10 +97,10 @@ def test_a_replay_that_is_not_launched_shows(device: Device, driver: Driver) -> 
         live.check(stale)
 
 
-#: What a warm call may ask of a driver: the current device, one fill, the kernels.
+#: What a warm call may ask of a driver: the current device, by lists one fill, the kernels.
 ALLOWED = {
     "hipGetDevice", "hipSetDevice", "hipMemsetD32Async", "hipModuleLaunchKernel", "cuCtxPushCurrent_v2",
-    "cuCtxPopCurrent_v2", "cuMemsetD32Async", "cuLaunchKernel",
+    "cuCtxPopCurrent_v2", "cuMemsetD32Async", "cuLaunchKernel", "cuLaunchKernelEx",
 }  # fmt: skip
 
 
@@ -114,9 +115,9 @@ def test_calls_of_the_driver(name: str, device: Device, driver: Driver, tmp_path
     for when in ("captured", "eager"):
         calls = counts[when]
         assert set(calls) <= ALLOWED, (when, calls)
-        launches = calls.get("hipModuleLaunchKernel", 0) + calls.get("cuLaunchKernel", 0)
+        launches = sum(calls.get(name, 0) for name in ("hipModuleLaunchKernel", "cuLaunchKernel", "cuLaunchKernelEx"))
         fills = calls.get("hipMemsetD32Async", 0) + calls.get("cuMemsetD32Async", 0)
-        assert (launches, fills) == (1 if splits == 1 else 2, 1), (when, calls)
+        assert (launches, fills) == (1 if splits == 1 else 2, name == "lists"), (when, calls)
     # The counters count: an allocation, a copy and a synchronisation, planted.
     planted = set(counts["planted"]) - ALLOWED
     assert any("emAlloc" in n or n == "hipMalloc" for n in planted), planted

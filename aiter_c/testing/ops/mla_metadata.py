@@ -175,18 +175,28 @@ class Planner:
             self._deal(tiles, blocks, limit, counted, lists)
         else:
             cost = blocks + len(tiles) * self.overhead
-            self._fill(tiles, ceil_div(cost, self._splits(counted, len(tiles))), limit, lists)
+            splits = self._splits(counted, len(tiles))
+            longest = max((self._blocks(pages, limit) for count, pages in counted if count), default=0)
+            share = min(ceil_div(cost, splits), self._even_share(longest, len(tiles), splits))
+            self._fill(tiles, max(share, 1), limit, lists)
         return lists
 
     def _blocks(self, pages: int, limit: int) -> int:
         return min(ceil_div(pages, self.granule), limit)
+
+    def _even_share(self, longest: int, tiles: int, workers: int) -> int:
+        """Blocks of a piece where every tile gets as many workers as any other, whole tiles of 64 keys."""
+        if self.cap > 0 or longest == 0 or not 0 < tiles <= workers:
+            return INT32_MAX
+        unit = max(1, 64 // (self.page_size * self.granule))
+        return ceil_div(ceil_div(longest, workers // tiles), unit) * unit
 
     def _splits(self, counted: list[tuple[int, int]], tiles: int) -> int:
         if self.cap > 0:
             splits = self.cap * (len(self.qo_indptr) - 1)
         else:
             keys = [min(pages * self.page_size, INT32_MAX) for _, pages in counted]
-            splits = sum(count * max(1, n // 128) for (count, _), n in zip(counted, keys, strict=True))
+            splits = sum(count * max(1, n // 64) for (count, _), n in zip(counted, keys, strict=True))
         splits = min(splits, self.workers, MOST_TILES, self.items - tiles + 1)
         return max(1, min(splits, 1 + max(self.entries // 2, self.entries - tiles)))
 

@@ -77,6 +77,15 @@ GPU_INLINE void sm90_copies_arrive(uint32_t barrier) {
     asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
 
+/* --- kernels one after the other --- */
+
+/* The next kernel may start when all workgroups have come here. It still waits for what this one writes. */
+GPU_INLINE void sm90_let_next_start(void) { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+
+/* Waits until the kernel before this one has ended and what it wrote is there. Before that nothing of another kernel's
+ * is read: prefetches into the L2, which holds every write, are no reads. */
+GPU_INLINE void sm90_wait_for_previous(void) { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+
 /* Prefetches the line of 128 bytes into the L2. */
 GPU_INLINE void sm90_prefetch(const void *address) { asm volatile("prefetch.global.L2 [%0];" ::"l"(address)); }
 

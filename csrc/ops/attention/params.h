@@ -34,10 +34,10 @@ typedef struct ac_attention_params_t {
     ac_shard_t shard;
     char *o; /* [T, H, Dv], or [T, H, segments, Dv]; the final rows */
     int64_t o_row_stride, o_head_stride;
-    float *lse;         /* [T, H, segments] or NULL; of the final rows. Rows of no request hold lse_empty before. */
+    float *lse;         /* [T, H, segments] or NULL; of the final rows */
     int32_t segments;   /* final rows of a query row and head, one per split: for somebody else to merge; or 1 */
     float lse_unit;     /* the LSE, which is computed in base 2, is multiplied by it: ln 2, or 1 */
-    float lse_empty;    /* the LSE of a final row without keys */
+    float lse_empty;    /* the LSE of a final row without keys, and of a row that no request serves */
     float *partial_o;   /* [partial rows, H, Dv] or NULL; normalised */
     float *partial_lse; /* [partial rows, H] or NULL; natural log, -inf where a partial holds nothing for a row */
     ac_scale_t q_scale, kv_scale;

@@ -20,6 +20,7 @@ typedef struct ac_splits_t {
 typedef struct ac_work_grid_t {
     const int32_t *qo_indptr; /* [B+1]; or NULL: every request has max_seqlen_q rows */
     ac_splits_t splits;
+    int32_t num_requests;  /* B */
     int32_t max_seqlen_q;  /* later rows of a request are not served */
     int32_t row_tiles;     /* tiles of pairs per request: ceil(max_seqlen_q * H / tile_rows) */
     int32_t writes_output; /* 1: final rows and LSE (one split, or segments); 0: partials */

@@ -2,6 +2,7 @@
 #ifndef AC_OPS_ATTENTION_WORK_ITEMS_H
 #define AC_OPS_ATTENTION_WORK_ITEMS_H
 
+#include "unserved.h"
 #include "work_grid.h"
 #include "work_list.h"
 
@@ -67,6 +68,20 @@ AC_INLINE int ac_work_from_item(const ac_attention_params_t *p, const ac_work_so
     out->partial_step = 1;
     ac_item_keys(p, source, item, out);
     return 1;
+}
+
+/* The LSE of rows that no request serves, where the kernel writes final rows from the grid. All threads of a workgroup
+ * that call it share the rows. By lists nobody knows such rows: the host fills the LSE before. */
+AC_INLINE void ac_work_fill_unserved(const ac_attention_params_t *p, const ac_work_source_t *source, int64_t workgroup,
+                                     int thread, int threads) {
+    const ac_work_grid_t *grid = &source->grid;
+    const ac_query_rows_t rows = {grid->qo_indptr, grid->num_requests, grid->max_seqlen_q, p->num_rows};
+    if (!p->lse || source->lists.work_indptr || !grid->writes_output || !rows.qo_indptr) return;
+    if (workgroup % grid->row_tiles != 0) return;
+    int64_t rest = workgroup / grid->row_tiles;
+    if (rest % grid->splits.num_splits != 0) return;
+    ac_fill_unserved(&rows, rest / grid->splits.num_splits, p->lse, (int64_t)p->num_heads * p->segments, p->lse_empty,
+                     thread, threads);
 }
 
 /* What a workgroup has done: items, and tiles of the present one. All zero at first. */

@@ -43,12 +43,15 @@ typedef division_t<4, 2, 2, 0, 0> r128_fp8_t;
                 return ac_work_next(&p.attention, &p.work, gpu_block(), rows, &done, work);                            \
             });                                                                                                        \
         }                                                                                                              \
+        const ac_mla_decode_params_t &p = gpu_params_again(by_value);                                                  \
+        ac_work_fill_unserved(&p.attention, &p.work, gpu_block(), gpu_thread(), 256);                                  \
     }
 
-/* The same without lists, in kernels that have no register left for them. */
+/* The same without lists, in kernels that have no register left for them; nor for what comes after the decode. */
 #define GRID_ENTRY(name, rows, used, decode)                                                                           \
     CHECK_LOCAL_BYTES("mla_decode_" #name "_r" #rows, used);                                                           \
     GPU_KERNEL(256) mla_decode_##name##_r##rows(GPU_PARAMS(ac_mla_decode_params_t) by_value) {                         \
+        ac_work_fill_unserved(&by_value.attention, &by_value.work, gpu_block(), gpu_thread(), 256);                    \
         const ac_mla_decode_params_t &p = gpu_params_again(by_value);                                                  \
         decode(p.attention, [&](ac_work_t *work) {                                                                     \
             return ac_work_from_grid(&p.attention, &p.work.grid, gpu_block(), rows, work);                             \

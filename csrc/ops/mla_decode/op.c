@@ -424,6 +424,7 @@ static void fill_params(const ac_mla_decode_args_t *args, const ac_mla_plan_t *p
     p->causal = args->causal;
     out->work.grid = (ac_work_grid_t){
         .qo_indptr = ac_ints(args->qo_indptr),
+        .num_requests = plan->request.batch,
         .splits = {ac_ints(args->num_kv_splits_indptr), plan->num_kv_splits, plan->split_count, plan->split_min_rows,
                    plan->split_granule},
         .max_seqlen_q = (int32_t)served,
@@ -465,7 +466,8 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
     };
     /* ROCm/aiter#2983, as a kernel that nobody stops: nothing writes the rows. */
     if (AC_FAULT("skip_direct_output") && plan->writes_output) return 0;
-    if (params.attention.lse && /* rows that no request owns keep this */
+    /* Rows that no request serves: of the grid stage 1 or stage 2 writes them, where there is a workgroup. */
+    if (params.attention.lse && (lists || launch.grid == 0) &&
         target->runtime->fill32(target->runtime, target->device.index, params.attention.lse,
                                 args->segmented ? lowest : minus_infinity, T * H * params.attention.segments, stream,
                                 error) < 0)

@@ -43,10 +43,14 @@ GPU_INLINE void sm90_prefetch_items(const ac_attention_params_t &p, const ac_wor
     GPU_KERNEL(SM90_THREADS) name(GPU_PARAMS(ac_mla_decode_params_t) p) {                                              \
         typedef sm90_kind<type, source, terms> kind_t;                                                                 \
         auto next_work = [&](ac_work_done_t *done, ac_work_t *out) { return next; };                                   \
+        auto fill = [&](int thread, int threads) {                                                                     \
+            ac_work_fill_unserved(&p.attention, &p.work, gpu_block(), thread, threads);                                \
+        };                                                                                                             \
         if (!p.work.lists.work_indptr) sm90_prefetch_lists(p.attention, p.work.grid);                                  \
         else sm90_prefetch_items(p.attention, p.work);                                                                 \
+        sm90_let_next_start(); /* the merge, which finds its lists while the last keys are multiplied */               \
         sm90_decode<kind_t, loops, producer_registers, consumer_registers>(                                            \
-            p.attention, next_work, p.work.lists.work_indptr, p.work.grid.row_tiles > 1);                              \
+            p.attention, next_work, fill, p.work.lists.work_indptr, p.work.grid.row_tiles > 1);                        \
     }
 #define SM90_DECODE(name, type, source, terms, producer_registers, consumer_registers)                                 \
     SM90_DECODE_OF(name, type, source, terms, true,                                                                    \

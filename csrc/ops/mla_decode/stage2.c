@@ -80,12 +80,16 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
         .head_tiles = (int32_t)ac_kernel_tiles(plan->stage2, r->num_heads),
         .num_splits = plan->num_kv_splits,
         .o_dtype = (int32_t)args->o->dtype,
+        .lists_are_complete = 1, /* stage 1 read them */
     };
+    const int64_t items = ac_mla_merge_grid(plan, T);
     const ac_launch_t launch = {
         .kernel = plan->stage2,
         .params = &params,
         .params_bytes = sizeof params,
-        .grid = ac_mla_merge_grid(plan, T),
+        .grid = items > 0 && plan->stage2->features & AC_TAKES_TURNS
+                    ? AC_MERGE_TURNS_PER_UNIT * target.facts.compute_units
+                    : items,
         .stream = stream,
         .writes = AC_WRITES_FINAL | (params.lse ? AC_WRITES_LSE : 0),
         .final_rows = params.o,

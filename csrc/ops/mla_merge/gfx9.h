@@ -150,6 +150,7 @@ template <int COLUMNS, bool LISTS> GPU_INLINE void merge_partials(const ac_mla_m
     int64_t number = index / p.head_tiles / p.row_slots;
     ac_merge_group_t group = LISTS ? ac_merge_listed(&p, number) : ac_merge_request(&p, number);
     team_t team = {p, group, slot, tile * team_t::TEAMS + team_t::team()};
+    if (!LISTS && slot == 0 && tile == 0) ac_merge_fill_unserved(&p, number, gpu_thread(), MERGE_THREADS);
     for (; team.row < group.num_rows; team.row += p.row_slots) {
         team.merge();
         if (!LISTS) return; /* every row of a request has a slot */

@@ -3,7 +3,7 @@
 #ifndef AC_OPS_MLA_MERGE_GROUP_H
 #define AC_OPS_MLA_MERGE_GROUP_H
 
-#include "../attention/work.h"
+#include "../attention/unserved.h"
 #include "kernel_params.h"
 
 typedef struct ac_merge_group_t {
@@ -25,6 +25,12 @@ AC_INLINE ac_merge_group_t ac_merge_request(const ac_mla_merge_params_t *p, int6
     ac_merge_rows(&group, from, to, p->num_rows);
     group.num_rows = ac_min64(group.num_rows, p->max_seqlen_q);
     return group;
+}
+
+/* The LSE of rows that no request serves; whoever has row 0 and head 0 of the request calls it. */
+AC_INLINE void ac_merge_fill_unserved(const ac_mla_merge_params_t *p, int64_t number, int thread, int threads) {
+    const ac_query_rows_t rows = {p->qo_indptr, p->num_groups, p->max_seqlen_q, p->num_rows};
+    ac_fill_unserved(&rows, number, p->lse, p->num_heads, -__builtin_inff(), thread, threads);
 }
 
 /* A group without partials has no rows. */

@@ -26,6 +26,13 @@ typedef struct ac_mla_merge_params_t {
     int32_t row_slots, head_tiles;
     int32_t num_splits;
     int32_t o_dtype;
+    int32_t
+        lists_are_complete; /* before the kernel that runs before: a kernel that starts early may read them at once */
 } ac_mla_merge_params_t;
+
+/* Kernels that take turns have as many workgroups as are resident at a time, whatever there is to do: with few (row,
+ * head) pairs each does a quarter of a pair's columns. */
+#define AC_MERGE_TURNS_PER_UNIT 2
+#define AC_MERGE_QUARTERS 4
 
 #endif

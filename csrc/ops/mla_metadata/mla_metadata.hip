@@ -46,17 +46,19 @@ GPU_INLINE uint32_t lane_below(uint32_t x, int distance) {
 
 GPU_INLINE uint32_t add(uint32_t x, uint32_t y, uint32_t limit) { return x + y < limit ? x + y : limit; }
 
-/* Sums over the threads before this one, and over all; both stop at `limit`. All threads take part. */
+/* Sums over the threads before this one, and over all; both stop at `limit`. With `largest` it is the largest of the
+ * fourth number instead. All threads take part. */
 template <int N>
 GPU_INLINE void scan(const uint32_t (&x)[N], uint32_t limit, uint32_t (&sums)[4][8], uint32_t (&before)[N],
-                     uint32_t (&all)[N]) {
+                     uint32_t (&all)[N], bool largest = false) {
+    auto join = [&](int i, uint32_t a, uint32_t b) { return i == 3 && largest ? (a > b ? a : b) : add(a, b, limit); };
     const int wave = gpu_thread() / WAVE, lane = gpu_thread() % WAVE;
     uint32_t sum[N];
     GPU_UNROLL for (int i = 0; i < N; i++) sum[i] = add(x[i], 0, limit);
     GPU_UNROLL for (int distance = 1; distance < WAVE; distance *= 2) {
         GPU_UNROLL for (int i = 0; i < N; i++) {
             const uint32_t below = lane_below(sum[i], distance);
-            if (lane >= distance) sum[i] = add(sum[i], below, limit);
+            if (lane >= distance) sum[i] = join(i, sum[i], below);
         }
     }
     if (lane == WAVE - 1)
@@ -67,9 +69,9 @@ GPU_INLINE void scan(const uint32_t (&x)[N], uint32_t limit, uint32_t (&sums)[4]
         before[i] = all[i] = 0;
         GPU_UNROLL for (int w = 0; w < WAVES; w++) {
             if (w == wave) before[i] = all[i];
-            all[i] = add(all[i], sums[i][w], limit);
+            all[i] = join(i, all[i], sums[i][w]);
         }
-        if (lane > 0) before[i] = add(before[i], below, limit);
+        if (lane > 0) before[i] = join(i, before[i], below);
     }
 }
 
@@ -93,17 +95,17 @@ struct planner_t {
 
     /* Where there is a thread for every request, they stay in s.requests, and `tiles_before` is right. */
     GPU_MEMBER ac_list_totals_t totals(int32_t block_limit, uint32_t (&sums)[4][8]) {
-        ac_list_totals_t mine = {0, 0, 0, 0};
+        ac_list_totals_t mine = {0, 0, 0, 0, 0};
         GPU_NO_UNROLL for (int32_t number = gpu_thread(); number < p.num_requests; number += THREADS) {
             const ac_listed_request_t request = ac_listed_request(&p, number);
             ac_add_request(&p, &request, block_limit, &mine);
             s.requests[gpu_thread()] = request;
         }
         uint32_t before[4], all[4];
-        const uint32_t x[4] = {mine.tiles, mine.blocks, mine.splits, mine.pieces};
-        scan(x, AC_LIST_MAX_BLOCKS + 1, sums, before, all);
+        const uint32_t x[4] = {mine.tiles, mine.blocks, mine.splits, p.deterministic ? mine.pieces : mine.longest};
+        scan(x, AC_LIST_MAX_BLOCKS + 1, sums, before, all, !p.deterministic);
         tiles_before = before[0];
-        const ac_list_totals_t out = {all[0], all[1], all[2], all[3]};
+        const ac_list_totals_t out = {all[0], all[1], all[2], all[3], all[3]};
         return out;
     }
 
@@ -126,6 +128,15 @@ struct planner_t {
             GPU_UNROLL for (int k = 0; k < AT_ONCE; k++) next[k] = s.steps[(i + AT_ONCE + k) % THREADS];
             GPU_UNROLL for (int k = 0; k < AT_ONCE; k++) s.begins[i + k] = ac_take(&cursor, &steps[k], budget.share);
         }
+    }
+
+    /* The same without a walk, of lists that are alike, if each begins with a new worker; `number` tiles are before. */
+    GPU_MEMBER bool begin_alike(uint32_t number) {
+        const ac_step_t step = s.steps[0];
+        if (step.cost < step.full) return false;
+        const ac_cursor_t begin = {(int32_t)(number + (uint32_t)gpu_thread()) * (step.workers + 1), 0};
+        s.begins[gpu_thread()] = begin;
+        return true;
     }
 
     GPU_MEMBER void deal(uint32_t cost) {
@@ -183,7 +194,7 @@ struct planner_t {
         gpu_barrier();
         const int owner = active ? s.owners[self] : 0;
         const ac_listed_request_t request = s.requests[owner];
-        const ac_step_t none = {INT32_MAX, 0, -1, 0};
+        const ac_step_t none = {INT32_MAX, 0, INT32_MAX, 0};
         const ac_step_t step = active ? ac_step_of(&p, &budget, request.pages) : none;
         s.steps[self] = step;
         s.tiles[self] = (int32_t)(from + (uint32_t)self - s.tiles_before[owner]);
@@ -191,10 +202,10 @@ struct planner_t {
         if (p.deterministic) {
             const int32_t all = ac_fixed_pieces(&p, request.pages);
             deal(active ? (uint32_t)ac_fixed_cost(&p, &budget, request.pages, all) : 0);
-        } else walk(count);
+        } else if (!budget.are_alike || !begin_alike(tiles + from)) walk(count);
         gpu_barrier();
         const ac_cursor_t begin = s.begins[self];
-        const int32_t pieces = active ? ac_num_pieces(&p, &budget, request.pages, &step, begin) : 1;
+        const int32_t pieces = active ? ac_num_pieces(&p, request.pages, &step, begin) : 1;
         const uint32_t split = pieces > 1 ? (uint32_t)pieces : 0;
         const uint32_t x[3] = {(uint32_t)pieces - 1, split, split * (uint32_t)request.tiles.rows};
         uint32_t before[3], all[3];
@@ -251,7 +262,7 @@ struct planner_t {
 };
 
 GPU_KERNEL(AC_LISTS_THREADS) mla_metadata(GPU_PARAMS(ac_mla_metadata_params_t) p) {
-    planner_t planner = {p, *(shared_t *)gpu_shared, {0, 0, 1}, {0, 0}, 0, 0, 0, 0, -1, 0, 0};
+    planner_t planner = {p, *(shared_t *)gpu_shared, {0, 0, 1, 0}, {0, 0}, 0, 0, 0, 0, -1, 0, 0};
     planner.find_budget();
     GPU_NO_UNROLL for (int32_t first = 0; first < p.num_requests; first += THREADS) planner.plan_requests(first);
     planner.finish();

@@ -11,7 +11,7 @@
 typedef struct ac_step_t {
     int32_t full;    /* a worker that has used so much begins no such tile */
     int32_t workers; /* (last - 1) / share */
-    int32_t rest;    /* (last - 1) % share, or -1: no cut */
+    int32_t carry;   /* share - (last - 1) % share: one worker more where u is not below; share + 1: no cut */
     int32_t cost;    /* n + overhead - workers * share */
 } ac_step_t;
 
@@ -24,32 +24,32 @@ typedef struct ac_cursor_t {
 AC_INLINE ac_step_t ac_step_of(const ac_mla_metadata_params_t *p, const ac_budget_t *budget, int32_t pages) {
     const int32_t blocks = (int32_t)ac_min64(ac_blocks(p, pages), budget->block_limit);
     int32_t last = blocks;
-    ac_step_t step = {budget->share + (blocks == 0), 0, -1, blocks + p->overhead};
+    ac_step_t step = {budget->share + (blocks == 0), 0, budget->share + 1, blocks + p->overhead};
     if (p->tail_keys > 0 && pages < p->tail_keys) last = 0;
     else if (p->tail_keys > 0)
         last = (int32_t)ac_min64(blocks, (uint32_t)(pages - p->tail_keys) / (uint32_t)p->granule + 1);
     if (last == 0) return step;
     step.workers = (int32_t)((uint32_t)(last - 1) / (uint32_t)budget->share);
-    step.rest = last - 1 - step.workers * budget->share;
+    step.carry = budget->share - (last - 1 - step.workers * budget->share);
     step.cost -= step.workers * budget->share;
     return step;
 }
 
-/* Takes the tile; returns where it begins. */
+/* Takes the tile; returns where it begins. Tile after tile waits for `used`, so that it is one choice of three sums. */
 AC_INLINE ac_cursor_t ac_take(ac_cursor_t *cursor, const ac_step_t *step, int32_t share) {
-    const int32_t is_full = cursor->used >= step->full;
+    const int32_t is_full = cursor->used >= step->full, carries = !is_full && cursor->used >= step->carry;
+    const int32_t more = cursor->used + step->cost, less = more - share;
     const ac_cursor_t begin = {cursor->worker + is_full, is_full ? 0 : cursor->used};
-    const int32_t carry = begin.used + step->rest >= share;
-    cursor->worker = begin.worker + step->workers + carry;
-    cursor->used = begin.used + step->cost - (carry ? share : 0);
+    cursor->worker += is_full + carries + step->workers;
+    cursor->used = is_full ? step->cost : cursor->used >= step->carry ? less : more;
     return begin;
 }
 
 /* Pieces of the tile, one item each. */
-AC_INLINE int32_t ac_num_pieces(const ac_mla_metadata_params_t *p, const ac_budget_t *budget, int32_t pages,
-                                const ac_step_t *step, ac_cursor_t begin) {
+AC_INLINE int32_t ac_num_pieces(const ac_mla_metadata_params_t *p, int32_t pages, const ac_step_t *step,
+                                ac_cursor_t begin) {
     if (p->deterministic) return ac_fixed_pieces(p, pages);
-    return step->workers + (begin.used + step->rest >= budget->share) + 1;
+    return step->workers + (begin.used >= step->carry) + 1;
 }
 
 /* deterministic: what the tile's first `count` pieces cost; all of them where `count` is their number. */

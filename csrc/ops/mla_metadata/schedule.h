@@ -2,8 +2,10 @@
  * device, and gives the same lists.
  *
  * Bins are filled in order: every worker has a budget of share + overhead blocks, an item costs its blocks + overhead.
- * A tile that does not fit is cut where the budget ends and goes on with the next worker. With deterministic the cuts
- * follow from the list's length alone, and the pieces are dealt out by what those before them cost. */
+ * A tile that does not fit is cut where the budget ends and goes on with the next worker. Where there is a worker for
+ * every tile and the number of splits is automatic, a share is no more than the longest list cut into as many pieces as
+ * there are workers for it: lists of one length are cut into equal pieces. With deterministic the cuts follow from the
+ * list's length alone, and the pieces are dealt out by what those before them cost. */
 #ifndef AC_OPS_MLA_METADATA_SCHEDULE_H
 #define AC_OPS_MLA_METADATA_SCHEDULE_H
 
@@ -12,13 +14,13 @@
 
 #define AC_LIST_MAX_BLOCKS (1u << 29) /* of all tiles together: longer lists are counted as shorter than they are */
 
-/* Keys of a piece at least, where the number of splits is automatic. From an H200 (16 heads, one list): 1k keys take
- * 28 us in 8 pieces and 26 in 64, 8k keys 36 in 25, 32 in 64 and 34 in 132, 64k keys 58 in 75 and 55 in 132. */
-#define AC_LIST_PIECE_KEYS 128
+/* Where the number of splits is automatic a piece has so many keys at least: the smallest tile of keys of the kernels.
+ */
+#define AC_LIST_PIECE_KEYS 64
 
-/* Sums over all tiles; each stops at a little above AC_LIST_MAX_BLOCKS. */
+/* Sums over all tiles; each stops at a little above AC_LIST_MAX_BLOCKS. And the blocks of the longest list. */
 typedef struct ac_list_totals_t {
-    uint32_t tiles, blocks, splits, pieces;
+    uint32_t tiles, blocks, splits, pieces, longest;
 } ac_list_totals_t;
 
 AC_INLINE uint32_t ac_total(uint64_t sum) { return sum > AC_LIST_MAX_BLOCKS ? AC_LIST_MAX_BLOCKS + 1 : (uint32_t)sum; }
@@ -47,12 +49,14 @@ AC_INLINE void ac_add_request(const ac_mla_metadata_params_t *p, const ac_listed
     totals->blocks = ac_total(totals->blocks + ac_total(blocks * tiles));
     totals->splits = ac_total(totals->splits + ac_total((splits > 1 ? splits : 1) * tiles));
     totals->pieces = ac_total(totals->pieces + pieces * tiles);
+    if (tiles > 0 && blocks > totals->longest) totals->longest = (uint32_t)blocks;
 }
 
 typedef struct ac_budget_t {
     int32_t tiles;       /* that are planned */
     int32_t block_limit; /* a list counts as no more than this */
     int32_t share;       /* blocks of a worker, or with deterministic what its items cost */
+    int32_t are_alike;   /* all lists have as many blocks, and no cut depends on more than that */
 } ac_budget_t;
 
 AC_INLINE int32_t ac_planned_tiles(const ac_mla_metadata_params_t *p, const ac_list_totals_t *totals) {
@@ -75,15 +79,32 @@ AC_INLINE int32_t ac_num_splits(const ac_mla_metadata_params_t *p, const ac_list
     return (int32_t)ac_max64(splits, 1);
 }
 
+/* Blocks of a piece, where each of `tiles` lists of at most `longest` blocks gets as many of the workers as any other:
+ * whole tiles of keys. 0: there are not enough, or no blocks. */
+AC_INLINE uint32_t ac_even_share(const ac_mla_metadata_params_t *p, uint32_t longest, uint32_t tiles,
+                                 uint32_t workers) {
+    const int64_t block = (int64_t)p->page_size * p->granule;
+    const uint32_t unit = block < AC_LIST_PIECE_KEYS ? AC_LIST_PIECE_KEYS / (uint32_t)block : 1;
+    if (tiles == 0 || workers < tiles) return 0;
+    const uint32_t each = workers / tiles, blocks = longest / each + (longest % each != 0);
+    return (blocks + unit - 1) / unit * unit;
+}
+
 AC_INLINE ac_budget_t ac_budget_of(const ac_mla_metadata_params_t *p, const ac_list_totals_t *totals,
                                    int32_t block_limit) {
-    ac_budget_t budget = {ac_planned_tiles(p, totals), block_limit, 1};
+    ac_budget_t budget = {ac_planned_tiles(p, totals), block_limit, 1, 0};
     const uint32_t most = AC_LIST_MAX_TILES * AC_FIXED_SPLITS, pieces = totals->pieces < most ? totals->pieces : most;
     const uint32_t items = p->deterministic ? pieces : (uint32_t)budget.tiles;
     const uint32_t workers = (uint32_t)(p->deterministic ? p->num_workers : ac_num_splits(p, totals, budget.tiles));
     const uint32_t total = totals->blocks + items * (uint32_t)p->overhead; /* below 2^30 */
     budget.share = (int32_t)(total / workers + (total % workers != 0));
+    if (p->max_splits < 0 && !p->deterministic) {
+        const uint32_t even = ac_even_share(p, totals->longest, items, workers);
+        if (even > 0 && even < (uint32_t)budget.share) budget.share = (int32_t)even;
+    }
     if (budget.share == 0) budget.share = 1; /* no tiles */
+    budget.are_alike = p->tail_keys <= 0 && totals->tiles == items &&
+                       (uint64_t)totals->longest * items == totals->blocks;
     return budget;
 }
 

@@ -16,6 +16,7 @@ typedef struct {
     ac_view_t *partial_output, *partial_lse, *reduce_indptr, *reduce_final_map, *reduce_partial_map;
     ac_view_t *final_output, *final_lse;
     int64_t max_seqlen_q, num_kv_splits;
+    int lists_are_complete;
     /* What the check found. */
     ac_sizes_t sizes;
     ac_target_t target;
@@ -111,15 +112,13 @@ static void fill_params(const args_t *args, ac_mla_merge_params_t *p) {
     p->row_slots = (int32_t)row_slots(args);
     p->head_tiles = (int32_t)ac_kernel_tiles(args->kernel, H);
     p->o_dtype = (int32_t)args->final_output->dtype;
+    p->lists_are_complete = args->lists_are_complete;
 }
-
-/* Workgroups of a unit of the device, of kernels that take turns: those that are resident at a time. */
-#define TURNS_PER_UNIT 2
 
 static int64_t find_grid(const args_t *args, const ac_mla_merge_params_t *params) {
     const int64_t items = params->num_rows ? slot_items(args) * params->row_slots : 0;
-    return args->kernel->features & AC_TAKES_TURNS
-               ? ac_min64(items, (int64_t)TURNS_PER_UNIT * args->target.facts.compute_units)
+    return items > 0 && args->kernel->features & AC_TAKES_TURNS
+               ? AC_MERGE_TURNS_PER_UNIT * args->target.facts.compute_units
                : items;
 }
 

@@ -24,9 +24,10 @@ from aiter_c.testing.device import address_of
 VENDOR = sys.argv[1]
 ZERO, ONE, OTHER_ARCH = (f"{VENDOR}:{index}" for index in range(3))
 GUARD = {"hip": {"hipGetDevice", "hipSetDevice"}, "cuda": {"cuCtxPushCurrent_v2", "cuCtxPopCurrent_v2"}}[VENDOR]
-FILL, LAUNCH = {"hip": ("hipMemsetD32Async", "hipModuleLaunchKernel"), "cuda": ("cuMemsetD32Async", "cuLaunchKernel")}[
-    VENDOR
-]
+FILL, LAUNCH, EARLY_LAUNCH = {
+    "hip": ("hipMemsetD32Async", "hipModuleLaunchKernel", "hipModuleLaunchKernel"),
+    "cuda": ("cuMemsetD32Async", "cuLaunchKernel", "cuLaunchKernelEx"),
+}[VENDOR]
 LOAD, FIND, FREE, SYNC = {
     "hip": ("hipModuleLoadData", "hipModuleGetFunction", "hipFree", "hipDeviceSynchronize"),
     "cuda": ("cuModuleLoadData", "cuModuleGetFunction", "cuMemFree_v2", "cuCtxSynchronize"),
@@ -86,7 +87,7 @@ def check_arrays() -> None:
 
 
 def check_decode() -> None:
-    """What reaches the kernel: names, sizes, stream, parameters; and the fill before it."""
+    """What reaches the kernel: names, sizes, stream, parameters."""
     for index, place in enumerate((ZERO, ONE)):
         call = Call(place)
         since = driver.launches()
@@ -98,7 +99,6 @@ def check_decode() -> None:
         last = driver.last_launch()
         assert last.kernel.decode() == stage2["name"] and tuple(last.grid[1:]) == (1, 1) and last.device == index
         assert tuple(last.block) == (stage2["threads"], 1, 1) and last.stream == 7
-        assert np.all(np.isneginf(lse.numpy()))  # the fake kernels write nothing
         logits, lse = Call(place, splits=1).run()
         last = driver.last_launch()
         assert last.kernel.decode() == plan.stage1 and last.local_bytes == stage1["local_bytes"]
@@ -171,7 +171,7 @@ def check_large_grids() -> None:
         since = driver.call_count()
         with raises(UnsupportedError, "mla_decode_fwd: plan.grid: " + stage):
             call.run()
-        assert not {FILL, LAUNCH} & set(driver.calls(since))
+        assert not {FILL, LAUNCH, EARLY_LAUNCH} & set(driver.calls(since))
         with raises(UnsupportedError, "work items in a launch, got "):
             call.run()
 
@@ -200,7 +200,8 @@ def check_dlpack() -> None:
 
 
 def check_steady_state() -> None:
-    """From the second call on an op fills and launches, and calls the driver for nothing else."""
+    """From the second call on an op launches, and calls the driver for nothing else: the kernels fill the LSE, and the
+    merge may start before stage 1 has ended where it can wait for that."""
     call = Call(ONE)
     plan = mla_plan(2, 16, 1, 4, "bfloat16", "bfloat16", num_kv_splits=2, return_lse=True, device=ONE)
     logits, attn_lse = empty((2, 2, 16, 512), "float32", ONE), empty((2, 2, 16, 1), "float32", ONE)
@@ -214,7 +215,7 @@ def check_steady_state() -> None:
         _C.mla_decode_stage2(logits, attn_lse, call.o, lse, call.qo_indptr, plan=plan, stream=9)
         calls = driver.calls(since)
         if repeat:
-            assert [name for name in calls if name not in GUARD] == [FILL, LAUNCH, LAUNCH], calls
+            assert [name for name in calls if name not in GUARD] == [LAUNCH, EARLY_LAUNCH], calls
             assert mla_plan(2, 16, 1, 4, "bfloat16", "bfloat16", num_kv_splits=2, return_lse=True, device=ONE) == plan
     assert driver.call_count() == since + len(calls)  # a plan asks the driver nothing
 
@@ -237,7 +238,6 @@ def check_capture() -> None:
     assert driver.allocations() == live - 1 and driver.capture_mode() == 0
     lse.__dlpack__(stream=-1)
     driver.set_capturing(False)
-    assert np.all(np.isneginf(lse.numpy()))
 
 
 def check_threads() -> None:
@@ -382,7 +382,7 @@ def check_exchange_streams() -> None:
             text = "mla_decode_fwd: stream: the framework does not tell its current stream"
             with raises(BufferError, text):
                 call.run(stream=None)
-            assert not {FILL, LAUNCH} & set(driver.calls(since))
+            assert not {FILL, LAUNCH, EARLY_LAUNCH} & set(driver.calls(since))
             continue
         for stream in (77, 78, 0):
             exchange.stream = stream

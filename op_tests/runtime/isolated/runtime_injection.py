@@ -43,9 +43,9 @@ def script() -> None:
     kv_indptr = from_host(np.array([0, 3, 8], np.int32), PLACE)
     kv_indices = from_host(np.arange(8, dtype=np.int32), PLACE)
     last = from_host(np.array([4, 2], np.int32), PLACE)
-    _, lse = mla_decode_fwd(
-        q, kv, o, qo_indptr, kv_indptr, kv_indices, last, 1, 4, num_kv_splits=2, return_lse=True, stream=5
-    )
+    mla_decode_fwd(q, kv, o, qo_indptr, kv_indptr, kv_indices, last, 1, 4, num_kv_splits=2, stream=5)
+    none = from_host(np.zeros(1, np.int32), PLACE)  # of no requests; no kernel runs, and the LSE is filled
+    _, lse = mla_decode_fwd(q, kv, o, none, none, kv_indices, last, 1, 4, num_kv_splits=2, return_lse=True, stream=5)
     lists = [np.zeros(size, np.uint64 if i == 0 else np.int32) for i, size in enumerate((2, (4, 8), 3, 3, (2, 2), 4))]
     get_mla_metadata_v1(qo_indptr, kv_indptr, last, 16, 1, True, *lists, page_size=4, stream=5)
     assert lists[2].tolist() == [0, 1, 2] and lists[1][:2, 4:6].tolist() == [[0, 3], [3, 8]]

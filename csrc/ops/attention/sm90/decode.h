@@ -121,14 +121,15 @@ GPU_INLINE int sm90_recompute_thread() {
 }
 
 /* The workgroup's items; with LOOPS more than one, if they come from lists: without, no instruction of the rest is
- * fetched. next_work(&done, &work): the item after those that are done, the same for every thread. overlap_scores: see
- * sm90_consumer; only for keys that are copied. */
-template <class KIND, bool LOOPS, int PRODUCER_REGISTERS, int CONSUMER_REGISTERS, class next_work_f>
-GPU_INLINE void sm90_decode(const ac_attention_params_t &p, next_work_f next_work,
+ * fetched. next_work(&done, &work): the item after those that are done, the same for every thread. fill(thread,
+ * threads): what else is to be written, by threads that have nothing else to do. overlap_scores: see sm90_consumer;
+ * only for keys that are copied. */
+template <class KIND, bool LOOPS, int PRODUCER_REGISTERS, int CONSUMER_REGISTERS, class next_work_f, class fill_f>
+GPU_INLINE void sm90_decode(const ac_attention_params_t &p, next_work_f next_work, fill_f fill,
                             const int32_t *const &work_indptr, bool overlap_scores) {
     sm90_side_t &side = sm90_shared().side;
     sm90_item_t item = {};
-    if (!sm90_next_item(p, next_work, &item)) return;
+    if (!sm90_next_item(p, next_work, &item)) return fill(gpu_thread(), SM90_THREADS);
     if (gpu_thread() == 0) sm90_init_barriers<KIND>();
     if (!LOOPS && gpu_thread() == 0) side.item = item;
     gpu_barrier();
@@ -138,9 +139,8 @@ GPU_INLINE void sm90_decode(const ac_attention_params_t &p, next_work_f next_wor
         sm90_fewer_registers<PRODUCER_REGISTERS>();
         for (;;) {
             int thread = sm90_recompute_thread();
-            if (!LOOPS) return sm90_produce<KIND>(p, side.item, thread / 32, thread % 32);
-            sm90_produce<KIND>(p, item, gpu_thread() / 32, thread % 32);
-            if (!work_indptr) return;
+            sm90_produce<KIND>(p, LOOPS ? item : side.item, LOOPS ? gpu_thread() / 32 : thread / 32, thread % 32);
+            if (!LOOPS || !work_indptr) return fill(gpu_thread(), 128);
             if (!sm90_next_item(p, next_work, &item)) return;
         }
     } else {
