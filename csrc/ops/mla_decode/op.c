@@ -7,6 +7,7 @@
 
 #include "../../core/constants.h"
 #include "../../core/fault.h"
+#include "../attention/scale_arg.h"
 #include "../attention/work.h"
 #include "args.h"
 #include "variant.h"
@@ -358,15 +359,6 @@ static int check_launch(ac_mla_decode_args_t *args, const ac_mla_plan_t *plan, a
     return ac_check_launch(op_name, "plan.grid", plan->stage2, merges, facts, error);
 }
 
-/* A host scale is read now, a device scale by the kernel; 1 when the operand is not fp8. */
-static ac_scale_t scale_for(const ac_scale_arg_t *scale, ac_dtype_t dtype, ac_device_t device) {
-    if (!ac_dtype_in(dtype, AC_FP8)) return (ac_scale_t){NULL, 1};
-    if (!scale->view) return (ac_scale_t){NULL, (float)scale->value};
-    if (scale->view->device.type == AC_DEVICE_CPU && device.type != AC_DEVICE_CPU)
-        return (ac_scale_t){NULL, *ac_floats(scale->view)};
-    return (ac_scale_t){ac_floats(scale->view), 1};
-}
-
 static void fill_lists(const ac_mla_decode_args_t *args, ac_mla_decode_params_t *out) {
     ac_attention_params_t *p = &out->attention;
     if (args->max_seqlen_q == 1) p->causal = 0; /* a row sees all of its list, which may be its own */
@@ -415,8 +407,8 @@ static void fill_params(const ac_mla_decode_args_t *args, const ac_mla_plan_t *p
     p->lse_empty = args->segmented ? -FLT_MAX : -INFINITY;
     p->partial_o = plan->writes_output ? NULL : ac_floats(args->logits);
     p->partial_lse = plan->writes_output ? NULL : ac_floats(args->attn_lse);
-    p->q_scale = scale_for(&args->q_scale, args->q->dtype, args->target.device);
-    p->kv_scale = scale_for(&args->kv_scale, args->kv.dtype, args->target.device);
+    p->q_scale = ac_scale_for(&args->q_scale, args->q->dtype, args->target.device);
+    p->kv_scale = ac_scale_for(&args->kv_scale, args->kv.dtype, args->target.device);
     p->sm_scale = (float)(isnan(args->sm_scale) ? 1.0 / sqrt((double)args->kv.row_width) : args->sm_scale);
     p->num_rows = T;
     p->num_heads = (int32_t)H;
