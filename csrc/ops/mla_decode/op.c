@@ -46,7 +46,7 @@ static const ac_tensor_rule_t rules[] = {
     RULE(o, AC_HALF, "T H 512", AC_DENSE_ROWS | AC_WRITTEN | AC_MAY_BE_NONE),
     RULE(logits, FLOATS, "T S H 512", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
     RULE(attn_lse, FLOATS, "T S H 1", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
-    RULE(lse, FLOATS, "T H", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
+    RULE(lse, FLOATS, "T H|T 1 H 1", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
     RULE(expsum, FLOATS, "T H S", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
 };
 enum { RULES = AC_COUNT(rules), BUFFERS = 4, INPUTS = RULES - BUFFERS };
@@ -302,6 +302,7 @@ static int find_workspaces(const void *arguments, const void *the_plan, ac_works
     out[0] = (ac_workspace_t){partials, AC_FLOAT32, 4, {rows, splits, H, AC_MLA_DV}};
     out[1] = (ac_workspace_t){partials, AC_FLOAT32, 4, {rows, splits, H, 1}};
     out[2] = (ac_workspace_t){args->return_lse, AC_FLOAT32, 2, {T, H}};
+    if (args->lse_per_split) out[2] = (ac_workspace_t){args->return_lse, AC_FLOAT32, 4, {T, 1, H, 1}};
     return 0;
 }
 

@@ -12,7 +12,7 @@ typedef struct ac_mla_prefill_args_t {
     ac_view_t *K, *V;  /* [slots, Hkv, D], [slots, Hkv, Dv] */
     ac_view_t *output; /* [T, H, Dv] */
     ac_view_t *qo_indptr, *kv_indptr, *kv_page_indices;
-    ac_view_t *work_indptr, *work_info_set, *reduce_partial_map; /* NULL: no lists */
+    ac_view_t *work_indptr, *work_info_set, *reduce_indptr, *reduce_final_map, *reduce_partial_map; /* NULL: no lists */
     ac_view_t *splitData, *splitLse; /* the partials: [R, H, Dv] and [R, H] float32, or with a 1 after R */
     ac_view_t *final_lse;            /* [T, H] float32, or NULL */
     ac_scale_arg_t q_scale, k_scale, v_scale;

@@ -25,7 +25,7 @@ typedef ac_mla_prefill_args_t args_t;
 #define OPERANDS (AC_HALF | AC_FP8)
 #define BUFFER (AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE)
 
-/* W workers, i items and P entries of the lists, R partial rows. */
+/* W workers, i items, G groups and P entries of the lists, R partial rows. */
 static const ac_tensor_rule_t rules[] = {
     RULE(Q, OPERANDS, "T H D", AC_DENSE_ROWS | AC_LEADS),
     RULE(K, OPERANDS, "N Hkv D", AC_DENSE_ROWS),
@@ -35,6 +35,8 @@ static const ac_tensor_rule_t rules[] = {
     RULE(kv_page_indices, INDICES, "n", AC_DENSE_ROWS | AC_MAY_BE_NONE),
     RULE(work_indptr, INDICES, "W+1", AC_DENSE_ROWS | AC_MAY_BE_NONE),
     RULE(work_info_set, INDICES, "i 8", AC_CONTIGUOUS | AC_MAY_BE_NONE),
+    RULE(reduce_indptr, INDICES, "G+1", AC_DENSE_ROWS | AC_MAY_BE_NONE),
+    RULE(reduce_final_map, INDICES, "G.. 2", AC_CONTIGUOUS | AC_MAY_BE_NONE),
     RULE(reduce_partial_map, INDICES, "P", AC_DENSE_ROWS | AC_MAY_BE_NONE),
     SCALE_RULE(q_scale),
     SCALE_RULE(k_scale),
@@ -72,12 +74,13 @@ int64_t ac_prefill_partial_rows(int64_t rows, int64_t requests, int64_t workers,
 static bool has_lists(const args_t *args) { return args->work_indptr != NULL; }
 
 static int check_lists_given(const args_t *args, bool reduces, ac_error_t *error) {
-    const ac_arg_t lists[] = {ARG(work_indptr), ARG(work_info_set), ARG(reduce_partial_map)};
-    const int count = reduces ? 3 : 2;
+    const ac_arg_t lists[] = {ARG(work_indptr), ARG(work_info_set), ARG(reduce_indptr), ARG(reduce_partial_map),
+                              ARG(reduce_final_map)};
+    const int needed = reduces ? 4 : 2;
     const ac_arg_t *given = NULL;
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < AC_COUNT(lists); i++)
         if (lists[i].view && !given) given = &lists[i];
-    for (int i = 0; given && i < count; i++)
+    for (int i = 0; given && i < needed; i++)
         if (!lists[i].view)
             return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected a tensor with %s (lists come together), got None",
                            args->op, lists[i].name, given->name);
@@ -335,7 +338,8 @@ const ac_op_t ac_op_mla_prefill_ps_asm_fwd = {
 #define AC_OP_PARAMS "mla_prefill/params_stage1.inc"
 #define AC_OP_SUMMARY "mla_prefill_ps_asm_fwd with its own scratch: the first half of aiter_c.mla_prefill_ps_fwd."
 #define AC_OP_NOTES                                                                                                    \
-    "Returns (splitData, splitLse, final_lse), None where there is none. With lists mla_reduce_v1 is due.\n"           \
+    "Returns (None, stream, splitData, splitLse, final_lse): the handle of the stream that it ran on (0 on the CPU)\n" \
+    "and the buffers, None where there is none. With lists mla_reduce_v1 is due.\n"                                    \
     "Raises TypeError, ValueError, BufferError, UnsupportedError, DeviceError; a refused call writes nothing."
 #include "../define_op.inc"
 
@@ -346,7 +350,7 @@ const ac_op_t ac_op_mla_prefill_stage1 = {
     .params = params_mla_prefill_stage1,
     .param_count = AC_COUNT(params_mla_prefill_stage1),
     .args_bytes = sizeof(args_t),
-    .returns = AC_RETURNS_WORKSPACES,
+    .returns = AC_RETURNS_STAGE,
     .check = check_stage1,
     .workspaces = find_workspaces,
     .run = run,
