@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import sys
 
@@ -376,6 +375,8 @@ def get_ps_metadata_info_v1(
 
     Raises TypeError, ValueError (a count out of its range, no such device), UnsupportedError, DeviceError.
     """
+    from math import gcd
+
     op = "get_ps_metadata_info_v1"
     batch, heads = _count(op, "batch_size", batch_size, 0), _count(op, "num_head_k", num_head_k, 1)
     rows = _count(op, "max_qlen", max_qlen, 0)
@@ -384,7 +385,7 @@ def get_ps_metadata_info_v1(
         workers = _C.mla_metadata_workers(1, 1, _planning_device(device))
     else:
         workers = _count(op, "num_workers", num_workers, 1, _INT32_MAX - 1)
-    tiles, cluster = -(-rows // tile), workers // math.gcd(heads, workers)
+    tiles, cluster = -(-rows // tile), workers // gcd(heads, workers)
     items = max((batch + cluster - 1) * tiles, 1) * heads
     _count(op, "rows of work_info", items, 0)
     int32, uint64 = _dtypes()
