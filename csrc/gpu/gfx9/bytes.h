@@ -7,7 +7,7 @@
 /* e4m3fn as e4m3fnuz, at half its value: the same bits but for NaN, which is 7f and ff there and 80 here, and -0. */
 GPU_INLINE uint32_t fnuz_of_fn(uint32_t word) {
     const uint32_t size = word & 0x7f7f7f7f, nan = (size + 0x01010101) & 0x80808080;
-    word &= (size + 0x7f7f7f7f) | 0x7f7f7f7f;     /* the sign of 0 */
+    word &= (size + 0x7f7f7f7f) | 0x7f7f7f7f; /* the sign of 0 */
     return (word & ~(nan - (nan >> 7))) | nan;
 }
 

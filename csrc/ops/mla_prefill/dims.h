@@ -13,5 +13,7 @@ typedef enum ac_prefill_dims_t {
 
 /* AC_DIMS_COUNT: no kernel has them. */
 ac_prefill_dims_t ac_prefill_dims(int64_t head_dim, int64_t value_dim);
+/* All of them, "192/128 or 256/256"; returns text. */
+const char *ac_prefill_dims_text(char *text, int size);
 
 #endif

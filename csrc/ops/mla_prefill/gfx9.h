@@ -18,7 +18,8 @@ GPU_INLINE void start_rows(const ac_mla_prefill_params_t &p, const ac_prefill_ti
     const int first = wave * WAVE_ROWS, last = tile.rows - 1;
     auto row_of = [&](int r) { return r < last ? r : last; };
     auto hidden = [&](int r) { /* first_end may be far below 0 */
-        return tile.end - (int)ac_clamp64((int64_t)tile.first_end + row_of(r), tile.begin, tile.end);
+                               return tile.end -
+                                      (int)ac_clamp64((int64_t)tile.first_end + row_of(r), tile.begin, tile.end);
     };
     rows->hidden = hidden(first + lane % 32);
     rows->hidden_most = hidden(first), rows->hidden_least = hidden(first + WAVE_ROWS - 1);

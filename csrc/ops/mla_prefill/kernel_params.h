@@ -28,6 +28,7 @@ typedef struct ac_mla_prefill_params_t {
     const int32_t *items;       /* [num_items, AC_WORK_FIELDS] */
     int64_t num_items;
     int64_t grid_tiles, workgroups; /* without lists: B * H * request_tiles, and the workgroups that do them */
+    int32_t max_seqlen_q;           /* likewise: later rows of a request are not served */
     int32_t request_tiles;          /* tiles of a head of a request: ceil(max_seqlen_q / the kernel's tile_rows) */
     int32_t num_requests, num_workers;
     int32_t worker_slots;                        /* workgroups that share the items of a worker */

@@ -1,5 +1,5 @@
 /* The kernels of prefill as a table. */
-#include <stddef.h>
+#include <stdio.h>
 
 #include "../../core/dtype.h"
 #include "../../core/kernel.h"
@@ -19,6 +19,12 @@ ac_prefill_dims_t ac_prefill_dims(int64_t head_dim, int64_t value_dim) {
     int i = 0;
     while (i < AC_DIMS_COUNT && !(dims[i].head_dim == head_dim && dims[i].value_dim == value_dim)) i++;
     return (ac_prefill_dims_t)i;
+}
+
+const char *ac_prefill_dims_text(char *text, int size) {
+    for (int i = 0, used = 0; i < AC_DIMS_COUNT && used < size; i++)
+        used += snprintf(text + used, (size_t)(size - used), "%s%s", i == 0 ? "" : " or ", dims[i].text);
+    return text;
 }
 
 static const char *dims_text(int64_t number) { return number < AC_DIMS_COUNT ? dims[number].text : "others"; }

@@ -59,7 +59,7 @@ AC_INLINE int ac_prefill_tile(const ac_mla_prefill_params_t *p, const ac_prefill
 AC_INLINE int ac_prefill_grid_tile(const ac_mla_prefill_params_t *p, int64_t request, int32_t head, int64_t tile,
                                    int tile_rows, ac_prefill_tile_t *out) {
     const ac_prefill_request_t r = ac_prefill_request(p, request);
-    const int64_t rows = ac_min64(r.rows, (int64_t)p->request_tiles * tile_rows);
+    const int64_t rows = ac_min64(r.rows, p->max_seqlen_q);
     out->partial_row = -1;
     return ac_prefill_tile(p, &r, tile * tile_rows, rows, 0, r.keys, head, tile_rows, out);
 }

@@ -15,10 +15,10 @@ template <class s_t> constexpr mla_headroom_t headroom() {
 /* Lane 32 h + c has row c; of its scores and of the output a half, as matrix32.h says. */
 template <class s_t> struct wave_rows_t {
     f32x16_t out[s_t::COLUMN_TILES];
-    mla_softmax_t softmax; /* the sum is that of the lane's keys */
-    u32x4_t query[s_t::QUERY]; /* the last LDS_CHUNKS are in LDS */
-    float scale;           /* of the scores, with log2(e): they are in base 2 */
-    int hidden;            /* the last keys of the tile's range, as many as the row does not see */
+    mla_softmax_t softmax;         /* the sum is that of the lane's keys */
+    u32x4_t query[s_t::QUERY];     /* the last LDS_CHUNKS are in LDS */
+    float scale;                   /* of the scores, with log2(e): they are in base 2 */
+    int hidden;                    /* the last keys of the tile's range, as many as the row does not see */
     int hidden_most, hidden_least; /* of the wave's rows */
     uint32_t key_part, value_part; /* the lane's part of addresses in a tile */
 };

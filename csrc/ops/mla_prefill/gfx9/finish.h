@@ -48,7 +48,7 @@ GPU_INLINE void store_rows(const ac_mla_prefill_params_t &p, const ac_prefill_ti
     const mla_softmax_t softmax = {rows.softmax.base, rows.softmax.sum + other_half(rows.softmax.sum)};
     const mla_output_t output = row_output<s_t>(p, tile, wave * WAVE_ROWS + (int)lane % 32, softmax);
     with_dtype(output, [&](const mla_output_t &known) {
-        GPU_UNROLL for (int run = 0; run < s_t::VALUE_DIM / 2 / RUN; run++) {
+    GPU_UNROLL for (int run = 0; run < s_t::VALUE_DIM / 2 / RUN; run++) {
             float acc[RUN];
             GPU_UNROLL for (int i = 0; i < RUN; i++) acc[i] = output_value<s_t>(rows.out, run, i);
             mla_store_columns(known, output_column<s_t>(run), acc);

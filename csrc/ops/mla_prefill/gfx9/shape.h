@@ -1,11 +1,11 @@
 /* What a prefill kernel of gfx942 or gfx950 is made of: its types and widths, and where things are in LDS.
  *
- * Keys and, on gfx950, values: groups of 16 rows, in a group run after run of 64 bytes, in a run chunk after chunk of 16
- * bytes, in a chunk the 16 rows: 1024 bytes that are the lanes of one load. On gfx950 the rows of a chunk are in an
- * order of their own (swizzle()), so that the transposing reads of values have no bank conflict: 32 lanes read 4 (8-bit:
- * 8) rows of 4 (2) chunks.
- * Values on gfx942: transposed as they are stored. 16 bytes are one column of CHUNK_KEYS keys, those that a lane needs
- * for one multiplication, in its order; 1024 bytes are 32 columns, lane after lane. */
+ * Keys and, on gfx950, values: groups of 16 rows, in a group run after run of 64 bytes, in a run chunk after chunk of
+ * 16 bytes, in a chunk the 16 rows: 1024 bytes that are the lanes of one load. On gfx950 the rows of a chunk are in an
+ * order of their own (swizzle()), so that the transposing reads of values have no bank conflict: 32 lanes read 4
+ * (8-bit: 8) rows of 4 (2) chunks. Values on gfx942: transposed as they are stored. 16 bytes are one column of
+ * CHUNK_KEYS keys, those that a lane needs for one multiplication, in its order; 1024 bytes are 32 columns, lane after
+ * lane. */
 #ifndef AC_OPS_MLA_PREFILL_GFX9_SHAPE_H
 #define AC_OPS_MLA_PREFILL_GFX9_SHAPE_H
 
@@ -14,8 +14,8 @@
 
 constexpr int WAVES = 4, WAVE_ROWS = 32, PREFILL_ROWS = WAVES * WAVE_ROWS;
 
-/* TILE_: keys of a tile. STAGES_: tiles in LDS, loaded directly (gfx950). LDS_CHUNKS_: chunks of a lane's query that are
- * in LDS and not in registers. SHARED_: values take the place of the keys they belong to (gfx942). */
+/* TILE_: keys of a tile. STAGES_: tiles in LDS, loaded directly (gfx950). LDS_CHUNKS_: chunks of a lane's query that
+ * are in LDS and not in registers. SHARED_: values take the place of the keys they belong to (gfx942). */
 template <class matrix_type, int D, int DV, int TILE_, int STAGES_, int LDS_CHUNKS_, bool SHARED_> struct shape_t {
     typedef matrix_type matrix_t;
     static constexpr int BYTES = matrix_t::BYTES, CHUNKS = matrix32_t<matrix_t>::CHUNKS;
@@ -66,8 +66,7 @@ template <class matrix_type, int D, int DV, int TILE_, int STAGES_, int LDS_CHUN
 
 /* A lane's part of the addresses of keys: row c of 32, chunk h of a run. */
 template <class s_t> GPU_INLINE uint32_t key_part(uint32_t lane) {
-    return keep_in_register(lane / 16 % 2 * s_t::K_GROUP + lane / 32 * 256 +
-                            s_t::swizzle(lane % 16, lane / 32) * 16);
+    return keep_in_register(lane / 16 % 2 * s_t::K_GROUP + lane / 32 * 256 + s_t::swizzle(lane % 16, lane / 32) * 16);
 }
 /* Chunk i of the lane's is number 2 i + h of the row. `at`: the keys' address and the lane's part. */
 template <class s_t> GPU_INLINE u32x4_t read_key(uint32_t at, int sub, int i) {
@@ -130,12 +129,10 @@ template <class s_t> GPU_INLINE uint32_t value_at(uint32_t key, int t, uint32_t 
     return (chunk * s_t::COLUMN_TILES + t) * 1024 + key / 4 % 2 * 512 + row * 16 + element * s_t::BYTES;
 }
 
-/* Column COLUMN_TILES * c + t is column c of tile t, so that neighbouring columns are in one lane, when it stores values
- * and when it stores its output. */
+/* Column COLUMN_TILES * c + t is column c of tile t, so that neighbouring columns are in one lane, when it stores
+ * values and when it stores its output. */
 template <class s_t> constexpr int OUTPUT_RUN = 4 * s_t::COLUMN_TILES;
-template <class s_t> GPU_INLINE int output_column(int run) {
-    return (run * 2 + lane_again() / 32) * OUTPUT_RUN<s_t>;
-}
+template <class s_t> GPU_INLINE int output_column(int run) { return (run * 2 + lane_again() / 32) * OUTPUT_RUN<s_t>; }
 template <class s_t> GPU_INLINE float output_value(const f32x16_t (&out)[s_t::COLUMN_TILES], int run, int i) {
     return out[i % s_t::COLUMN_TILES][run * 4 + i / s_t::COLUMN_TILES];
 }

@@ -1,10 +1,7 @@
-/* Keys and values of a prefill tile on their way into LDS: through registers (gfx942), or directly (gfx950). Both streams
- * have the same functions:
- *   start(...)      the first loads
- *   take_keys()     the keys of the next tile are in LDS; false at the end
- *   start_values()  the loads of its values
- *   take_values()   its values are in LDS
- * and between them `left` keys from the tile on, `keys` and `values`, LDS addresses, and valid(), bits of its keys. */
+/* Keys and values of a prefill tile on their way into LDS: through registers (gfx942), or directly (gfx950). Both
+ * streams have the same functions: start(...)      the first loads take_keys()     the keys of the next tile are in
+ * LDS; false at the end start_values()  the loads of its values take_values()   its values are in LDS and between them
+ * `left` keys from the tile on, `keys` and `values`, LDS addresses, and valid(), bits of its keys. */
 #ifndef AC_OPS_MLA_PREFILL_GFX9_STREAM_H
 #define AC_OPS_MLA_PREFILL_GFX9_STREAM_H
 
