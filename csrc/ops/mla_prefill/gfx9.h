@@ -48,7 +48,7 @@ GPU_INLINE void prefill_tile(const ac_mla_prefill_params_t &p, const ac_prefill_
     prefill_stream_t<s_t> stream;
     u32x4_t probabilities[s_t::VALUE_CHUNKS];
     start_rows(p, tile, wave, &rows);
-    stream.start(prefill_source(p, tile), prefill_cursor(tile), wave);
+    stream.start(prefill_source(p, tile), wave);
     bool more = stream.take_keys();
     for (; more; more = stream.take_keys()) {
         const auto keys = tile_keys(stream);

@@ -42,7 +42,8 @@ template <class matrix_type, int D, int DV, int TILE_, int STAGES_, int LDS_CHUN
     static_assert(STEPS * CHUNKS == QUERY && UNITS * CHUNKS == VALUE_CHUNKS, "multiplications take whole steps");
 
     /* LDS. gfx950: stages, of keys, values and one word per 32 keys: which are valid; entries of kv_indices for each
-     * stage and wave; queries. gfx942: keys, values, and for two tiles slots and valid words; queries. */
+     * stage and wave; queries. gfx942: keys, values, and for two tiles their slots,
+     * valid words, and the first slot of keys that follow each other; queries. */
     static constexpr int K_BYTES = TILE * K_ROW, V_BYTES = TILE * V_ROW;
 #if defined(__gfx950__)
     static constexpr int V_AT = K_BYTES, STAGE_BYTES = V_AT + V_BYTES, VALID_AT = STAGES * STAGE_BYTES;
@@ -50,7 +51,7 @@ template <class matrix_type, int D, int DV, int TILE_, int STAGES_, int LDS_CHUN
     static constexpr int QUERY_AT = ENTRIES_AT + STAGES * WAVES * ENTRIES_BYTES;
 #else
     static constexpr int V_AT = SHARED ? 0 : K_BYTES, SLOTS_AT = V_AT + V_BYTES, VALID_AT = SLOTS_AT + 2 * TILE * 4;
-    static constexpr int QUERY_AT = VALID_AT + 16;
+    static constexpr int QUERY_AT = VALID_AT + 32;
 #endif
     static constexpr int BYTES_USED = QUERY_AT + WAVES * LDS_CHUNKS * 1024;
 

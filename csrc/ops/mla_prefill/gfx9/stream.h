@@ -13,37 +13,28 @@
 /* What is loaded instead of a masked row: no branch, and zeros. */
 static const __device__ __attribute__((aligned(64))) char nothing[512] = {};
 
-/* The keys and values of one head, and a position in the list of the request's. */
+/* The keys and values of one head that a tile of query rows needs. Key number i of them is in slot slots[i], or in slot
+ * first_slot + i. */
 typedef struct prefill_source_t {
     const char *k, *v;
     uint64_t k_stride, v_stride;
+    const int32_t *slots; /* or NULL */
     int64_t num_slots;
+    int32_t first_slot;
+    int32_t num_keys;
     bool other_fp8; /* not the arch's own kind */
 } prefill_source_t;
-
-typedef struct prefill_cursor_t {
-    const int32_t *slots; /* or NULL */
-    int64_t first_slot;
-    int32_t left;
-} prefill_cursor_t;
 
 GPU_INLINE prefill_source_t prefill_source(const ac_mla_prefill_params_t &p, const ac_prefill_tile_t &tile) {
     prefill_source_t out;
     out.k = p.k + tile.kv_head * p.k_head_stride, out.k_stride = (uint64_t)p.k_row_stride;
     out.v = p.v + tile.kv_head * p.v_head_stride, out.v_stride = (uint64_t)p.v_row_stride;
+    out.slots = tile.slots ? tile.slots + tile.begin : nullptr;
+    out.first_slot = (int32_t)(tile.first_slot + tile.begin);
     out.num_slots = p.num_slots;
+    out.num_keys = tile.end - tile.begin;
     out.other_fp8 = fp8_is_other(p.kv_dtype);
     return out;
-}
-
-GPU_INLINE prefill_cursor_t prefill_cursor(const ac_prefill_tile_t &tile) {
-    return (prefill_cursor_t){tile.slots ? tile.slots + tile.begin : nullptr, tile.first_slot + tile.begin,
-                              tile.end - tile.begin};
-}
-
-GPU_INLINE void advance(int keys, prefill_cursor_t *cursor) {
-    if (cursor->slots) cursor->slots += keys;
-    cursor->first_slot += keys, cursor->left -= keys;
 }
 
 GPU_INLINE const char *row_at(const char *base, uint64_t stride, int32_t slot) {
@@ -60,15 +51,16 @@ GPU_INLINE const char *row_at(const char *base, uint64_t stride, int32_t slot) {
  * tile: when all waves have got their rows of a tile, they are also done with the tile before, and the next loads take
  * its stage. */
 template <class s_t> struct prefill_stream_t {
-    int32_t left;
+    int32_t left; /* keys from the tile on */
     uint32_t keys, values;
     uint32_t stage;
     prefill_source_t source;
-    prefill_cursor_t row_cursor, entry_cursor; /* at the rows that are loaded next; at those whose entries are */
-    bool aligned;                              /* rows begin at multiples of 16 bytes, as direct loads want them */
+    bool aligned; /* rows begin at multiples of 16 bytes, as direct loads want them */
     int wave;
+    uint64_t k_lane, v_lane; /* the lane's place in a group of rows that follow each other */
 
     static constexpr int ROW_LOADS = s_t::LOADS * (s_t::K_RUNS + s_t::V_RUNS); /* of a wave for a tile */
+    static constexpr int FLYING = s_t::STAGES - 2; /* tiles behind the one that is waited for */
 
     GPU_MEMBER int first_group() const { return wave * s_t::LOADS / s_t::PARTS; }
     GPU_MEMBER uint32_t entries_at(uint32_t of_stage) const {
@@ -76,25 +68,46 @@ template <class s_t> struct prefill_stream_t {
     }
     GPU_MEMBER uint32_t valid(int sub) const { return lds<uint32_t>(s_t::VALID_AT + stage * 16 + sub * 4); }
 
-    GPU_MEMBER void load_entries(uint32_t of_stage) {
+    /* Entries of the tile that has `from` keys from its first on. */
+    GPU_MEMBER void load_entries(int32_t from, uint32_t of_stage) const {
         static_assert(s_t::LOADS * 16 <= 64, "a lane loads one entry");
         const int t = lane_again(), key = first_group() * 16 + t;
-        const void *entry = nothing;
-        if (entry_cursor.slots && t < s_t::LOADS * 16 && key < entry_cursor.left) entry = entry_cursor.slots + key;
+        const void *entry = source.slots + (source.num_keys - from) + key;
+        if (t >= s_t::LOADS * 16 || key >= from) entry = nothing;
         start_load4(entry, entries_at(of_stage));
-        advance(s_t::TILE, &entry_cursor);
     }
 
-    GPU_MEMBER void load_group(int i, uint32_t to_stage) const {
+    /* The slot of the lane's key, one of 16 of which there are `from`; -1 if it is masked. */
+    GPU_MEMBER int32_t slot_of(uint32_t entries, uint32_t row, int32_t from, int32_t first) const {
+        int32_t slot = first + (int32_t)row;
+        if (source.slots) slot = lds<int32_t>(entries + row * 4);
+        return (int32_t)row >= from || slot < 0 || slot >= source.num_slots ? -1 : slot;
+    }
+
+    /* Rows whose slots follow each other, the normal case, need no address of their own. */
+    GPU_MEMBER void load_group(int32_t from, int i, uint32_t to_stage) const {
         const uint32_t lane = lane_again(), row = s_t::swizzle(lane % 16, lane / 16);
-        const int group = first_group() + i, part = wave % s_t::PARTS, key = group * 16 + (int)row;
-        int32_t slot = (int32_t)(row_cursor.first_slot + key);
-        if (row_cursor.slots) slot = lds<int32_t>(entries_at(to_stage) + (i * 16 + row) * 4);
-        if (key >= row_cursor.left || slot < 0 || slot >= source.num_slots) slot = -1;
-        uint32_t bits = (uint32_t)__builtin_amdgcn_ballot_w64(slot >= 0); /* lanes 0 to 15 have keys 0 to 15 */
-        if (part == 0 && lane == 0) lds<uint16_t>(s_t::VALID_AT + to_stage * 16 + group * 2) = (uint16_t)bits;
-        const char *k = row_at(source.k, source.k_stride, slot) + lane / 16 * 16 + part * s_t::K_RUNS * 64;
-        const char *v = row_at(source.v, source.v_stride, slot) + lane / 16 * 16 + part * s_t::V_RUNS * 64;
+        const int group = first_group() + i, part = wave % s_t::PARTS;
+        const int32_t first = source.first_slot + (source.num_keys - from) + group * 16;
+        from -= group * 16;
+        const char *k, *v;
+        uint16_t valid = 0xffff;
+        int32_t run = from >= 16 ? first : -1, slot = 0;
+        if (source.slots || run < 0) {
+            slot = slot_of(entries_at(to_stage) + i * 64, row, from, first);
+            run = gpu_uniform(slot); /* lane 0 has the first */
+            if (gpu_any(slot < 0 || slot != run + (int)row)) run = -1;
+        }
+        if (run >= 0) {
+            k = source.k + (uint32_t)run * source.k_stride + k_lane;
+            v = source.v + (uint32_t)run * source.v_stride + v_lane;
+        } else {
+            valid = (uint16_t)__builtin_amdgcn_ballot_w64(slot >= 0); /* lanes 0 to 15 have keys 0 to 15 */
+            k = row_at(source.k, source.k_stride, slot) + lane / 16 * 16;
+            v = row_at(source.v, source.v_stride, slot) + lane / 16 * 16;
+        }
+        k += part * s_t::K_RUNS * 64, v += part * s_t::V_RUNS * 64;
+        if (part == 0 && lane == 0) lds<uint16_t>(s_t::VALID_AT + to_stage * 16 + group * 2) = valid;
         uint32_t k_to = to_stage * s_t::STAGE_BYTES + group * s_t::K_GROUP + part * s_t::K_RUNS * 1024;
         uint32_t v_to = to_stage * s_t::STAGE_BYTES + s_t::V_AT + group * s_t::V_GROUP + part * s_t::V_RUNS * 1024;
         if (aligned) {
@@ -106,30 +119,34 @@ template <class s_t> struct prefill_stream_t {
         }
     }
 
-    GPU_MEMBER void fill(uint32_t to_stage) {
-        if (row_cursor.left <= 0) return;
-        load_entries(to_stage ? to_stage - 1 : s_t::STAGES - 1);
-        GPU_UNROLL for (int i = 0; i < s_t::LOADS; i++) load_group(i, to_stage);
-        advance(s_t::TILE, &row_cursor);
+    /* Starts the loads of the tile that has `from` keys from its first on, if there is one. */
+    GPU_MEMBER void fill(int32_t from, uint32_t to_stage) const {
+        if (from <= 0) return;
+        if (source.slots) load_entries(from - (s_t::STAGES - 1) * s_t::TILE, to_stage ? to_stage - 1 : s_t::STAGES - 1);
+        GPU_UNROLL for (int i = 0; i < s_t::LOADS; i++) load_group(from, i, to_stage);
     }
 
-    GPU_MEMBER void start(const prefill_source_t &of, const prefill_cursor_t &begin, int of_wave) {
-        wave = of_wave, source = of, row_cursor = entry_cursor = begin;
+    GPU_MEMBER void start(const prefill_source_t &of, int of_wave) {
+        wave = of_wave, source = of;
         aligned = (((uint64_t)of.k | of.k_stride | (uint64_t)of.v | of.v_stride) & 15) == 0;
-        left = begin.left + s_t::TILE, stage = s_t::STAGES - 1; /* a tile before the first */
-        GPU_NO_UNROLL for (uint32_t s = 0; s < s_t::STAGES - 1; s++) load_entries(s);
+        left = of.num_keys + s_t::TILE, stage = s_t::STAGES - 1; /* a tile before the first */
+        const uint32_t lane = lane_again(), row = s_t::swizzle(lane % 16, lane / 16);
+        k_lane = row * of.k_stride + lane / 16 * 16, v_lane = row * of.v_stride + lane / 16 * 16;
+        if (of.slots)
+            GPU_NO_UNROLL for (int s = 0; s < s_t::STAGES - 1; s++) load_entries(of.num_keys - s * s_t::TILE, s);
         wait_for_all();
-        GPU_NO_UNROLL for (uint32_t s = 0; s < s_t::STAGES - 1; s++) fill(s);
+        GPU_NO_UNROLL for (int s = 0; s < s_t::STAGES - 1; s++) fill(of.num_keys - s * s_t::TILE, s);
     }
 
     GPU_MEMBER bool take_keys() {
         left -= s_t::TILE;
         if (left <= 0) return false;
-        /* After this tile's rows come those of the next STAGES - 2 tiles, each with its entries, or the list ends. */
-        if (left > (s_t::STAGES - 2) * s_t::TILE) wait_for_all_but<(s_t::STAGES - 2) * (ROW_LOADS + 1)>();
-        else wait_for_all_but<0>();
+        /* After this tile's rows come those of the next tiles, each with its entries, or the list ends. */
+        if (left <= FLYING * s_t::TILE) wait_for_all_but<0>();
+        else if (source.slots) wait_for_all_but<FLYING * (ROW_LOADS + 1)>();
+        else wait_for_all_but<FLYING * ROW_LOADS>();
         gpu_barrier();
-        fill(stage);
+        fill(left - (s_t::STAGES - 1) * s_t::TILE, stage);
         stage = stage == s_t::STAGES - 1 ? 0 : stage + 1;
         keys = stage * s_t::STAGE_BYTES, values = keys + s_t::V_AT;
         return true;
@@ -148,8 +165,8 @@ template <class s_t> struct prefill_stream_t {
     static constexpr uint32_t keys = 0, values = s_t::V_AT;
     uint32_t parity; /* of the tile: which of the two lists of slots */
     prefill_source_t source;
-    prefill_cursor_t entry_cursor; /* at the keys whose entries are loaded next */
-    int32_t slot;                  /* lane t of wave 0: of key t of the tile before that */
+    int32_t unknown; /* the last keys, as many as have no entry yet */
+    int32_t slot;    /* lane t of wave 0: of key t of the tile before those */
     int wave;
 
     /* A lane's values: 4 keys, and as many columns as are 8 bytes. */
@@ -159,7 +176,8 @@ template <class s_t> struct prefill_stream_t {
     static_assert(s_t::TILE <= 64, "wave 0 has the slots");
 
     GPU_MEMBER uint32_t slots_at(uint32_t of) const { return s_t::SLOTS_AT + of * s_t::TILE * 4; }
-    GPU_MEMBER uint32_t valid(int sub) const { return lds<uint32_t>(s_t::VALID_AT + parity * 8 + sub * 4); }
+    GPU_MEMBER uint32_t valid(int sub) const { return lds<uint32_t>(s_t::VALID_AT + parity * 16 + sub * 4); }
+    GPU_MEMBER int32_t run_of(uint32_t of) const { return gpu_uniform(lds<int32_t>(s_t::VALID_AT + of * 16 + 8)); }
     GPU_MEMBER int quad(uint32_t lane, int step) const {
         return wave * (s_t::TILE / 4 / WAVES) + step * (64 / ROW_LANES) + (int)lane / ROW_LANES;
     }
@@ -168,37 +186,52 @@ template <class s_t> struct prefill_stream_t {
         if (wave != 0) return;
         const int t = lane_again();
         slot = -1;
-        if (t < s_t::TILE && t < entry_cursor.left)
-            slot = entry_cursor.slots ? gpu_entry(entry_cursor.slots + t) : (int32_t)(entry_cursor.first_slot + t);
-        advance(s_t::TILE, &entry_cursor);
+        const int32_t key = source.num_keys - unknown + t;
+        if (t < s_t::TILE && t < unknown) slot = source.slots ? gpu_entry(source.slots + key) : source.first_slot + key;
+        unknown -= s_t::TILE;
     }
     GPU_MEMBER void store_slots(uint32_t to) const {
         if (wave != 0) return;
         const uint32_t lane = lane_again();
         const bool exists = slot >= 0 && slot < source.num_slots;
-        const uint64_t bits = __builtin_amdgcn_ballot_w64(exists);
+        const int32_t first = gpu_uniform(slot);
+        const uint64_t bits = __builtin_amdgcn_ballot_w64(exists), all = ~0ull >> (64 - s_t::TILE);
+        const bool is_run = (__builtin_amdgcn_ballot_w64(exists && slot == first + (int)lane) & all) == all;
         if (lane < s_t::TILE) lds<int32_t>(slots_at(to) + lane * 4) = exists ? slot : -1;
-        if (lane == 0)
+        if (lane == 0) {
             GPU_UNROLL for (int sub = 0; sub < s_t::SUBS; sub++)
-                lds<uint32_t>(s_t::VALID_AT + to * 8 + sub * 4) = (uint32_t)(bits >> sub * 32);
+                lds<uint32_t>(s_t::VALID_AT + to * 16 + sub * 4) = (uint32_t)(bits >> sub * 32);
+            lds<int32_t>(s_t::VALID_AT + to * 16 + 8) = is_run ? first : -1;
+        }
     }
 
+    /* Rows of a tile whose slots follow each other, the normal case, need no look at them. */
     GPU_MEMBER void load_keys(uint32_t of) {
         const uint32_t lane = lane_again();
+        const int32_t run = run_of(of);
         GPU_UNROLL for (int i = 0; i < s_t::LOADS; i++) {
             const int group = wave * s_t::LOADS / s_t::PARTS + i, part = wave % s_t::PARTS;
-            int32_t row = lds<int32_t>(slots_at(of) + (group * 16 + lane % 16) * 4);
-            const char *from = row_at(source.k, source.k_stride, row) + lane / 16 * 16 + part * s_t::K_RUNS * 64;
+            const char *from;
+            if (run >= 0) from = source.k + (uint32_t)(run + group * 16) * source.k_stride + lane % 16 * source.k_stride;
+            else from = row_at(source.k, source.k_stride, lds<int32_t>(slots_at(of) + (group * 16 + lane % 16) * 4));
+            from += lane / 16 * 16 + part * s_t::K_RUNS * 64;
             GPU_UNROLL for (int r = 0; r < s_t::K_RUNS; r++) key_chunks[i][r] = gpu_load<u32x4_t>(from + r * 64);
         }
     }
     GPU_MEMBER void load_values(uint32_t of) {
         const uint32_t lane = lane_again();
+        const int32_t run = run_of(of);
         GPU_UNROLL for (int step = 0; step < V_STEPS; step++) {
-            u32x4_t rows = lds<u32x4_t>(slots_at(of) + quad(lane, step) * 16);
+            const char *from[4];
+            if (run >= 0) {
+                from[0] = source.v + (uint32_t)run * source.v_stride + quad(lane, step) * 4 * source.v_stride;
+                GPU_UNROLL for (int i = 1; i < 4; i++) from[i] = from[i - 1] + source.v_stride;
+            } else {
+                u32x4_t rows = lds<u32x4_t>(slots_at(of) + quad(lane, step) * 16);
+                GPU_UNROLL for (int i = 0; i < 4; i++) from[i] = row_at(source.v, source.v_stride, (int32_t)rows[i]);
+            }
             GPU_UNROLL for (int i = 0; i < 4; i++)
-                value_rows[step][i] = gpu_load<u32x2_t>(row_at(source.v, source.v_stride, (int32_t)rows[i]) +
-                                                        lane % ROW_LANES * 8);
+                value_rows[step][i] = gpu_load<u32x2_t>(from[i] + lane % ROW_LANES * 8);
             __builtin_amdgcn_sched_barrier(0); /* the next addresses take the same registers */
         }
     }
@@ -247,9 +280,9 @@ template <class s_t> struct prefill_stream_t {
         }
     }
 
-    GPU_MEMBER void start(const prefill_source_t &of, const prefill_cursor_t &begin, int of_wave) {
-        wave = of_wave, source = of, entry_cursor = begin;
-        left = begin.left + s_t::TILE, parity = 0; /* a tile before the first */
+    GPU_MEMBER void start(const prefill_source_t &of, int of_wave) {
+        wave = of_wave, source = of, unknown = of.num_keys;
+        left = of.num_keys + s_t::TILE, parity = 0; /* a tile before the first */
         load_entries();
         store_slots(0);
         load_entries();
@@ -262,12 +295,17 @@ template <class s_t> struct prefill_stream_t {
         if (s_t::SHARED) gpu_barrier(); /* the values there are done */
         store_keys();
         store_slots(parity ^ 1);
-        load_entries();
         gpu_barrier();
         return true;
     }
-    GPU_MEMBER void start_values() { load_values(parity); }
+    /* The next entries are loaded here and not where the last were used: no load is to be in flight at the end of an
+     * iteration, where the compiler moves registers and waits for it. */
+    GPU_MEMBER void start_values() {
+        load_entries();
+        load_values(parity);
+    }
     GPU_MEMBER void take_values() {
+        __builtin_amdgcn_sched_barrier(0); /* probabilities first, while the values are on their way */
         if (s_t::SHARED) gpu_barrier(); /* the keys there are done */
         store_values();
         parity ^= 1;
