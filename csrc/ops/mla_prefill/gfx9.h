@@ -38,7 +38,8 @@ GPU_INLINE void start_rows(const ac_mla_prefill_params_t &p, const ac_prefill_ti
                 GPU_UNROLL for (int w = 0; w < 4; w++) rows->query[i][w] = fnuz_of_fn(rows->query[i][w]);
     }
 #endif
-    GPU_UNROLL for (int i = s_t::REGISTER_CHUNKS; i < s_t::QUERY; i++) lds<u32x4_t>(lds_query<s_t>(wave, i)) = rows->query[i];
+    GPU_UNROLL for (int i = s_t::REGISTER_CHUNKS; i < s_t::QUERY; i++)
+        lds<u32x4_t>(lds_query<s_t>(wave, i)) = rows->query[i];
     rows->scale = scale;
 }
 

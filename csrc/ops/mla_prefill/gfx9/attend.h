@@ -74,7 +74,8 @@ GPU_INLINE void score(const prefill_stream_t<s_t> &stream, const wave_rows_t<s_t
             __builtin_amdgcn_sched_barrier(6); /* no read and no multiplication crosses it */
             GPU_UNROLL for (int i = 0; i < CHUNKS; i++) {
                 const int chunk = step * CHUNKS + i;
-                b[i] = chunk < s_t::REGISTER_CHUNKS ? rows.query[chunk] : lds<u32x4_t>(lds_query<s_t>(stream.wave, chunk));
+                if (chunk < s_t::REGISTER_CHUNKS) b[i] = rows.query[chunk];
+                else b[i] = lds<u32x4_t>(lds_query<s_t>(stream.wave, chunk));
             }
             sum = dot32<typename s_t::matrix_t>(a[step], b, sum);
         }
@@ -82,40 +83,76 @@ GPU_INLINE void score(const prefill_stream_t<s_t> &stream, const wave_rows_t<s_t
     }
 }
 
-/* Scores to probabilities. */
-template <class s_t, bool ALL>
-GPU_INLINE void online_softmax(const tile_keys_t<s_t> &keys, f32x16_t (&score)[s_t::SUBS], wave_rows_t<s_t> *rows) {
+/* Scales the scores to base 2, and sets those that the row does not see to -inf. */
+template <class s_t>
+GPU_INLINE void scale_and_mask(const tile_keys_t<s_t> &keys, const wave_rows_t<s_t> &rows,
+                               f32x16_t (&score)[s_t::SUBS]) {
     const uint32_t h = lane_again() / 32;
-    float top = GPU_MINUS_INFINITY;
-    if (!ALL) {
-        const int seen = keys.left - rows->hidden - (int)h * 4;
-        GPU_UNROLL for (int sub = 0; sub < s_t::SUBS; sub++) {
-            const uint32_t valid = keys.valid[sub] >> h * 4;
-            GPU_UNROLL for (int i = 0; i < 16; i++) {
-                const int key = i / 4 * 8 + i % 4;
-                bool sees = sub * 32 + key < seen && (valid >> key & 1);
-                score[sub][i] = sees ? score[sub][i] * rows->scale : GPU_MINUS_INFINITY;
-            }
+    const int seen = keys.left - rows.hidden - (int)h * 4;
+    GPU_UNROLL for (int sub = 0; sub < s_t::SUBS; sub++) {
+        const uint32_t valid = keys.valid[sub] >> h * 4;
+        GPU_UNROLL for (int i = 0; i < 16; i++) {
+            const int key = i / 4 * 8 + i % 4;
+            const bool sees = sub * 32 + key < seen && (valid >> key & 1);
+            score[sub][i] = sees ? score[sub][i] * rows.scale : GPU_MINUS_INFINITY;
         }
     }
+}
+
+/* The largest score of the lane's keys. */
+template <class s_t> GPU_INLINE float top_of(const f32x16_t (&score)[s_t::SUBS], float scale) {
+    float top = GPU_MINUS_INFINITY;
     GPU_UNROLL for (int sub = 0; sub < s_t::SUBS; sub++)
         GPU_UNROLL for (int i = 0; i < 16; i++) top = gpu_max(top, score[sub][i]);
-    if (ALL) top *= rows->scale;
-    if (gpu_any(mla_base_moves(rows->softmax, top, headroom<s_t>()))) {
-        float factor = mla_move_base(gpu_max(top, other_half(top)), headroom<s_t>(), &rows->softmax);
-        GPU_UNROLL for (int t = 0; t < s_t::COLUMN_TILES; t++) rows->out[t] *= factor;
-    }
+    return top * scale;
+}
+
+/* Moves the base of the rows for `top`, of the lane's keys. */
+template <class s_t> GPU_INLINE void move_base(float top, mla_headroom_t room, wave_rows_t<s_t> *rows) {
+    const float factor = mla_move_base(gpu_max(top, other_half(top)), room, &rows->softmax);
+    GPU_UNROLL for (int t = 0; t < s_t::COLUMN_TILES; t++) rows->out[t] *= factor;
+}
+
+/* Probabilities, and their sum. SCALED: the scores are in base 2. */
+template <class s_t, bool SCALED>
+GPU_INLINE float exponentiate(const f32x16_t (&score)[s_t::SUBS], float scale, float base,
+                              f32x16_t (&out)[s_t::SUBS]) {
     f32x2_t sum = {0, 0};
     GPU_UNROLL for (int sub = 0; sub < s_t::SUBS; sub++)
         GPU_UNROLL for (int i = 0; i < 16; i += 2) {
             f32x2_t x = {score[sub][i], score[sub][i + 1]};
-            if (ALL) x = __builtin_elementwise_fma(x, (f32x2_t)(rows->scale), (f32x2_t)(-rows->softmax.base));
-            else x -= rows->softmax.base;
+            x = SCALED ? x - base : __builtin_elementwise_fma(x, (f32x2_t)scale, (f32x2_t)-base);
             x = (f32x2_t){gpu_exp2(x.x), gpu_exp2(x.y)};
-            score[sub][i] = x.x, score[sub][i + 1] = x.y;
+            out[sub][i] = x.x, out[sub][i + 1] = x.y;
             sum += x;
         }
-    rows->softmax.sum += sum.x + sum.y;
+    return sum.x + sum.y;
+}
+
+/* Scores to probabilities. Where everything is seen, 16-bit types need no maximum: a base that is too low shows in the
+ * sum, and then everything is done again. A row that has its base moved has its largest probability above limit / 16. */
+template <class s_t, bool ALL>
+GPU_INLINE void online_softmax(const tile_keys_t<s_t> &keys, f32x16_t (&score)[s_t::SUBS], wave_rows_t<s_t> *rows) {
+    constexpr mla_headroom_t ROOM = headroom<s_t>();
+    const float scale = ALL ? rows->scale : 1;
+    float sum;
+    if constexpr (ALL && s_t::BY_SUM) {
+        constexpr mla_headroom_t SURE = {ROOM.below, ROOM.above - 5};
+        f32x16_t p[s_t::SUBS];
+        static_assert(s_t::SUBS == 1 && SURE.above > 0, "16 probabilities are below the sum and above sum / 32");
+        sum = exponentiate<s_t, !ALL>(score, scale, rows->softmax.base, p);
+        if (gpu_any(sum > (float)(1 << (int)ROOM.above))) {
+            move_base(top_of<s_t>(score, scale), SURE, rows);
+            sum = exponentiate<s_t, !ALL>(score, scale, rows->softmax.base, p);
+        }
+        score[0] = p[0];
+    } else {
+        if (!ALL) scale_and_mask(keys, *rows, score);
+        const float top = top_of<s_t>(score, scale);
+        if (gpu_any(mla_base_moves(rows->softmax, top, ROOM))) move_base(top, ROOM, rows);
+        sum = exponentiate<s_t, !ALL>(score, scale, rows->softmax.base, score);
+    }
+    rows->softmax.sum += sum;
 }
 
 /* P^T as B: words of the chunks. */
@@ -206,7 +243,8 @@ GPU_INLINE void add_nonfinite(uint32_t values, int seen, const u32x4_t (&p)[s_t:
         const int lane = (int)lane_again();
         const int element = key / 8 * 4 + key % 4, half = key / 4 % 2; /* of the words of which half of the wave */
         uint32_t word = 0;
-        GPU_UNROLL for (int i = 0; i < s_t::VALUE_CHUNKS * 4; i++) word = element / PER_WORD == i ? p[i / 4][i % 4] : word;
+        GPU_UNROLL for (int i = 0; i < s_t::VALUE_CHUNKS * 4; i++)
+            if (element / PER_WORD == i) word = p[i / 4][i % 4];
         word = (uint32_t)__builtin_amdgcn_ds_bpermute((lane % 32 + half * 32) * 4, (int)word);
         const float weight = element_of<s_t>(word, element % PER_WORD);
         GPU_UNROLL for (int t = 0; t < s_t::COLUMN_TILES; t++) {

@@ -32,6 +32,7 @@ template <class matrix_type, int D, int DV, int TILE_, int STAGES_, int LDS_CHUN
     /* What is read from LDS is read so many multiplications ahead, as registers allow; the compiler by itself waits for
      * every read. */
     static constexpr int AHEAD = DV > 128 ? 2 : 4;
+    static constexpr bool BY_SUM = BYTES == 2 && (DV <= 128 || STAGES > 0); /* see online_softmax() */
 
     /* How waves divide the loads: groups of 16 keys, LOADS for each, or PARTS waves for one group. */
     static constexpr int GROUPS = TILE / 16;

@@ -211,9 +211,9 @@ template <class s_t> struct prefill_stream_t {
         const int32_t run = run_of(of);
         GPU_UNROLL for (int i = 0; i < s_t::LOADS; i++) {
             const int group = wave * s_t::LOADS / s_t::PARTS + i, part = wave % s_t::PARTS;
-            const char *from;
-            if (run >= 0) from = source.k + (uint32_t)(run + group * 16) * source.k_stride + lane % 16 * source.k_stride;
-            else from = row_at(source.k, source.k_stride, lds<int32_t>(slots_at(of) + (group * 16 + lane % 16) * 4));
+            const char *from = source.k + (uint32_t)(run + group * 16) * source.k_stride + lane % 16 * source.k_stride;
+            if (run < 0)
+                from = row_at(source.k, source.k_stride, lds<int32_t>(slots_at(of) + (group * 16 + lane % 16) * 4));
             from += lane / 16 * 16 + part * s_t::K_RUNS * 64;
             GPU_UNROLL for (int r = 0; r < s_t::K_RUNS; r++) key_chunks[i][r] = gpu_load<u32x4_t>(from + r * 64);
         }
