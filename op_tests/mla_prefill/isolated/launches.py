@@ -1,5 +1,5 @@
-"""Run by test_launch.py: launches.py {hip,cuda} DRIVER, with aiter_c on a driver that computes nothing. What is launched:
-which kernel, how many workgroups, on which stream; and what is too much for one launch."""
+"""Run by test_launch.py: launches.py {hip,cuda} DRIVER, with aiter_c on a driver that computes nothing. What is
+launched: which kernel, how many workgroups, on which stream; and what is too much for one launch."""
 
 from __future__ import annotations
 
