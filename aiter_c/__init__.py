@@ -39,6 +39,8 @@ from aiter_c.metadata import (
     get_mla_decode_fwd_max_splits,
     get_mla_metadata_info_v1,
     get_mla_metadata_v1,
+    get_ps_metadata_info_v1,
+    get_ps_metadata_v1,
 )
 from aiter_c.mla import mla_decode_fwd, mla_reduce_v1
 from aiter_c.mla_variants import (
@@ -50,6 +52,16 @@ from aiter_c.mla_variants import (
     mla_decode_segmented,
     mla_gluon,
     mla_v40_decode_fwd,
+)
+from aiter_c.prefill import (
+    fused_mla_prefill_qkv_fp8,
+    gather_kv_b_proj,
+    mla_prefill_fwd,
+    mla_prefill_partial_rows,
+    mla_prefill_ps_asm_fwd,
+    mla_prefill_ps_fwd,
+    mla_prefill_reduce,
+    mla_prefill_reduce_triton,
 )
 
 __version__ = _C.build_info()["version"]
@@ -65,11 +77,15 @@ __all__ = [
     "decode_update_mla_metadata_v1",
     "empty",
     "from_host",
+    "fused_mla_prefill_qkv_fp8",
+    "gather_kv_b_proj",
     "get_meta_param",
     "get_mla_decode_fwd_max_splits",
     "get_mla_metadata_info_v1",
     "get_mla_metadata_v1",
     "get_num_threads",
+    "get_ps_metadata_info_v1",
+    "get_ps_metadata_v1",
     "hk_mla_v32_decode_fwd",
     "hk_mla_v40_decode_fwd",
     "merge_attn_states",
@@ -81,6 +97,12 @@ __all__ = [
     "mla_decode_segmented",
     "mla_gluon",
     "mla_plan",
+    "mla_prefill_fwd",
+    "mla_prefill_partial_rows",
+    "mla_prefill_ps_asm_fwd",
+    "mla_prefill_ps_fwd",
+    "mla_prefill_reduce",
+    "mla_prefill_reduce_triton",
     "mla_reduce_v1",
     "mla_v40_decode_fwd",
     "set_num_threads",

@@ -1,4 +1,4 @@
-"""Split counts and the work lists of persistent decode, under AITER's names."""
+"""Split counts and the work lists of persistent decode and of prefill, under AITER's names."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ __all__ = [
     "get_mla_decode_fwd_max_splits",
     "get_mla_metadata_info_v1",
     "get_mla_metadata_v1",
+    "get_ps_metadata_info_v1",
+    "get_ps_metadata_v1",
 ]
 
 _FP8_NAMES = frozenset(("float8_e4m3fn", "float8_e4m3fnuz", "fp8"))
@@ -346,3 +348,115 @@ def decode_update_mla_metadata_v1(
         work_metadata_ptrs, work_info_set, work_indptr, reduce_indptr, reduce_final_map, reduce_partial_map, page_size,
         kv_granularity, 1, 1, dtype_q=dtype_q, dtype_kv=dtype_kv, deterministic=deterministic, stream=stream,
     )  # fmt: skip
+
+
+def get_ps_metadata_info_v1(
+    batch_size: int,
+    num_head_k: int,
+    max_qlen: int,
+    qlen_granularity: int = 256,
+    *,
+    num_workers: int | None = None,
+    device: DeviceLike = None,
+) -> tuple[tuple[Any, Any], ...]:
+    """Sizes and dtypes of the six tensors that get_ps_metadata_v1 takes.
+
+    batch_size, max_qlen: the largest that will be planned. num_head_k: heads of keys and values.
+    qlen_granularity: that of the plans, or less.
+    num_workers: of the plans; None: the compute units of `device`, on the CPU the threads of the pool.
+    device: where prefill runs; None: torch's current GPU, if torch is imported and has one, else the CPU.
+
+    With W workers, t = W / gcd(num_head_k, W) of them for each cluster, B requests and s = ceil(max_qlen /
+    qlen_granularity) tiles of each:
+    Returns (size, dtype) of work_metadata_ptrs (2, uint64), work_indptr (W + 1, int32), work_info
+    ((max((B + t - 1) * s, 1) * num_head_k, 8), int32), reduce_indptr (B * s + 1, int32), reduce_final_map
+    ((B * s, 2), int32) and reduce_partial_map (B * s + t - 1, int32); dtypes of torch where it is imported, else of
+    NumPy.
+
+    Raises TypeError, ValueError (a count out of its range, no such device), UnsupportedError, DeviceError.
+    """
+    from math import gcd
+
+    op = "get_ps_metadata_info_v1"
+    batch, heads = _count(op, "batch_size", batch_size, 0), _count(op, "num_head_k", num_head_k, 1)
+    rows = _count(op, "max_qlen", max_qlen, 0)
+    tile = _count(op, "qlen_granularity", qlen_granularity, 1)
+    if num_workers is None:
+        workers = _C.mla_metadata_workers(1, 1, _planning_device(device))
+    else:
+        workers = _count(op, "num_workers", num_workers, 1, _INT32_MAX - 1)
+    tiles, cluster = -(-rows // tile), workers // gcd(heads, workers)
+    items = max((batch + cluster - 1) * tiles, 1) * heads
+    _count(op, "rows of work_info", items, 0)
+    int32, uint64 = _dtypes()
+    return (
+        (2, uint64),
+        (workers + 1, int32),
+        ((items, 8), int32),
+        (batch * tiles + 1, int32),
+        ((batch * tiles, 2), int32),
+        (batch * tiles + cluster - 1, int32),
+    )
+
+
+def get_ps_metadata_v1(
+    seqlens_qo_indptr: SupportsDLPack,
+    pages_kv_indptr: SupportsDLPack,
+    context_lens: SupportsDLPack,
+    gqa_ratio: int,
+    num_heads_k: int,
+    work_metadata_ptrs: object,
+    work_indptr: SupportsDLPack,
+    work_info: SupportsDLPack,
+    reduce_indptr: SupportsDLPack,
+    reduce_final_map: SupportsDLPack,
+    reduce_partial_map: SupportsDLPack,
+    qhead_granularity: int = 1,
+    qlen_granularity: int = 256,
+    kvlen_granularity: int = 16,
+    block_size: int = 16,
+    is_causal: bool = True,
+    need_lse: bool = True,
+    *,
+    stream: int | None = None,
+) -> None:
+    """Plan the work lists of prefill: which worker reads which part of whose keys, for which query rows and heads.
+
+    B requests, W workers. Tensors of any sizes from get_ps_metadata_info_v1 for a batch at least as large will do.
+
+    seqlens_qo_indptr   int32 [B+1]: query rows of request b are [indptr[b], indptr[b+1]).
+    pages_kv_indptr     int32 [B+1] or longer: its pages; may begin above 0.
+    context_lens        int32 [B] or longer: its keys.
+    gqa_ratio, num_heads_k   query heads of a head of keys and values, and heads of those; their product fits 16 bits.
+    work_metadata_ptrs  not touched, wherever it is.
+    work_indptr         int32 [W+1]: its length says for how many workers the plan is. Written, as those that follow:
+                        all of them, 0 where the plan has nothing.
+    work_info           int32 [items, 8]; mind the order: here it comes after work_indptr.
+    reduce_indptr, reduce_final_map, reduce_partial_map   int32 [tiles+1], [tiles, 2], [entries].
+    qhead_granularity   without effect: an item has all query heads of its head of keys and values.
+    qlen_granularity    query rows of a tile, 1 to 256; a partial has as many rows.
+    kvlen_granularity   keys of a unit, a multiple of block_size: keys are cut at multiples of it.
+    block_size          keys of a page. mla_prefill_ps_fwd takes pages of one key.
+    is_causal           bool: a tile reads the keys up to the last that one of its rows sees.
+    need_lse            bool: a tile that one worker has leaves a partial too, in a group of one, so that stage 1 and
+                        mla_reduce_v1 by hand write the LSE of every row. False: it is final after stage 1.
+                        mla_prefill_ps_fwd returns a complete LSE with either, and writes less with False.
+    stream              the stream's handle; None: the framework's current one.
+
+    With all tensors on one device the plan is made there: one kernel, nothing waits, a graph may capture it; tiles that
+    find no place in the buffers are left out. Tensors on the CPU (pinned or not) are complete on return. With tensors
+    on both sides the CPU plans, and the call waits for the device; it is refused while the stream is captured. A copy
+    of the five lists is the same plan. No value in a tensor is an error, but for buffers that are too small.
+
+    Returns None. Raises TypeError (not a tensor, wrong dtype), ValueError (shape, range, device, shared memory, a
+    buffer that is too small), BufferError, UnsupportedError, DeviceError; then nothing was written.
+    """
+    arguments = (
+        seqlens_qo_indptr, pages_kv_indptr, context_lens, gqa_ratio, num_heads_k, work_metadata_ptrs, work_indptr,
+        work_info, reduce_indptr, reduce_final_map, reduce_partial_map, qhead_granularity, qlen_granularity,
+        kvlen_granularity, block_size, is_causal, need_lse,
+    )  # fmt: skip
+    words = _C.ps_metadata(*arguments, stream=stream)
+    if words:  # tensors are on both sides
+        staging = _C.empty((words,), "int32", "cpu")
+        _C.ps_metadata(*arguments, stream=stream, staging=staging)

@@ -1,5 +1,5 @@
 """MLA decode under AITER's names: mla_decode_fwd, the stage 1 / stage 2 shim, and mla_reduce_v1, which merges partials
-by lists and comes from the C core as it is.
+by lists and comes from the C core as it is. AITER has prefill in this module as well: here it is aiter_c.prefill.
 
 The C extension plans, takes scratch from the caller's framework, checks and launches; this file keeps the early return:
 with one split stage 1 wrote `o` and the LSE, and stage 2 never runs.
@@ -9,6 +9,13 @@ from __future__ import annotations
 
 from aiter_c._C import MlaPlan, mla_decode_stage1, mla_decode_stage2, mla_reduce_v1
 from aiter_c.metadata import get_meta_param
+from aiter_c.prefill import (
+    mla_prefill_fwd,
+    mla_prefill_ps_asm_fwd,
+    mla_prefill_ps_fwd,
+    mla_prefill_reduce,
+    mla_prefill_reduce_triton,
+)
 
 TYPE_CHECKING = False  # of typing, which takes longer to import than all of this package
 if TYPE_CHECKING:
@@ -16,7 +23,16 @@ if TYPE_CHECKING:
 
     from aiter_c._types import DTypeLike, KvFormat, Scale, SupportsDLPack, Tensor
 
-__all__ = ["get_meta_param", "mla_decode_fwd", "mla_reduce_v1"]
+__all__ = [
+    "get_meta_param",
+    "mla_decode_fwd",
+    "mla_prefill_fwd",
+    "mla_prefill_ps_asm_fwd",
+    "mla_prefill_ps_fwd",
+    "mla_prefill_reduce",
+    "mla_prefill_reduce_triton",
+    "mla_reduce_v1",
+]
 
 
 def mla_decode_fwd(

@@ -76,7 +76,7 @@ typedef struct ac_workspace_t {
 typedef enum ac_returns_t {
     AC_RETURNS_NONE,
     AC_RETURNS_PLAN,       /* the plan */
-    AC_RETURNS_STAGE,      /* (plan, stream, workspaces in their order) */
+    AC_RETURNS_STAGE,      /* (plan or None, stream, workspaces in their order) */
     AC_RETURNS_WORKSPACES, /* (workspaces in their order) */
     AC_RETURNS_INT,        /* the int64_t that the args struct begins with */
 } ac_returns_t;

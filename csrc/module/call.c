@@ -254,7 +254,7 @@ static PyObject *stage_result(const call_t *call) {
         Py_XDECREF(stream);
         return NULL;
     }
-    PyTuple_SetItem(result, 0, Py_NewRef(call->plan_object));
+    PyTuple_SetItem(result, 0, Py_NewRef(call->plan_object ? call->plan_object : Py_None));
     PyTuple_SetItem(result, 1, stream);
     return result;
 }

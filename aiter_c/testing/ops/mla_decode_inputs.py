@@ -134,7 +134,7 @@ def _query(case: MlaCase, rng: np.random.Generator, shift: int) -> Block:
     values = rng.standard_normal(shape, np.float32)
     if case.trend:
         values += _direction(case)
-    block.array[...] = _saturated(values * np.float32(spread), case.q_dtype)
+    block.array[...] = saturated(values * np.float32(spread), case.q_dtype)
     return block
 
 
@@ -143,7 +143,7 @@ def _direction(case: MlaCase) -> np.ndarray:
     return np.random.default_rng([case.seed, 1]).choice(np.array([-1, 1], np.float32), case.head_dim)
 
 
-def _saturated(values: np.ndarray, dtype: str) -> np.ndarray:
+def saturated(values: np.ndarray, dtype: str) -> np.ndarray:
     """Rounded to nearest even, clipped to the largest finite value of an fp8 type."""
     if dtype in DTYPES_FP8:
         largest = float(ml_dtypes.finfo(dtype_of(dtype)).max)
@@ -179,7 +179,7 @@ def _index_blocks(
     pages = 1 + rng.permutation(num_pages - 1)[: sum(page_counts)].astype(np.int64)
     kv_indptr = case.indptr_offset + np.concatenate([[0], np.cumsum(page_counts)])
     for begin, end in zip(kv_indptr[:-1] - case.indptr_offset, kv_indptr[1:] - case.indptr_offset, strict=True):
-        _mask_some(case.masked, rng, pages[int(begin) : int(end)], num_pages)
+        mask_some(case.masked, rng, pages[int(begin) : int(end)], num_pages)
     stale = lambda n: rng.choice([INT32_MIN, -1, 0, num_pages, INT32_MAX], n)  # noqa: E731
     kv_indices = np.concatenate([stale(case.indptr_offset), pages, stale(case.extra_indices)])
     qo_indptr = case.unowned_rows[0] + np.concatenate([[0], np.cumsum(case.q_lens)])
@@ -233,7 +233,7 @@ def _lists(case: MlaCase, blocks: dict[str, Block], shift: int) -> dict[str, Blo
     return {name: packed(values, shift=shift) for name, values in lists.items()}
 
 
-def _mask_some(pattern: str, rng: np.random.Generator, pages: np.ndarray, num_pages: int) -> None:
+def mask_some(pattern: str, rng: np.random.Generator, pages: np.ndarray, num_pages: int) -> None:
     """Overwrites entries of one request's list, in place, by indices outside [0, num_pages)."""
     extremes = np.array([-1, -2, INT32_MIN, INT32_MAX, num_pages, num_pages + 1])
     n = len(pages)
@@ -268,7 +268,7 @@ def _write_cache(case: MlaCase, rng: np.random.Generator, pool: np.ndarray, kv_l
         step = case.trend / (case.score_std * math.sqrt(case.head_dim))
         values += (np.concatenate(along)[:, None] * step * _direction(case)).astype(np.float32)
     if case.kv_is_fp8:
-        values = _saturated(values / np.float32(case.kv_scale or 1.0), case.kv_dtype).astype(np.float32)
+        values = saturated(values / np.float32(case.kv_scale or 1.0), case.kv_dtype).astype(np.float32)
     write_rows(pool, case.kv_format, case.page_size, used, values)
 
 

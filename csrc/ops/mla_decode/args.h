@@ -29,7 +29,7 @@ typedef struct ac_mla_decode_args_t {
     int64_t max_seqlen_q, page_size, nhead_kv, num_kv_splits, cp_world_size, cp_rank, cp_interleave;
     double sm_scale, logit_cap;
     int64_t kv_pe_offset, max_kv_len;
-    int causal, return_lse, deterministic, kv_format, segmented;
+    int causal, return_lse, lse_per_split, deterministic, kv_format, segmented;
     ac_dtype_t q_dtype, kv_dtype;
     /* What the check found. */
     ac_sizes_t sizes;

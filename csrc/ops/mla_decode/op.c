@@ -7,6 +7,7 @@
 
 #include "../../core/constants.h"
 #include "../../core/fault.h"
+#include "../attention/scale_arg.h"
 #include "../attention/work.h"
 #include "args.h"
 #include "variant.h"
@@ -45,7 +46,7 @@ static const ac_tensor_rule_t rules[] = {
     RULE(o, AC_HALF, "T H 512", AC_DENSE_ROWS | AC_WRITTEN | AC_MAY_BE_NONE),
     RULE(logits, FLOATS, "T S H 512", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
     RULE(attn_lse, FLOATS, "T S H 1", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
-    RULE(lse, FLOATS, "T H", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
+    RULE(lse, FLOATS, "T H|T 1 H 1", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
     RULE(expsum, FLOATS, "T H S", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
 };
 enum { RULES = AC_COUNT(rules), BUFFERS = 4, INPUTS = RULES - BUFFERS };
@@ -301,6 +302,7 @@ static int find_workspaces(const void *arguments, const void *the_plan, ac_works
     out[0] = (ac_workspace_t){partials, AC_FLOAT32, 4, {rows, splits, H, AC_MLA_DV}};
     out[1] = (ac_workspace_t){partials, AC_FLOAT32, 4, {rows, splits, H, 1}};
     out[2] = (ac_workspace_t){args->return_lse, AC_FLOAT32, 2, {T, H}};
+    if (args->lse_per_split) out[2] = (ac_workspace_t){args->return_lse, AC_FLOAT32, 4, {T, 1, H, 1}};
     return 0;
 }
 
@@ -358,15 +360,6 @@ static int check_launch(ac_mla_decode_args_t *args, const ac_mla_plan_t *plan, a
     return ac_check_launch(op_name, "plan.grid", plan->stage2, merges, facts, error);
 }
 
-/* A host scale is read now, a device scale by the kernel; 1 when the operand is not fp8. */
-static ac_scale_t scale_for(const ac_scale_arg_t *scale, ac_dtype_t dtype, ac_device_t device) {
-    if (!ac_dtype_in(dtype, AC_FP8)) return (ac_scale_t){NULL, 1};
-    if (!scale->view) return (ac_scale_t){NULL, (float)scale->value};
-    if (scale->view->device.type == AC_DEVICE_CPU && device.type != AC_DEVICE_CPU)
-        return (ac_scale_t){NULL, *ac_floats(scale->view)};
-    return (ac_scale_t){ac_floats(scale->view), 1};
-}
-
 static void fill_lists(const ac_mla_decode_args_t *args, ac_mla_decode_params_t *out) {
     ac_attention_params_t *p = &out->attention;
     if (args->max_seqlen_q == 1) p->causal = 0; /* a row sees all of its list, which may be its own */
@@ -415,8 +408,8 @@ static void fill_params(const ac_mla_decode_args_t *args, const ac_mla_plan_t *p
     p->lse_empty = args->segmented ? -FLT_MAX : -INFINITY;
     p->partial_o = plan->writes_output ? NULL : ac_floats(args->logits);
     p->partial_lse = plan->writes_output ? NULL : ac_floats(args->attn_lse);
-    p->q_scale = scale_for(&args->q_scale, args->q->dtype, args->target.device);
-    p->kv_scale = scale_for(&args->kv_scale, args->kv.dtype, args->target.device);
+    p->q_scale = ac_scale_for(&args->q_scale, args->q->dtype, args->target.device);
+    p->kv_scale = ac_scale_for(&args->kv_scale, args->kv.dtype, args->target.device);
     p->sm_scale = (float)(isnan(args->sm_scale) ? 1.0 / sqrt((double)args->kv.row_width) : args->sm_scale);
     p->num_rows = T;
     p->num_heads = (int32_t)H;

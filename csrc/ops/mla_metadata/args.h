@@ -28,7 +28,7 @@ int ac_launch_lists(const ac_mla_metadata_args_t *args, const ac_mla_metadata_pa
                     ac_error_t *error);
 
 /* Tensors on both sides: those on the device have a copy on the host. */
-int64_t ac_staging_words(const ac_mla_metadata_args_t *args);
+int64_t ac_list_staging_words(const ac_mla_metadata_args_t *args);
 int ac_run_staged(ac_mla_metadata_args_t *args, intptr_t stream, ac_error_t *error);
 
 #endif

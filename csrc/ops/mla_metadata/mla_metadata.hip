@@ -2,7 +2,7 @@
  * them is computed in parallel but where the next tile begins, which one thread finds tile after tile: its step has no
  * division, and no memory access that it would have to wait for. Then every thread writes items. What does not fit was
  * left out by the sums; the stores are bounded as well, since lengths may change between two reads. */
-#include "../../gpu/gpu.h"
+#include "../../gpu/scan.h"
 
 #include "local.h"
 #include "pieces.h"
@@ -11,12 +11,6 @@
 #include "../local_bytes.inc"
 
 constexpr int THREADS = AC_LISTS_THREADS;
-#if defined(__CUDACC__)
-constexpr int WAVE = 32;
-#else
-constexpr int WAVE = 64;
-#endif
-constexpr int WAVES = THREADS / WAVE;
 constexpr uint32_t MOST = 1u << 30; /* sums stop here */
 
 /* What the threads know of a chunk of requests and of a chunk of their tiles. */
@@ -31,70 +25,24 @@ struct shared_t {
     int32_t last_workers[THREADS]; /* who has its last piece */
     uint32_t cuts_before[THREADS]; /* of the tiles of the chunk; the next two count from the first chunk on */
     uint32_t entries_before[THREADS], rows_before[THREADS];
-    uint32_t sums[4][4][8]; /* of the waves, for four scans of up to four numbers */
+    uint32_t sums[4][4][SCAN_MAX_WAVES]; /* of the waves, for four scans of up to four numbers */
 };
 CHECK_LOCAL_BYTES("mla_metadata", (int)sizeof(shared_t));
 
-/* x of the lane so far below. */
-GPU_INLINE uint32_t lane_below(uint32_t x, int distance) {
-#if defined(__CUDACC__)
-    return __shfl_up_sync(0xffffffffu, x, distance);
-#else
-    return (uint32_t)__builtin_amdgcn_ds_bpermute((gpu_lane() - distance) * 4, (int)x);
-#endif
-}
-
-GPU_INLINE uint32_t add(uint32_t x, uint32_t y, uint32_t limit) { return x + y < limit ? x + y : limit; }
-
-/* Sums over the threads before this one, and over all; both stop at `limit`. With `largest` it is the largest of the
- * fourth number instead. All threads take part. */
-template <int N>
-GPU_INLINE void scan(const uint32_t (&x)[N], uint32_t limit, uint32_t (&sums)[4][8], uint32_t (&before)[N],
-                     uint32_t (&all)[N], bool largest = false) {
-    auto join = [&](int i, uint32_t a, uint32_t b) { return i == 3 && largest ? (a > b ? a : b) : add(a, b, limit); };
-    const int wave = gpu_thread() / WAVE, lane = gpu_thread() % WAVE;
-    uint32_t sum[N];
-    GPU_UNROLL for (int i = 0; i < N; i++) sum[i] = add(x[i], 0, limit);
-    GPU_UNROLL for (int distance = 1; distance < WAVE; distance *= 2) {
-        GPU_UNROLL for (int i = 0; i < N; i++) {
-            const uint32_t below = lane_below(sum[i], distance);
-            if (lane >= distance) sum[i] = join(i, sum[i], below);
-        }
-    }
-    if (lane == WAVE - 1)
-        GPU_UNROLL for (int i = 0; i < N; i++) sums[i][wave] = sum[i];
-    gpu_barrier();
-    GPU_UNROLL for (int i = 0; i < N; i++) {
-        const uint32_t below = lane_below(sum[i], 1);
-        before[i] = all[i] = 0;
-        GPU_UNROLL for (int w = 0; w < WAVES; w++) {
-            if (w == wave) before[i] = all[i];
-            all[i] = join(i, all[i], sums[i][w]);
-        }
-        if (lane > 0) before[i] = join(i, before[i], below);
-    }
-}
-
-/* The last of `count` ascending numbers that is not above n; the first is not. */
-GPU_INLINE int find_last(const uint32_t (&numbers)[THREADS], int count, uint32_t n) {
-    int low = 0;
-    GPU_UNROLL for (int step = THREADS / 2; step; step /= 2)
-        if (low + step < count && numbers[low + step] <= n) low += step;
-    return low;
-}
+GPU_INLINE uint32_t add(uint32_t x, uint32_t y, uint32_t limit) { return scan_add(x, y, limit); }
 
 struct planner_t {
     const ac_mla_metadata_params_t &p;
     shared_t &s;
     ac_budget_t budget;
-    ac_cursor_t cursor;                     /* of thread 0, or with deterministic of all */
-    uint32_t tiles, items, entries, rows;   /* so far */
-    int32_t last_worker;                    /* of the items so far */
-    int num_requests;                       /* at hand */
-    uint32_t tiles_before;                  /* this thread's request */
+    ac_cursor_t cursor;                   /* of thread 0, or with deterministic of all */
+    uint32_t tiles, items, entries, rows; /* so far */
+    int32_t last_worker;                  /* of the items so far */
+    int num_requests;                     /* at hand */
+    uint32_t tiles_before;                /* this thread's request */
 
     /* Where there is a thread for every request, they stay in s.requests, and `tiles_before` is right. */
-    GPU_MEMBER ac_list_totals_t totals(int32_t block_limit, uint32_t (&sums)[4][8]) {
+    GPU_MEMBER ac_list_totals_t totals(int32_t block_limit, uint32_t (&sums)[4][SCAN_MAX_WAVES]) {
         ac_list_totals_t mine = {0, 0, 0, 0, 0};
         GPU_NO_UNROLL for (int32_t number = gpu_thread(); number < p.num_requests; number += THREADS) {
             const ac_listed_request_t request = ac_listed_request(&p, number);
@@ -103,7 +51,7 @@ struct planner_t {
         }
         uint32_t before[4], all[4];
         const uint32_t x[4] = {mine.tiles, mine.blocks, mine.splits, p.deterministic ? mine.pieces : mine.longest};
-        scan(x, AC_LIST_MAX_BLOCKS + 1, sums, before, all, !p.deterministic);
+        scan<THREADS>(x, AC_LIST_MAX_BLOCKS + 1, sums, before, all, !p.deterministic);
         tiles_before = before[0];
         const ac_list_totals_t out = {all[0], all[1], all[2], all[3], all[3]};
         return out;
@@ -142,7 +90,7 @@ struct planner_t {
     GPU_MEMBER void deal(uint32_t cost) {
         uint32_t before[1], all[1];
         const uint32_t x[1] = {cost};
-        scan(x, MOST, s.sums[1], before, all);
+        scan<THREADS>(x, MOST, s.sums[1], before, all);
         const ac_cursor_t begin = {cursor.worker + (int32_t)before[0], 0};
         s.begins[gpu_thread()] = begin;
         cursor.worker += (int32_t)all[0];
@@ -209,7 +157,7 @@ struct planner_t {
         const uint32_t split = pieces > 1 ? (uint32_t)pieces : 0;
         const uint32_t x[3] = {(uint32_t)pieces - 1, split, split * (uint32_t)request.tiles.rows};
         uint32_t before[3], all[3];
-        scan(x, MOST, s.sums[2], before, all);
+        scan<THREADS>(x, MOST, s.sums[2], before, all);
         s.pieces[self] = pieces;
         s.last_workers[self] = ac_piece_worker(&p, &budget, request.pages, begin, pieces - 1);
         s.cuts_before[self] = before[0];
@@ -241,7 +189,7 @@ struct planner_t {
             gpu_barrier(); /* those before are done */
             s.requests[gpu_thread()] = request;
             const uint32_t x[1] = {(uint32_t)request.tiles.count};
-            scan(x, limit, s.sums[3], before, all);
+            scan<THREADS>(x, limit, s.sums[3], before, all);
         }
         s.tiles_before[gpu_thread()] = before[0];
         GPU_NO_UNROLL for (uint32_t from = 0; from < all[0]; from += THREADS)

@@ -170,7 +170,7 @@ static int check(void *arguments, const void *plan, ac_error_t *error) {
         return -1;
     args->kernel = choose(args->runs_on.facts.arch, error);
     if (!args->kernel) return -1;
-    args->result = args->is_mixed ? ac_staging_words(args) : 0;
+    args->result = args->is_mixed ? ac_list_staging_words(args) : 0;
     if (!args->staging) return 0;
     ac_size_bind(&args->sizes, "words", args->result, "the tensors on both sides");
     if (ac_check_tensors(args, staging_rules, 1, &args->sizes, error) < 0) return -1;
