@@ -32,7 +32,15 @@ from aiter_c.context_parallel import (
     merge_attn_states,
     merge_states,
 )
-from aiter_c.dsa import top_k_per_row_decode, top_k_per_row_prefill
+from aiter_c.dsa import (
+    convert_req_index_to_global_index,
+    gather_kv_indices_sparse,
+    get_valid_kv_indices,
+    top_k_per_row_decode,
+    top_k_per_row_prefill,
+    triton_convert_req_index_to_global_index,
+    triton_gather_kv_indices_sparse,
+)
 from aiter_c.metadata import (
     decode_update_mla_metadata_v1,
     get_meta_param,
@@ -59,17 +67,20 @@ __all__ = [
     "DeviceError",
     "MlaPlan",
     "UnsupportedError",
+    "convert_req_index_to_global_index",
     "cp_local_len",
     "cp_local_to_global",
     "cp_owner",
     "decode_update_mla_metadata_v1",
     "empty",
     "from_host",
+    "gather_kv_indices_sparse",
     "get_meta_param",
     "get_mla_decode_fwd_max_splits",
     "get_mla_metadata_info_v1",
     "get_mla_metadata_v1",
     "get_num_threads",
+    "get_valid_kv_indices",
     "hk_mla_v32_decode_fwd",
     "hk_mla_v40_decode_fwd",
     "merge_attn_states",
@@ -86,4 +97,6 @@ __all__ = [
     "set_num_threads",
     "top_k_per_row_decode",
     "top_k_per_row_prefill",
+    "triton_convert_req_index_to_global_index",
+    "triton_gather_kv_indices_sparse",
 ]
