@@ -186,9 +186,9 @@ def convert_req_index_to_global_index(*args: Any, stream: int | None = None, **k
          NUM_TOPK_TOKENS=2048, out=None) -> out
 
     Entry c of request b's range out[page_kv_indptr[b]:page_kv_indptr[b+1]] is the slot of position token_indices[b, c]
-    in its list kv_indices[kv_indptr[b]:kv_indptr[b+1]]. There are as many rows as all tensors have, and row b is request
-    b's: nothing in qo_indptr is read. BLOCK_SIZE, where it is given, must be 1. For several query rows per request see
-    `gather_kv_indices_sparse`. out [m]; None: a fresh one of k entries per row, -1 where no range is.
+    in its list kv_indices[kv_indptr[b]:kv_indptr[b+1]]. There are as many rows as all tensors have, and row b is
+    request b's: nothing in qo_indptr is read. BLOCK_SIZE, where it is given, must be 1. For several query rows per
+    request see `gather_kv_indices_sparse`. out [m]; None: a fresh one of k entries per row, -1 where no range is.
 
     vLLM's, with packed lists, and with a row of out for every row:
 
@@ -198,16 +198,16 @@ def convert_req_index_to_global_index(*args: Any, stream: int | None = None, **k
          *, BLOCK_STRIDE_ROWS=None) -> out
 
     Entry c of row t is block_table[req_id[t], p // BLOCK_SIZE] * BLOCK_STRIDE_ROWS + p % BLOCK_SIZE with p =
-    token_indices[t, c]: of the range paged_kv_indices[cu_seqlens[t]:cu_seqlens[t+1]], or out[t, c]. A block may lie more
-    rows from the next than it has (None: it does not). out [T, k]; None: a fresh one.
+    token_indices[t, c]: of the range paged_kv_indices[cu_seqlens[t]:cu_seqlens[t+1]], or out[t, c]. A block may lie
+    more rows from the next than it has (None: it does not). out [T, k]; None: a fresh one.
 
     In all of them k is NUM_TOPK_TOKENS; token_indices may have more columns, which are not read, and more rows; its
     rows, those of the table and of out may be strided. A range takes up to k entries.
 
     An entry is -1, and nothing is read for it, where the position is below 0 or past the keys of the request, or the
     request is not in the tensors; it is -1 as well where the block or slot there is below 0, or the result exceeds
-    int32. Indptrs are clamped to their tensors, a descending one is an empty range: no value in a tensor moves a read or
-    a write out of the arguments. What no range covers is not written.
+    int32. Indptrs are clamped to their tensors, a descending one is an
+    empty range: no value in a tensor moves a read or a write out of the arguments. What no range covers is not written.
 
     BLOCK_N is without effect, stream as of the other ops. Raises TypeError, ValueError, BufferError, UnsupportedError,
     DeviceError; a refused call writes nothing.
