@@ -13,7 +13,6 @@
 #include "../local_bytes.inc"
 
 constexpr int BINS = 1 << AC_TOP_K_GPU_BITS, COPIES = AC_TOP_K_GPU_COPIES;
-constexpr int HELD = 16; /* columns of a thread at a time */
 
 struct shared_t {
     uint32_t counts[BINS * COPIES]; /* or numbers of the columns that every wave writes, one per column of a thread */
@@ -59,7 +58,8 @@ struct out_t {
     uint32_t wanted, size; /* columns to select, and places to fill */
 };
 
-template <int THREADS> struct selector_t {
+/* A workgroup of THREADS, each of which has HELD columns of the row at a time. */
+template <int THREADS, int HELD> struct selector_t {
     static constexpr int WAVES = THREADS / GPU_WAVE, ROUND = THREADS * HELD;
     static_assert(WAVES <= 32 && WAVES * HELD <= THREADS && WAVES * HELD * 2 <= BINS * COPIES, "");
 
@@ -241,7 +241,7 @@ template <int THREADS> struct selector_t {
     }
 };
 
-template <int THREADS> GPU_INLINE void select_item(const ac_top_k_params_t &p) {
+template <int THREADS, int HELD> GPU_INLINE void select_item(const ac_top_k_params_t &p) {
     const int64_t item = gpu_block(), number = p.stage == AC_TOP_K_PARTS ? item / p.parts : item;
     const ac_columns_t window = ac_top_k_window(&p, number);
     const float *logits = (const float *)(p.logits + number * p.logits_stride);
@@ -263,10 +263,10 @@ template <int THREADS> GPU_INLINE void select_item(const ac_top_k_params_t &p) {
         columns.end = ac_top_k_candidates(&p, window);
     }
     out.first = (int32_t)columns.begin;
-    selector_t<THREADS> selector = {
+    selector_t<THREADS, HELD> selector = {
         *(shared_t *)gpu_shared, (const uint32_t *)logits + columns.begin, (uint32_t)(columns.end - columns.begin), {}};
     selector.select(out);
 }
 
 CHECK_LOCAL_BYTES("top_k", (int)sizeof(shared_t));
-GPU_KERNEL(1024) top_k(GPU_PARAMS(ac_top_k_params_t) p) { select_item<1024>(p); }
+GPU_KERNEL(1024) top_k(GPU_PARAMS(ac_top_k_params_t) p) { select_item<1024, 16>(p); }
