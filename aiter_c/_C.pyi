@@ -451,3 +451,56 @@ def top_k_per_row_decode(
     candidate_indices: SupportsDLPack | None = None,
     candidate_values: SupportsDLPack | None = None,
 ) -> None: ...
+def convert_index_lists(
+    qo_indptr: SupportsDLPack,
+    kv_indptr: SupportsDLPack,
+    page_kv_indptr: SupportsDLPack,
+    kv_indices: SupportsDLPack,
+    token_indices: SupportsDLPack,
+    NUM_TOPK_TOKENS: int = 2048,
+    out: SupportsDLPack | None = None,
+    *,
+    stream: int | None = None,
+) -> tuple[Any]: ...
+def gather_kv_indices_sparse(
+    sparse_kv_indptr: SupportsDLPack,
+    token_to_seq_idxs: SupportsDLPack,
+    topk_indices: SupportsDLPack,
+    kv_indices: SupportsDLPack,
+    kv_indptr: SupportsDLPack,
+    NUM_TOPK_TOKENS: int = 2048,
+    out: SupportsDLPack | None = None,
+    *,
+    stream: int | None = None,
+) -> tuple[Any]: ...
+def convert_index_ragged(
+    req_id: SupportsDLPack,
+    block_table: SupportsDLPack,
+    token_indices: SupportsDLPack,
+    cu_seqlens: SupportsDLPack,
+    paged_kv_indices: SupportsDLPack,
+    *,
+    BLOCK_STRIDE_ROWS: int | None = None,
+    BLOCK_SIZE: int = 64,
+    NUM_TOPK_TOKENS: int = 2048,
+    stream: int | None = None,
+) -> None: ...
+def convert_index_padded(
+    req_id: SupportsDLPack,
+    block_table: SupportsDLPack,
+    token_indices: SupportsDLPack,
+    BLOCK_SIZE: int = 64,
+    NUM_TOPK_TOKENS: int = 2048,
+    out: SupportsDLPack | None = None,
+    *,
+    BLOCK_STRIDE_ROWS: int | None = None,
+    stream: int | None = None,
+) -> tuple[Any]: ...
+def get_valid_kv_indices(
+    page_table: SupportsDLPack,
+    kv_indptr: SupportsDLPack,
+    kv_indices: SupportsDLPack,
+    bs: int,
+    *,
+    stream: int | None = None,
+) -> None: ...

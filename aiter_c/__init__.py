@@ -32,7 +32,15 @@ from aiter_c.context_parallel import (
     merge_attn_states,
     merge_states,
 )
-from aiter_c.dsa import top_k_per_row_decode, top_k_per_row_prefill
+from aiter_c.dsa import (
+    convert_req_index_to_global_index,
+    gather_kv_indices_sparse,
+    get_valid_kv_indices,
+    top_k_per_row_decode,
+    top_k_per_row_prefill,
+    triton_convert_req_index_to_global_index,
+    triton_gather_kv_indices_sparse,
+)
 from aiter_c.metadata import (
     decode_update_mla_metadata_v1,
     get_meta_param,
@@ -71,6 +79,7 @@ __all__ = [
     "DeviceError",
     "MlaPlan",
     "UnsupportedError",
+    "convert_req_index_to_global_index",
     "cp_local_len",
     "cp_local_to_global",
     "cp_owner",
@@ -79,6 +88,7 @@ __all__ = [
     "from_host",
     "fused_mla_prefill_qkv_fp8",
     "gather_kv_b_proj",
+    "gather_kv_indices_sparse",
     "get_meta_param",
     "get_mla_decode_fwd_max_splits",
     "get_mla_metadata_info_v1",
@@ -86,6 +96,7 @@ __all__ = [
     "get_num_threads",
     "get_ps_metadata_info_v1",
     "get_ps_metadata_v1",
+    "get_valid_kv_indices",
     "hk_mla_v32_decode_fwd",
     "hk_mla_v40_decode_fwd",
     "merge_attn_states",
@@ -108,4 +119,6 @@ __all__ = [
     "set_num_threads",
     "top_k_per_row_decode",
     "top_k_per_row_prefill",
+    "triton_convert_req_index_to_global_index",
+    "triton_gather_kv_indices_sparse",
 ]

@@ -3,6 +3,7 @@ scripts/build_kernels compiles what it says has changed."""
 
 from __future__ import annotations
 
+import csv
 import os
 import runpy
 import shutil
@@ -16,8 +17,11 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not (ROOT / "scripts").is_dir(), reason="the sources are not beside the tests")
 needs_clang = pytest.mark.skipif(shutil.which("clang-22") is None, reason="clang-22 is not installed")
 
-NAMES = ("merge_states", "mla_decode", "mla_merge", "mla_metadata", "mla_prefill", "ps_metadata")
-OBJECTS = {f"{arch}/{name}" for arch in ("gfx942", "gfx950", "sm_90a") for name in NAMES} - {"sm_90a/mla_prefill"}
+#: Those that are committed, "gfx942/mla_decode".
+OBJECTS = {
+    f"{row['arch']}/{row['object'].split('.')[0]}"
+    for row in csv.DictReader((ROOT / "hsa/manifest.csv").read_text().splitlines())
+}
 AMD, GFX950, NVIDIA = ({name for name in OBJECTS if name.startswith(arch)} for arch in ("gfx", "gfx950", "sm_"))
 DECODE, MERGE, LISTS = (
     {name for name in OBJECTS if name.endswith(what)} for what in ("mla_decode", "mla_merge", "mla_metadata")

@@ -6,7 +6,7 @@
 #ifndef AC_OPS_TOP_K_KERNEL_PARAMS_H
 #define AC_OPS_TOP_K_KERNEL_PARAMS_H
 
-#include <stdint.h>
+#include "../attention/work.h"
 
 typedef enum ac_top_k_stage_t {
     AC_TOP_K_ROWS,  /* a work item is a row: writes indices and values */
@@ -39,29 +39,30 @@ typedef struct ac_columns_t {
     int64_t begin, end; /* begin <= end */
 } ac_columns_t;
 
-static inline ac_columns_t ac_top_k_window(const ac_top_k_params_t *p, int64_t row) {
+AC_INLINE ac_columns_t ac_top_k_window(const ac_top_k_params_t *p, int64_t row) {
     const int64_t hidden = p->next_n - 1 - row % p->next_n; /* tokens after the row's own */
-    int64_t begin = p->begins ? p->begins[row] : 0, end = p->ends[row / p->next_n] - hidden;
+    int64_t begin = p->begins ? ac_list_entry(p->begins, row) : 0, end = ac_list_entry(p->ends, row / p->next_n) - hidden;
     if (begin < 0) begin = 0;
     if (end > p->columns) end = p->columns;
-    return (ac_columns_t){begin < end ? begin : 0, begin < end ? end : 0};
+    const ac_columns_t window = {begin < end ? begin : 0, begin < end ? end : 0};
+    return window;
 }
 
 /* Columns of every part of a window but the last, which may have fewer or none. A part that is not the last has its
  * full number of candidates. */
-static inline int64_t ac_top_k_part_columns(const ac_top_k_params_t *p, ac_columns_t window) {
+AC_INLINE int64_t ac_top_k_part_columns(const ac_top_k_params_t *p, ac_columns_t window) {
     const int64_t share = (window.end - window.begin + p->parts - 1) / p->parts;
     return share > p->part_k ? share : p->part_k;
 }
 
-static inline ac_columns_t ac_top_k_part(const ac_top_k_params_t *p, ac_columns_t window, int64_t part) {
+AC_INLINE ac_columns_t ac_top_k_part(const ac_top_k_params_t *p, ac_columns_t window, int64_t part) {
     const int64_t columns = ac_top_k_part_columns(p, window), begin = window.begin + part * columns;
-    if (begin >= window.end) return (ac_columns_t){window.end, window.end};
-    return (ac_columns_t){begin, begin + columns < window.end ? begin + columns : window.end};
+    const ac_columns_t found = {ac_min64(begin, window.end), ac_min64(begin + columns, window.end)};
+    return found;
 }
 
 /* Candidates of all parts of a row together. */
-static inline int64_t ac_top_k_candidates(const ac_top_k_params_t *p, ac_columns_t window) {
+AC_INLINE int64_t ac_top_k_candidates(const ac_top_k_params_t *p, ac_columns_t window) {
     const int64_t length = window.end - window.begin, columns = ac_top_k_part_columns(p, window);
     if (length == 0) return 0;
     const int64_t full = (length - 1) / columns, rest = length - full * columns; /* rest: of the last, 1 or more */

@@ -2,6 +2,7 @@
 #include "../../core/dtype.h"
 #include "../../core/kernel.h"
 #include "cpu/local.h"
+#include "gpu_local.h"
 
 static const char *dtype_text(int64_t dtype) { return ac_dtype_name((ac_dtype_t)dtype); }
 

@@ -1,0 +1,29 @@
+/* Votes of a wave's lanes: one bit per lane, and counting them. */
+#ifndef AC_GPU_VOTES_H
+#define AC_GPU_VOTES_H
+
+#include "gpu.h"
+
+#if defined(__CUDACC__)
+
+#define GPU_WAVE 32
+typedef uint32_t gpu_votes_t;
+GPU_INLINE gpu_votes_t gpu_ballot(bool x) { return __ballot_sync(0xffffffffu, x); }
+GPU_INLINE int gpu_vote_count(gpu_votes_t votes) { return __popc(votes); }
+/* Of the lanes below this one. */
+GPU_INLINE int gpu_votes_before(gpu_votes_t votes) { return __popc(votes & ((1u << gpu_lane()) - 1)); }
+
+#else
+
+#define GPU_WAVE 64
+typedef uint64_t gpu_votes_t;
+GPU_INLINE gpu_votes_t gpu_ballot(bool x) { return __builtin_amdgcn_ballot_w64(x); }
+GPU_INLINE int gpu_vote_count(gpu_votes_t votes) { return __builtin_popcountll(votes); }
+/* Of the lanes below this one. */
+GPU_INLINE int gpu_votes_before(gpu_votes_t votes) {
+    return (int)__builtin_amdgcn_mbcnt_hi((uint32_t)(votes >> 32), __builtin_amdgcn_mbcnt_lo((uint32_t)votes, 0));
+}
+
+#endif
+
+#endif
