@@ -33,6 +33,7 @@ from aiter_c.context_parallel import (
     merge_states,
 )
 from aiter_c.dsa import top_k_per_row_decode, top_k_per_row_prefill
+from aiter_c.indexer import deepgemm_fp8_paged_mqa_logits, flydsl_fp8_mqa_logits, fp8_mqa_logits
 from aiter_c.metadata import (
     decode_update_mla_metadata_v1,
     get_meta_param,
@@ -63,7 +64,10 @@ __all__ = [
     "cp_local_to_global",
     "cp_owner",
     "decode_update_mla_metadata_v1",
+    "deepgemm_fp8_paged_mqa_logits",
     "empty",
+    "flydsl_fp8_mqa_logits",
+    "fp8_mqa_logits",
     "from_host",
     "get_meta_param",
     "get_mla_decode_fwd_max_splits",

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from aiter_c import _C
+from aiter_c.indexer import deepgemm_fp8_paged_mqa_logits, flydsl_fp8_mqa_logits, fp8_mqa_logits
 
 TYPE_CHECKING = False  # of typing, which takes longer to import than all of this package
 if TYPE_CHECKING:
     from aiter_c._types import SupportsDLPack
 
-__all__ = ["top_k_per_row_decode", "top_k_per_row_prefill"]
+__all__ = [
+    "deepgemm_fp8_paged_mqa_logits",
+    "flydsl_fp8_mqa_logits",
+    "fp8_mqa_logits",
+    "top_k_per_row_decode",
+    "top_k_per_row_prefill",
+]
 
 
 def top_k_per_row_prefill(
