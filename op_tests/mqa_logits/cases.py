@@ -54,7 +54,8 @@ def _paged() -> list[PagedLogitsCase]:
         for shape in ("b", "b1", "bn"):
             clean = n % 2 == 0
             cases.append(PagedLogitsCase(lens=(140, n, 0, n - 1), next_n=n, lens_shape=shape, clean=clean, heads=16))
-            cases.append(PagedLogitsCase(lens=(65, 64, 129), next_n=n, lens_shape=shape, lens_stride=3, clean=not clean))
+            other = {"lens_shape": shape, "lens_stride": 3, "clean": not clean}
+            cases.append(PagedLogitsCase(lens=(65, 64, 129), next_n=n, **other))
     cases += [PagedLogitsCase(lens=(99,), heads=h, data=data) for h, data in zip(HEADS, cycle(DATA), strict=False)]
     cases += [
         PagedLogitsCase(lens=(200, 100, 7), next_n=2, invalid=invalid, block=b, data=data, q_dtype=q, kv_dtype=k)
@@ -123,11 +124,8 @@ def _sweep() -> list[PagedLogitsCase | LogitsCase]:
         common = {"q_dtype": q, "kv_dtype": k, "heads": rng.choice(HEADS), "data": rng.choice(DATA), "seed": seed}
         common["clean"] = rng.random() < 0.5
         if rng.random() < 0.4:
-            out.append(
-                LogitsCase(
-                    rows=rng.randrange(1, 40), keys=rng.randrange(1, 600), window=rng.choice((*WINDOWS, "mixed")), **common
-                )
-            )
+            sizes = {"rows": rng.randrange(1, 40), "keys": rng.randrange(1, 600)}
+            out.append(LogitsCase(window=rng.choice((*WINDOWS, "mixed")), **sizes, **common))
             continue
         block = rng.choice((*BLOCKS, rng.randrange(1, 70)))
         longest = rng.randrange(1, 400)
@@ -137,7 +135,8 @@ def _sweep() -> list[PagedLogitsCase | LogitsCase]:
                 next_n=rng.randrange(1, 5), block=block, preshuffle=block % 16 == 0 and rng.random() < 0.5,
                 max_model_len=longest, width=longest + rng.choice((-longest // 3, 0, 9)),
                 lens_shape=rng.choice(("b", "b1", "bn")), lens_stride=rng.choice((1, 2)),
-                spare_requests=rng.choice((0, 0, 1)), index_pad=rng.choice((0, 12)), page_gap=rng.choice((0, 0, 16, 64)),
+                spare_requests=rng.choice((0, 0, 1)), index_pad=rng.choice((0, 12)),
+                page_gap=rng.choice((0, 0, 16, 64)),
                 invalid=rng.choice(("none", "none", "some", "extremes")), out_gap=rng.choice((0, 3)), **common,
             )
         )  # fmt: skip

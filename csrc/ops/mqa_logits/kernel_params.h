@@ -25,26 +25,27 @@ typedef struct ac_mqa_keys_t {
     int64_t num_pages;
     int64_t page_size;
     int32_t preshuffled;
-    int32_t dtype;     /* ac_dtype_t, fp8 */
-    int32_t alignment; /* of every run of 16 bytes of a key: 16, 4 or 1 */
-    int32_t page_shift; /* log2(page_size), or -1 */
+    int32_t dtype;      /* ac_dtype_t, fp8 */
+    int32_t alignment;  /* of every run of 16 bytes of a key: 16, 4 or 1 */
+    uint32_t divide_multiplier; /* j / page_size = j * multiplier >> shift, for j below 2^31 */
+    int32_t divide_shift;
 } ac_mqa_keys_t;
 
 typedef struct ac_mqa_logits_params_t {
     const char *q; /* [groups, group_rows, num_heads, 128] fp8 */
     int64_t q_group_stride, q_row_stride, q_head_stride;
-    const float *weights; /* [rows, num_heads] */
+    const float *weights;   /* [rows, num_heads] */
     int64_t weights_stride; /* entries */
     char *logits;           /* [rows, columns or more] float32 */
     int64_t logits_stride;
     int64_t columns; /* that may be written */
     ac_mqa_keys_t k;
     /* The window of a row: by the length of its group, which is a request, or by bounds of its own. */
-    const int32_t *lengths; /* [num_requests] or [num_requests, group_rows], or NULL */
+    const int32_t *lengths;                     /* [num_requests] or [num_requests, group_rows], or NULL */
     int64_t lengths_stride, lengths_row_stride; /* entries */
-    const int32_t *begins, *ends; /* [rows] where there are no lengths */
-    int64_t begins_stride, ends_stride; /* entries */
-    int64_t num_groups, num_rows; /* the last group may have fewer rows */
+    const int32_t *begins, *ends;               /* [rows] where there are no lengths */
+    int64_t begins_stride, ends_stride;         /* entries */
+    int64_t num_groups, num_rows;               /* the last group may have fewer rows */
     int64_t num_requests; /* groups that have a length and a row of the table: the others have length 0 */
     int64_t group_rows;
     int64_t items_per_group; /* work items: runs of `item_columns` columns */
@@ -54,6 +55,9 @@ typedef struct ac_mqa_logits_params_t {
     int32_t q_dtype;
     int32_t q_alignment; /* as that of the keys */
     int32_t clean;       /* write -inf to all columns that are not seen */
+    /* On a GPU: see schedule.h. The rows of a group in blocks, and the number of workgroups. */
+    int32_t row_blocks, block_rows;
+    int64_t num_workers;
 } ac_mqa_logits_params_t;
 
 #endif

@@ -68,7 +68,7 @@ static int choose(args_t *args, const char *op, const ac_view_t *q, const ac_vie
         .op = op,
         .family = &ac_kernels_mqa_logits,
         .keys = {args->kv_cache != NULL, q->dtype, kv->dtype, ac_size(&args->sizes, "H"), ac_size(&args->sizes, "D"),
-                 ac_size(&args->sizes, "D")},
+                 ac_size(&args->sizes, "D"), AC_ANY_KEY, AC_ANY_KEY},
         .features = AC_WRITES_FINAL,
         .rows = 1,
     };
@@ -148,8 +148,13 @@ static int32_t alignment_of(const char *data, const int64_t *strides, int count)
     return bits % 16 == 0 ? 16 : bits % 4 == 0 ? 4 : 1;
 }
 
-static int32_t log2_or_none(int64_t size) {
-    return (size & (size - 1)) == 0 ? (int32_t)__builtin_ctzll((uint64_t)size) : -1;
+/* Division of numbers below 2^31 by a multiplication: the multiplier is 2^shift / size, rounded up, with 31 bits more
+ * than size has. */
+static void set_page_size(ac_mqa_keys_t *k, int64_t size) {
+    const int bits = size > 1 ? 64 - __builtin_clzll((uint64_t)size - 1) : 0; /* of size - 1 */
+    k->page_size = size;
+    k->divide_shift = 31 + bits;
+    k->divide_multiplier = (uint32_t)((((uint64_t)1 << k->divide_shift) + (uint64_t)size - 1) / (uint64_t)size);
 }
 
 static ac_mqa_keys_t paged_keys(const args_t *args) {
@@ -165,11 +170,10 @@ static ac_mqa_keys_t paged_keys(const args_t *args) {
         .table_stride = table->shape[0] > 1 ? table->stride[0] : 0,
         .table_width = table->shape[1],
         .num_pages = kv->shape[0],
-        .page_size = size,
         .preshuffled = args->Preshuffle != 0,
         .dtype = (int32_t)kv->dtype,
-        .page_shift = log2_or_none(size),
     };
+    set_page_size(&k, size);
     k.alignment = alignment_of(k.keys, &k.page_stride, 1);
     return k;
 }
@@ -182,10 +186,9 @@ static ac_mqa_keys_t contiguous_keys(const args_t *args) {
         .key_stride = ac_stride_bytes(kv, 0),
         .scale_stride = ac_stride_bytes(args->kv_scales, 0),
         .num_pages = 1,
-        .page_size = INT32_MAX,
         .dtype = (int32_t)kv->dtype,
-        .page_shift = 31,
     };
+    set_page_size(&k, INT32_MAX);
     k.alignment = alignment_of(k.keys, &k.key_stride, 1);
     return k;
 }
@@ -205,21 +208,57 @@ static int64_t entries_stride(const ac_view_t *view, int dim) {
     return dim < view->ndim && view->shape[dim] > 1 ? view->stride[dim] : 0;
 }
 
-/* One launch; what the kernel divides the work by is in the params. */
+/* Keys and query rows that a work item has at a time: the kernel's facts. */
+enum { TILE_KEYS = 6, TILE_ROWS = 7 };
+
+/* Keys in pages on a GPU: workgroups that share all tiles evenly, as many as are resident, but none without work. */
+#define RESIDENT_THREADS 512 /* of a compute unit */
+
+static int64_t share_pages(const args_t *args, ac_mqa_logits_params_t *p, ac_error_t *error) {
+    const ac_kernel_t *kernel = args->kernel;
+    const int64_t tiles = ac_ceil_div64(p->columns, kernel->keys[TILE_KEYS]);
+    const int64_t resident = (int64_t)args->target.facts.compute_units * (RESIDENT_THREADS / kernel->threads);
+    int64_t all;
+    p->row_blocks = (int32_t)ac_ceil_div64(p->group_rows, kernel->keys[TILE_ROWS]);
+    p->block_rows = (int32_t)ac_ceil_div64(p->group_rows, p->row_blocks);
+    if (__builtin_mul_overflow(p->num_groups * p->row_blocks, tiles, &all)) all = INT64_MAX;
+    if (ac_check_int(args->sizes.op, "tiles of all requests", all, 0, INT32_MAX, error) < 0) return -1;
+    p->num_workers = ac_min64(all, resident);
+    return p->num_workers;
+}
+
+/* Contiguous keys on a GPU: a workgroup for a run of keys and a block of rows. Blocks are as long as leaves WAVES
+ * workgroups per compute unit, or a few more: windows may make some of them shorter than others. */
+#define WAVES 4
+#define MIN_BLOCK_ROWS 16
+
+static int64_t share_rows(const args_t *args, ac_mqa_logits_params_t *p) {
+    const int64_t runs = ac_ceil_div64(p->columns, args->kernel->keys[TILE_KEYS]);
+    const int64_t wanted = ac_max64((int64_t)args->target.facts.compute_units * WAVES / runs, 1);
+    const int64_t rows = ac_clamp64(ac_ceil_div64(p->num_rows, wanted), MIN_BLOCK_ROWS, args->kernel->keys[TILE_ROWS]);
+    p->items_per_group = runs;
+    p->block_rows = (int32_t)rows;
+    return runs * ac_ceil_div64(p->num_rows, rows);
+}
+
 static int launch(const args_t *args, ac_mqa_logits_params_t *p, intptr_t stream, ac_error_t *error) {
-    p->item_columns = AC_MQA_ITEM_COLUMNS;
-    p->items_per_group = ac_ceil_div64(p->columns, p->item_columns);
-    const ac_launch_t launch = {
+    ac_launch_t launch = {
         .kernel = args->kernel,
         .params = p,
         .params_bytes = sizeof *p,
-        .grid = p->num_groups * p->items_per_group,
         .stream = stream,
         .writes = AC_WRITES_FINAL,
         .final_rows = p->logits,
     };
     if (p->num_rows == 0 || p->columns == 0) return 0;
-    return ac_launch(&args->target, &launch, error);
+    if (ac_arch_is_cpu(args->kernel->arch)) {
+        p->item_columns = (int32_t)args->kernel->keys[TILE_KEYS];
+        p->items_per_group = ac_ceil_div64(p->columns, p->item_columns);
+        launch.grid = p->num_groups * p->items_per_group;
+    } else {
+        launch.grid = p->lengths ? share_pages(args, p, error) : share_rows(args, p);
+    }
+    return launch.grid < 0 ? -1 : ac_launch(&args->target, &launch, error);
 }
 
 static int run_paged(void *arguments, const void *plan, intptr_t stream, ac_error_t *error) {
@@ -264,7 +303,7 @@ static int run_contiguous(void *arguments, const void *plan, intptr_t stream, ac
         .begins_stride = entries_stride(args->cu_starts, 0),
         .ends = ac_ints(args->cu_ends),
         .ends_stride = entries_stride(args->cu_ends, 0),
-        .num_groups = ac_ceil_div64(rows, AC_MQA_ITEM_ROWS),
+        .num_groups = ac_ceil_div64(rows, AC_MQA_ITEM_ROWS), /* on the CPU */
         .group_rows = AC_MQA_ITEM_ROWS,
         .num_rows = rows,
         .clean = args->clean_logits,
@@ -274,7 +313,7 @@ static int run_contiguous(void *arguments, const void *plan, intptr_t stream, ac
 }
 
 #define FORMULA                                                                                                        \
-    "    logits[row, j] = k_scale[j] * sum_h weights[row, h] * max(<q[row, h], key[j]>, 0)\n\n"                         \
+    "    logits[row, j] = k_scale[j] * sum_h weights[row, h] * max(<q[row, h], key[j]>, 0)\n\n"                        \
     "in fp32. max(NaN, 0) is 0. Scales of q and of the softmax are part of the weights.\n\n"
 #define RAISES                                                                                                         \
     "Raises TypeError, ValueError, BufferError (DLPack refusal, read-only output), UnsupportedError, DeviceError;\n"   \
