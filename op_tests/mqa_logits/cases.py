@@ -33,6 +33,7 @@ SMOKE = [
     LogitsCase(rows=0, keys=9),
     LogitsCase(rows=2, keys=0),
     PagedLogitsCase(lens=()),
+    PagedLogitsCase(lens=(), spare_requests=2, max_model_len=70),
 ]
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not (ROOT / "scripts").is_dir(), reason="the sources are not beside the tests")
 needs_clang = pytest.mark.skipif(shutil.which("clang-22") is None, reason="clang-22 is not installed")
 
-NAMES = ("merge_states", "mla_decode", "mla_merge", "mla_metadata")
+NAMES = ("merge_states", "mla_decode", "mla_merge", "mla_metadata", "mqa_logits")
 OBJECTS = {f"{arch}/{name}" for arch in ("gfx942", "gfx950", "sm_90a") for name in NAMES}
 AMD, GFX950, NVIDIA = ({name for name in OBJECTS if name.startswith(arch)} for arch in ("gfx", "gfx950", "sm_"))
 DECODE, MERGE, LISTS = (

@@ -30,9 +30,8 @@ INVALID = ("none", "some", "extremes", "all")
 #: Windows of contiguous keys: see `_window`. "mixed": one of each.
 WINDOWS = ("whole", "causal", "inside", "empty", "reversed", "outside", "extremes")
 
-#: Roundings to fp32 that a logit may collect, in units of the magnitudes of all its products together. Products of the
-#: fp8 matrix unit of sm_90a are aligned to the largest of 32 and cut to 13 bits below it: 32 of them, and the sum so far,
-#: lose up to a unit each, four times.
+#: Roundings to fp32 that a logit may collect, in units of the magnitudes of all its products together. The fp8 matrix
+#: unit of sm_90a aligns 32 products and the sum so far to the largest of them and cuts each to 13 bits below it.
 FP32_ROUNDINGS, SM90_FP8_ROUNDINGS = 8.0, 2.0**24 * 2.0**-10
 LOGIT = Tolerance(0.0, 2.0**-22)
 
@@ -62,12 +61,12 @@ def logits_reference(
         return weights @ relu * scales, np.abs(weights) @ sizes * np.abs(scales)
 
 
-def _roundings(device: Device, case: _LogitsCase) -> float:
+def _roundings(device: Device, case: _Logits) -> float:
     native = case.q_dtype == case.kv_dtype == "float8_e4m3fn"
     return SM90_FP8_ROUNDINGS if device.name in ("cuda", "sm_90a") and native else FP32_ROUNDINGS
 
 
-class _LogitsCase(Case):
+class _Logits:
     """What both kinds of cases have."""
 
     heads: int
@@ -88,7 +87,7 @@ class _LogitsCase(Case):
 
 
 @dataclass(frozen=True, repr=False)
-class PagedLogitsCase(_LogitsCase):
+class PagedLogitsCase(_Logits, Case):
     """lens: a length per request; its rows see one less each up to the last. Every page that no request has, every key
     past a length, and every query row that sees nothing is NaN."""
 
@@ -317,7 +316,7 @@ def _int32_rows(values: np.ndarray, gap: int) -> Block:
 
 
 @dataclass(frozen=True, repr=False)
-class LogitsCase(_LogitsCase):
+class LogitsCase(_Logits, Case):
     """fp8_mqa_logits. Keys that no row sees, and query rows that see no key, are NaN."""
 
     op: ClassVar[str] = "fp8_mqa_logits"

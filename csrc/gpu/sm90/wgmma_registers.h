@@ -17,7 +17,7 @@ enum { SM90_E4M3 = 2 }; /* beside SM90_BF16 and SM90_F16 */
 template <int TYPE> GPU_INLINE void sm90_wgmma_rs(float (&d)[32], const uint32_t (&a)[4], uint64_t b, int accumulate) {
 #define RS(shape, type, tail)                                                                                          \
     asm volatile("{.reg .pred p; setp.ne.b32 p, %37, 0; " WGMMA(shape, type) "{" REG32 "}, {%32, %33, %34, %35}, "     \
-                                                                                       "%36, p, 1, 1" tail ";}"        \
+                                                                             "%36, p, 1, 1" tail ";}"                  \
                  : ACC16(d, 0), ACC16(d, 16) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate)     \
                  : "memory")
     if (TYPE == SM90_E4M3) RS("m64n64k32", "e4m3", "");
@@ -28,8 +28,8 @@ template <int TYPE> GPU_INLINE void sm90_wgmma_rs(float (&d)[32], const uint32_t
 template <int TYPE> GPU_INLINE void sm90_wgmma_rs(float (&d)[16], const uint32_t (&a)[4], uint64_t b, int accumulate) {
 #define RS(shape, type, tail)                                                                                          \
     asm volatile("{.reg .pred p; setp.ne.b32 p, %21, 0; " WGMMA(shape, type) "{" REG16 "}, {%16, %17, %18, %19}, "     \
-                                                                                       "%20, p, 1, 1" tail ";}"        \
-                 : ACC16(d, 0) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate) : "memory")
+                                                                             "%20, p, 1, 1" tail ";}" : ACC16(d, 0)    \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate) : "memory")
     if (TYPE == SM90_E4M3) RS("m64n32k32", "e4m3", "");
     else RS("m64n32k16", "f16", ", 0");
 #undef RS

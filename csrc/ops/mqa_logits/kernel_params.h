@@ -19,14 +19,15 @@ typedef struct ac_mqa_keys_t {
     const char *scales; /* likewise, float32 */
     int64_t page_stride;
     int64_t key_stride, scale_stride; /* from key to key of a page */
-    const int32_t *table;             /* [requests, table_width] pages, or NULL: page 0 */
+    const int32_t *table;             /* [requests, table_width] pages, looked at where keys are in pages */
     int64_t table_stride;             /* entries */
     int64_t table_width;
     int64_t num_pages;
     int64_t page_size;
+    int32_t is_paged; /* else all keys are page 0 */
     int32_t preshuffled;
-    int32_t dtype;      /* ac_dtype_t, fp8 */
-    int32_t alignment;  /* of every run of 16 bytes of a key: 16, 4 or 1 */
+    int32_t dtype;              /* ac_dtype_t, fp8 */
+    int32_t alignment;          /* of every run of 16 bytes of a key: 16, 4 or 1 */
     uint32_t divide_multiplier; /* j / page_size = j * multiplier >> shift, for j below 2^31 */
     int32_t divide_shift;
 } ac_mqa_keys_t;
@@ -41,9 +42,9 @@ typedef struct ac_mqa_logits_params_t {
     int64_t columns; /* that may be written */
     ac_mqa_keys_t k;
     /* The window of a row: by the length of its group, which is a request, or by bounds of its own. */
-    const int32_t *lengths;                     /* [num_requests] or [num_requests, group_rows], or NULL */
+    const int32_t *lengths; /* [num_requests] or [num_requests, group_rows], where keys are in pages */
     int64_t lengths_stride, lengths_row_stride; /* entries */
-    const int32_t *begins, *ends;               /* [rows] where there are no lengths */
+    const int32_t *begins, *ends;               /* [rows] where they are not */
     int64_t begins_stride, ends_stride;         /* entries */
     int64_t num_groups, num_rows;               /* the last group may have fewer rows */
     int64_t num_requests; /* groups that have a length and a row of the table: the others have length 0 */

@@ -1,8 +1,10 @@
 /* Entry points of the indexer logits; see kernel_params.h and kernels.inc. */
 #if defined(__gfx942__) || defined(__gfx950__)
-#include "gfx9.h"
+#include "gfx9/contiguous.h"
+#include "gfx9/paged.h"
 #elif defined(__CUDA_ARCH__)
-#include "sm90.h"
+#include "sm90/contiguous.h"
+#include "sm90/paged.h"
 #endif
 
 #define AC_FAMILY_ROWS "mqa_logits/kernels.inc"

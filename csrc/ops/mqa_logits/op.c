@@ -36,7 +36,7 @@ static const ac_tensor_rule_t paged_rules[] = {
     RULE(kv_cache, BYTES, "pages block 1 bytes", AC_DENSE_ROWS),
     RULE(weights, FLOATS, "rows.. H", AC_DENSE_ROWS),
     RULE(out_logits, FLOATS, "rows.. columns", AC_DENSE_ROWS | AC_WRITTEN),
-    RULE(context_lens, INTS, "requests|requests 1|requests N", 0),
+    RULE(context_lens, INTS, "L|L 1|L N", 0),
     RULE(kv_indices, INTS, "tables entries", AC_DENSE_ROWS),
 };
 static const ac_tensor_rule_t contiguous_rules[] = {
@@ -170,6 +170,7 @@ static ac_mqa_keys_t paged_keys(const args_t *args) {
         .table_stride = table->shape[0] > 1 ? table->stride[0] : 0,
         .table_width = table->shape[1],
         .num_pages = kv->shape[0],
+        .is_paged = true,
         .preshuffled = args->Preshuffle != 0,
         .dtype = (int32_t)kv->dtype,
     };
@@ -256,7 +257,7 @@ static int launch(const args_t *args, ac_mqa_logits_params_t *p, intptr_t stream
         p->items_per_group = ac_ceil_div64(p->columns, p->item_columns);
         launch.grid = p->num_groups * p->items_per_group;
     } else {
-        launch.grid = p->lengths ? share_pages(args, p, error) : share_rows(args, p);
+        launch.grid = p->k.is_paged ? share_pages(args, p, error) : share_rows(args, p);
     }
     return launch.grid < 0 ? -1 : ac_launch(&args->target, &launch, error);
 }

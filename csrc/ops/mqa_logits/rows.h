@@ -30,7 +30,7 @@ typedef struct ac_mqa_window_t {
  * before one column less; with a length per row a row sees its own. */
 AC_INLINE ac_mqa_window_t ac_mqa_window(const ac_mqa_logits_params_t *p, int64_t group, int64_t row) {
     ac_mqa_window_t window = {0, 0, 0};
-    if (p->lengths) {
+    if (p->k.is_paged) {
         const int64_t length = ac_mqa_length(p, group, row);
         const int64_t hidden = p->length_per_row ? 0 : p->group_rows - 1 - row; /* rows after this one */
         window.end = ac_clamp64(length, 0, p->columns);
@@ -54,7 +54,7 @@ AC_INLINE uint32_t ac_mqa_entry_of(const ac_mqa_keys_t *k, int64_t j, uint32_t *
 /* The page of key j of a group, or -1 where there is none. */
 AC_INLINE int64_t ac_mqa_page(const ac_mqa_keys_t *k, int64_t group, int64_t j, uint32_t *out_token) {
     const uint32_t entry = ac_mqa_entry_of(k, j, out_token);
-    if (!k->table) return 0;
+    if (!k->is_paged) return 0;
     if (entry >= k->table_width) return -1;
     const int32_t page = ac_mqa_entry(k->table, group * k->table_stride + entry);
     return page >= 0 && page < k->num_pages ? page : -1;

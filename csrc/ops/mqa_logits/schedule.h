@@ -8,16 +8,7 @@
 
 #include "../../gpu/gpu.h"
 #include "rows.h"
-
-#if defined(__CUDACC__)
-constexpr int MQA_WAVE = 32;
-GPU_INLINE uint32_t mqa_lane_below(uint32_t x, int distance) { return __shfl_up_sync(0xffffffffu, x, distance); }
-#else
-constexpr int MQA_WAVE = 64;
-GPU_INLINE uint32_t mqa_lane_below(uint32_t x, int distance) {
-    return (uint32_t)__builtin_amdgcn_ds_bpermute((gpu_lane() - distance) * 4, (int)x);
-}
-#endif
+#include "scan.h"
 
 struct mqa_shared_t {
     uint32_t sums[8]; /* of the waves */
@@ -30,7 +21,6 @@ struct mqa_cursor_t {
 };
 
 template <int TILE_KEYS, int THREADS> struct mqa_schedule_t {
-    static constexpr int WAVES = THREADS / MQA_WAVE;
     const ac_mqa_logits_params_t &p;
     mqa_shared_t &s;
 
@@ -50,28 +40,10 @@ template <int TILE_KEYS, int THREADS> struct mqa_schedule_t {
     }
     GPU_MEMBER int32_t tiles_of(int32_t unit) const { return tiles_in(length_of(unit)); }
 
-    /* The sum of x over the threads up to this one, and over all. */
-    GPU_MEMBER uint32_t scan(uint32_t x, uint32_t &all) const {
-        const int wave = gpu_thread() / MQA_WAVE, lane = gpu_thread() % MQA_WAVE;
-        GPU_UNROLL for (int distance = 1; distance < MQA_WAVE; distance *= 2) {
-            const uint32_t below = mqa_lane_below(x, distance);
-            if (lane >= distance) x += below;
-        }
-        gpu_barrier(); /* of the last scan's readers */
-        if (lane == MQA_WAVE - 1) s.sums[wave] = x;
-        gpu_barrier();
-        all = 0;
-        GPU_UNROLL for (int w = 0; w < WAVES; w++) {
-            if (w == wave) x += all;
-            all += s.sums[w];
-        }
-        return x;
-    }
-
     GPU_MEMBER uint32_t tiles_of_all() const {
         uint32_t mine = 0, all;
         GPU_NO_UNROLL for (int32_t unit = gpu_thread(); unit < num_units(); unit += THREADS) mine += tiles_of(unit);
-        scan(mine, all);
+        mqa_scan<THREADS>(mine, s.sums, all);
         return all;
     }
 
@@ -79,7 +51,7 @@ template <int TILE_KEYS, int THREADS> struct mqa_schedule_t {
     GPU_MEMBER int32_t find(int64_t worker, mqa_cursor_t &out) const {
         const int32_t units = num_units();
         uint32_t all, mine = gpu_thread() < units ? (uint32_t)tiles_of(gpu_thread()) : 0;
-        uint32_t upto = scan(mine, all), before = 0;
+        uint32_t upto = mqa_scan<THREADS>(mine, s.sums, all), before = 0;
         const uint32_t total = units > THREADS ? tiles_of_all() : all;
         const uint32_t first = (uint32_t)((uint64_t)total * (uint64_t)worker / (uint64_t)p.num_workers);
         const uint32_t last = (uint32_t)((uint64_t)total * (uint64_t)(worker + 1) / (uint64_t)p.num_workers);
@@ -90,7 +62,7 @@ template <int TILE_KEYS, int THREADS> struct mqa_schedule_t {
                 const int32_t unit = chunk + gpu_thread();
                 mine = unit < units ? (uint32_t)tiles_of(unit) : 0;
                 before += all;
-                upto = scan(mine, all);
+                upto = mqa_scan<THREADS>(mine, s.sums, all);
             }
             if (first < before + upto && first >= before + upto - mine) {
                 s.unit = chunk + gpu_thread();

@@ -1,7 +1,9 @@
 /* Keys in pages on gfx942 and gfx950: a workgroup walks over its share of the tiles, each wave over 64 keys of a tile.
- * Included by gfx9.h. */
+ * */
 #ifndef AC_OPS_MQA_LOGITS_GFX9_PAGED_H
 #define AC_OPS_MQA_LOGITS_GFX9_PAGED_H
+
+#include "wave.h"
 
 template <class matrix_t, int HEAD_TILES> struct mqa_paged_t {
     using wave_t = mqa_gfx9_t<matrix_t, HEAD_TILES>;

@@ -1,8 +1,10 @@
 /* Contiguous keys on gfx942 and gfx950: a workgroup has 256 keys, whose operands stay in registers, and a block of
  * query rows, which pass through LDS a few at a time: the next ones are under way while those at hand are multiplied.
- * Rows that see none of the keys are left out beforehand. Included by gfx9.h. */
+ * Rows that see none of the keys are left out beforehand. */
 #ifndef AC_OPS_MQA_LOGITS_GFX9_CONTIGUOUS_H
 #define AC_OPS_MQA_LOGITS_GFX9_CONTIGUOUS_H
+
+#include "wave.h"
 
 constexpr int MQA_MAX_ROWS = 128; /* of a workgroup */
 
@@ -48,7 +50,8 @@ template <class matrix_t, int HEAD_TILES> struct mqa_contiguous_t {
                 sees = own.begin < own.end;
             }
             const uint64_t seeing = __builtin_amdgcn_ballot_w64(sees);
-            if (sees) lds<int>(LIST_AT + 4 * (count + __builtin_popcountll(seeing & ((1ull << gpu_lane()) - 1)))) = row;
+            const int before = count + __builtin_popcountll(seeing & ((1ull << gpu_lane()) - 1));
+            if (sees) lds<int>(LIST_AT + 4 * before) = row;
             count += __builtin_popcountll(seeing);
         }
         if (gpu_lane() == 0) lds<int>(COUNT_AT) = count;
@@ -57,7 +60,8 @@ template <class matrix_t, int HEAD_TILES> struct mqa_contiguous_t {
     /* Rows i to i + ROWS - 1 of the list; those past the last are zeros. */
     GPU_MEMBER void load(int i, int count, next_t &next) const {
         GPU_UNROLL for (int r = 0; r < RUNS; r++) {
-            const int at = r * MQA_THREADS + gpu_thread(), row = at / (wave_t::HEADS * 8), head = at / 8 % wave_t::HEADS;
+            const int at = r * MQA_THREADS + gpu_thread(), head = at / 8 % wave_t::HEADS;
+            const int row = at / (wave_t::HEADS * 8);
             next.run[r] = u32x4_t{0, 0, 0, 0};
             if (i + row < count && head < p.num_heads)
                 next.run[r] = gpu_load<u32x4_t>(p.q + (first_row + listed(i + row)) * p.q_row_stride +
@@ -72,7 +76,8 @@ template <class matrix_t, int HEAD_TILES> struct mqa_contiguous_t {
     GPU_MEMBER void store(int stage, const next_t &next) const {
         const uint32_t to = stage * STAGE_BYTES;
         GPU_UNROLL for (int r = 0; r < RUNS; r++) {
-            const int at = r * MQA_THREADS + gpu_thread(), row = at / (wave_t::HEADS * 8), head = at / 8 % wave_t::HEADS;
+            const int at = r * MQA_THREADS + gpu_thread(), head = at / 8 % wave_t::HEADS;
+            const int row = at / (wave_t::HEADS * 8);
             wave_t::store_query(to + row * wave_t::Q_BYTES, head, at % 8, next.run[r], p.q_dtype);
         }
         if (gpu_thread() < ROWS * wave_t::HEADS)

@@ -6,12 +6,12 @@
  *
  * Of the 16-byte runs of a key and of a head, lanes 16 g to 16 g + 15 have the runs g and g + 4. Where q or keys are
  * not of the matrix unit's own kind of fp8 both become fp16, which holds every fp8 exactly. */
-#ifndef AC_OPS_MQA_LOGITS_GFX9_H
-#define AC_OPS_MQA_LOGITS_GFX9_H
+#ifndef AC_OPS_MQA_LOGITS_GFX9_WAVE_H
+#define AC_OPS_MQA_LOGITS_GFX9_WAVE_H
 
-#include "../../gpu/gfx9/fp8.h"
-#include "../../gpu/gfx9/lanes.h"
-#include "schedule.h"
+#include "../../../gpu/gfx9/fp8.h"
+#include "../../../gpu/gfx9/lanes.h"
+#include "../schedule.h"
 
 constexpr int MQA_THREADS = 256;
 constexpr int MQA_WAVES = MQA_THREADS / 64;
@@ -138,8 +138,5 @@ template <class matrix_t, int HEAD_TILES> struct mqa_gfx9_t {
         GPU_UNROLL for (int t = 0; t < 4; t++) convert(from.run[t], p.k.dtype, out.chunk[t]);
     }
 };
-
-#include "gfx9_contiguous.h"
-#include "gfx9_paged.h"
 
 #endif
