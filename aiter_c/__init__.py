@@ -41,6 +41,7 @@ from aiter_c.dsa import (
     triton_convert_req_index_to_global_index,
     triton_gather_kv_indices_sparse,
 )
+from aiter_c.indexer import deepgemm_fp8_paged_mqa_logits, flydsl_fp8_mqa_logits, fp8_mqa_logits
 from aiter_c.metadata import (
     decode_update_mla_metadata_v1,
     get_meta_param,
@@ -84,7 +85,10 @@ __all__ = [
     "cp_local_to_global",
     "cp_owner",
     "decode_update_mla_metadata_v1",
+    "deepgemm_fp8_paged_mqa_logits",
     "empty",
+    "flydsl_fp8_mqa_logits",
+    "fp8_mqa_logits",
     "from_host",
     "fused_mla_prefill_qkv_fp8",
     "gather_kv_b_proj",

@@ -4,6 +4,7 @@ under those of the engines."""
 from __future__ import annotations
 
 from aiter_c import _C
+from aiter_c.indexer import deepgemm_fp8_paged_mqa_logits, flydsl_fp8_mqa_logits, fp8_mqa_logits
 
 TYPE_CHECKING = False  # of typing, which takes longer to import than all of this package
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "convert_req_index_to_global_index",
+    "deepgemm_fp8_paged_mqa_logits",
+    "flydsl_fp8_mqa_logits",
+    "fp8_mqa_logits",
     "gather_kv_indices_sparse",
     "get_valid_kv_indices",
     "top_k_per_row_decode",

@@ -1,0 +1,136 @@
+/* Keys in pages on gfx942 and gfx950: a workgroup walks over its share of the tiles, each wave over 64 keys of a tile.
+ * */
+#ifndef AC_OPS_MQA_LOGITS_GFX9_PAGED_H
+#define AC_OPS_MQA_LOGITS_GFX9_PAGED_H
+
+#include "wave.h"
+
+template <class matrix_t, int HEAD_TILES> struct mqa_paged_t {
+    using wave_t = mqa_gfx9_t<matrix_t, HEAD_TILES>;
+    using raw_keys_t = typename wave_t::raw_keys_t;
+    using schedule_t = mqa_schedule_t<MQA_KEYS, MQA_THREADS>;
+    /* Query rows that share a pass over the keys: two workgroups share the LDS of gfx942, 64 KB. */
+#if defined(__gfx942__)
+    static constexpr int BLOCK_ROWS = wave_t::OWN ? 3 : 2;
+#else
+    static constexpr int BLOCK_ROWS = wave_t::OWN ? 4 : 2;
+#endif
+    static constexpr int WEIGHTS_AT = BLOCK_ROWS * wave_t::Q_BYTES;
+    static constexpr int SHARED_AT = WEIGHTS_AT + BLOCK_ROWS * wave_t::WEIGHT_BYTES;
+    static constexpr int BYTES = SHARED_AT + (int)sizeof(mqa_shared_t);
+
+    const ac_mqa_logits_params_t &p;
+    schedule_t schedule;
+
+    GPU_MEMBER int32_t key_of(int32_t tile) const {
+        return tile * MQA_KEYS + gpu_thread() / 64 * MQA_WAVE_KEYS + gpu_lane();
+    }
+    GPU_MEMBER int32_t block_of(int32_t unit) const { return unit - schedule.group_of(unit) * p.row_blocks; }
+    /* The unit's first row in its group, and how many it has. */
+    GPU_MEMBER int64_t first_row(int32_t unit) const { return (int64_t)block_of(unit) * p.block_rows; }
+    GPU_MEMBER int rows_of(int32_t unit) const { return (int)ac_min64(p.block_rows, p.group_rows - first_row(unit)); }
+
+    /* The page of the lane's key, or -1. */
+    GPU_MEMBER int32_t find_page(const mqa_cursor_t &at) const {
+        const int32_t j = key_of(at.tile);
+        uint32_t token;
+        if (at.unit >= schedule.num_units() || j >= at.length) return -1;
+        return (int32_t)ac_mqa_page(&p.k, schedule.group_of(at.unit), j, &token);
+    }
+
+    GPU_MEMBER void load_keys(const mqa_cursor_t &at, int32_t page, raw_keys_t &out) const {
+        uint32_t token;
+        ac_mqa_entry_of(&p.k, key_of(at.tile), &token);
+        const char *key = nullptr;
+        out.scale = 0;
+        if (page >= 0) {
+            key = ac_mqa_key(&p.k, page, token);
+            out.scale = gpu_load<float>(ac_mqa_scale(&p.k, page, token));
+        }
+        wave_t::load_runs(p.k, key, out);
+    }
+
+    GPU_MEMBER void load_unit(int32_t unit) const {
+        const int32_t group = schedule.group_of(unit);
+        const int64_t first = first_row(unit);
+        const int rows = rows_of(unit);
+        gpu_barrier(); /* the last unit's readers */
+        GPU_NO_UNROLL for (int row = 0; row < rows; row++) {
+            const char *q = p.q + group * p.q_group_stride + (first + row) * p.q_row_stride;
+            GPU_NO_UNROLL for (int i = gpu_thread(); i < wave_t::HEADS * 8; i += MQA_THREADS) {
+                const int head = i / 8, run = i % 8;
+                u32x4_t bytes = {0, 0, 0, 0};
+                if (head < p.num_heads) bytes = gpu_load<u32x4_t>(q + head * p.q_head_stride + 16 * run);
+                wave_t::store_query(row * wave_t::Q_BYTES, head, run, bytes, p.q_dtype);
+            }
+            if (gpu_thread() >= wave_t::HEADS) continue;
+            const float *weights = p.weights + (group * p.group_rows + first + row) * p.weights_stride;
+            lds<float>(WEIGHTS_AT + row * wave_t::WEIGHT_BYTES + gpu_thread() * 4) =
+                gpu_thread() < p.num_heads ? gpu_load<float>(weights + gpu_thread()) : 0;
+        }
+        gpu_barrier();
+    }
+
+    GPU_MEMBER void store(const mqa_cursor_t &at, int row, float logit, bool exists) const {
+        const int32_t group = schedule.group_of(at.unit), j = key_of(at.tile);
+        const int64_t in_group = first_row(at.unit) + row;
+        const ac_mqa_window_t window = ac_mqa_window(&p, group, in_group);
+        if (j >= window.end) return;
+        float *out = (float *)(p.logits + (group * p.group_rows + in_group) * p.logits_stride);
+        gpu_store<float>(out + j, exists && j < window.seen ? logit : GPU_MINUS_INFINITY);
+    }
+
+    GPU_MEMBER void compute(const mqa_cursor_t &at, const raw_keys_t &raw, bool exists) const {
+        const int rows = rows_of(at.unit);
+        const float factor = wave_t::factor(p);
+        typename wave_t::keys_t keys;
+        wave_t::convert_keys(p, raw, keys);
+        GPU_NO_UNROLL for (int row = 0; row < rows; row++) {
+            const float sum = wave_t::score(row * wave_t::Q_BYTES, WEIGHTS_AT + row * wave_t::WEIGHT_BYTES, keys);
+            store(at, row, sum * factor * raw.scale, exists);
+        }
+    }
+
+    /* Two sets of keys in turn: while one is multiplied the next is loaded, and the pages of the one after that are
+     * looked up. */
+    GPU_MEMBER void run() {
+        mqa_cursor_t at[3];
+        const int32_t count = schedule.find(gpu_block(), at[0]);
+        if (count > 0) {
+            raw_keys_t raw[2];
+            int32_t page[3], unit = -1;
+            page[0] = find_page(at[0]);
+            load_keys(at[0], page[0], raw[0]);
+            at[1] = at[0];
+            step(1, count, at[1]);
+            page[1] = find_page(at[1]);
+            GPU_NO_UNROLL for (int32_t done = 0; done < count; done += 2) {
+        GPU_UNROLL for (int i = 0; i < 2; i++) {
+                    if (done + i >= count || at[0].unit >= schedule.num_units()) break;
+                    load_keys(at[1], page[1], raw[1 - i]);
+                    at[2] = at[1];
+                    step(done + i + 2, count, at[2]);
+                    page[2] = find_page(at[2]);
+                    if (at[0].unit != unit) load_unit(unit = at[0].unit);
+                    compute(at[0], raw[i], page[0] >= 0);
+                    at[0] = at[1], at[1] = at[2], page[0] = page[1], page[1] = page[2];
+                }
+            }
+        }
+        if (p.clean) schedule.clean(gpu_block());
+    }
+
+    /* To tile number `number` of the worker's `count`. */
+    GPU_MEMBER void step(int32_t number, int32_t count, mqa_cursor_t &at) const {
+        if (number < count && at.unit < schedule.num_units()) schedule.advance(at);
+        else at.unit = schedule.num_units();
+    }
+};
+
+template <class matrix_t, int HEAD_TILES> GPU_INLINE void mqa_paged(const ac_mqa_logits_params_t &p) {
+    using paged = mqa_paged_t<matrix_t, HEAD_TILES>;
+    paged body = {p, {p, *(mqa_shared_t *)(gpu_shared + paged::SHARED_AT)}};
+    body.run();
+}
+
+#endif

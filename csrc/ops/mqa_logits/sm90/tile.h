@@ -1,0 +1,183 @@
+/* The indexer logits on sm_90a. Keys are the rows of the matrix product and come from global memory straight into the
+ * registers of its A operand; heads are its columns, in shared memory. So keys take no shared memory, no barrier and no
+ * swizzle, whatever a page looks like, and the sum over heads is mostly within a thread.
+ *
+ * Thread j of the four that share a key takes runs j and j + 4 of its 16-byte runs, by two loads, where the instruction
+ * wants 4 bytes from 8 places: the elements of a head are stored in that other order. Word i of thread j is word i / 2
+ * of the pair that product i / 2 takes of it. Where q or keys are not e4m3fn both become fp16, which holds every fp8
+ * exactly; then word i becomes the pair that product i takes.
+ *
+ *     type    A of 64 keys    products
+ *     fp8     16 registers    4 of m64 nN k32
+ *     fp16    32 registers    8 of m64 nN k16
+ */
+#ifndef AC_OPS_MQA_LOGITS_SM90_TILE_H
+#define AC_OPS_MQA_LOGITS_SM90_TILE_H
+
+#include "../../../core/dtype.h"
+#include "../../../gpu/sm90/convert.h"
+#include "../../../gpu/sm90/wgmma_registers.h"
+#include "../schedule.h"
+
+constexpr int MQA_TILE = 64;        /* keys of a product */
+constexpr int MQA_WEIGHT_LANE = 20; /* floats from one lane's weights of a row to the next's: no bank conflicts */
+
+/* N: heads that a product covers. */
+template <int KIND, int N> struct mqa_shape_t {
+    static constexpr int STEPS = KIND == SM90_E4M3 ? 4 : 8; /* products along a head */
+    static constexpr int Q_BYTES = N * AC_MQA_DIM * (KIND == SM90_E4M3 ? 1 : 2);
+    static constexpr int PANEL = N * 128;                   /* bytes: 128 of every head */
+    static constexpr int WEIGHTS = 4 * 4 * MQA_WEIGHT_LANE; /* bytes of a row's weights */
+};
+
+/* --- queries: global to shared memory --- */
+
+/* Two elements of fp8 as fp16, NaN as NaN. */
+GPU_INLINE uint32_t mqa_widen(uint32_t word, bool upper, bool fnuz) {
+    if (!fnuz) return sm90_widen_pair<SM90_F16, false>(word, upper);
+    uint32_t pair = sm90_widen_pair<SM90_F16, true>(word, upper);
+    const uint32_t bytes = upper ? word >> 16 : word;
+    if ((bytes & 0xff) == 0x80) pair |= 0x7fff;
+    if ((bytes >> 8 & 0xff) == 0x80) pair |= 0x7fff0000u;
+    return pair;
+}
+
+/* A word, or 0 (-1 with `missing`) without a read. */
+GPU_INLINE uint32_t mqa_load4_if(bool read, const void *from, uint32_t missing = 0) {
+    uint32_t word;
+    asm volatile("{.reg .pred p; setp.ne.u32 p, %2, 0; mov.u32 %0, %3; @p ld.global.nc.u32 %0, [%1];}" : "=&r"(word)
+                 : "l"(from), "r"((uint32_t)read), "r"(missing));
+    return word;
+}
+
+GPU_INLINE uint32_t mqa_load_word(const char *from, int alignment) {
+    if (alignment >= 4) return *(const uint32_t *)from;
+    const uint8_t *bytes = (const uint8_t *)from;
+    return bytes[0] | bytes[1] << 8 | bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+}
+
+/* Where B has word `word` of head `head`: in the order of the head, or in that of the loads of keys, see above. */
+template <bool BY_RUNS> GPU_INLINE uint32_t mqa_word_place(int head, int word) {
+    const int chunk = BY_RUNS ? word >> 4 << 2 | (word & 3) : word >> 2, lane = BY_RUNS ? word >> 2 & 3 : word & 3;
+    return head * 128 + ((chunk ^ (head & 7)) << 4) + 4 * lane;
+}
+
+/* Word `word` of head `head` to B. Asynchronous where nothing has to be converted. */
+template <int KIND, int N, bool BY_RUNS>
+GPU_INLINE void mqa_copy_query_word(const ac_mqa_logits_params_t &p, const char *from, uint32_t to, int head,
+                                    int word) {
+    from += head * p.q_head_stride + 4 * word;
+    if constexpr (KIND == SM90_E4M3) {
+        const uint32_t at = to + mqa_word_place<BY_RUNS>(head, word);
+        if (p.q_alignment >= 4) sm90_copy4(at, from, 4);
+        else asm volatile("st.shared.u32 [%0], %1;" ::"r"(at), "r"(mqa_load_word(from, 1)) : "memory");
+    } else {
+        static_assert(KIND == SM90_E4M3 || BY_RUNS, "fp16 is in the order of the loads");
+        const uint32_t bytes = mqa_load_word(from, p.q_alignment);
+        const int part = word >> 4 << 2 | (word & 3), lane = word >> 2 & 3; /* word `part` of thread `lane` */
+    GPU_UNROLL for (int h = 0; h < 2; h++) {
+            const int chunk = (part & 3) * 2 + h;
+            const uint32_t at = to + (part >> 2) * mqa_shape_t<KIND, N>::PANEL + head * 128 +
+                                ((chunk ^ (head & 7)) << 4) + 4 * lane;
+            const uint32_t pair = mqa_widen(bytes, h != 0, p.q_dtype == AC_FLOAT8_E4M3FNUZ);
+            asm volatile("st.shared.u32 [%0], %1;" ::"r"(at), "r"(pair) : "memory");
+        }
+    }
+}
+
+/* Place of the weight of a head, in floats: the heads of one lane stand together. */
+GPU_INLINE int mqa_weight_place(int head) {
+    return (head >> 1 & 3) * MQA_WEIGHT_LANE + (head >> 3) * 2 + (head & 1);
+}
+
+/* --- keys: global memory to the A operand --- */
+
+/* The A operand of a tile. */
+template <int KIND> struct mqa_operand_t {
+    uint32_t a[KIND == SM90_E4M3 ? 16 : 32]; /* product by product */
+
+    /* Word i of the thread's in row r, or with `half` in row r + 8. */
+    GPU_MEMBER void set(int i, int half, uint32_t word, bool fnuz) {
+        if constexpr (KIND == SM90_E4M3) a[i / 2 * 4 + i % 2 * 2 + half] = word;
+        else GPU_UNROLL for (int h = 0; h < 2; h++) a[i * 4 + h * 2 + half] = mqa_widen(word, h != 0, fnuz);
+    }
+};
+
+/* Two keys of a tile as a thread loads them: row r of its warp's 16, and r + 8. The loads are under way until `use`. */
+struct mqa_keys_t {
+    uint4 run[2][2];
+    float scale; /* of row r, or in odd lanes r + 8 */
+    bool exists; /* likewise */
+
+    /* Zeros where the key does not exist, without a read. Of any alignment. */
+    GPU_MEMBER void load(const ac_mqa_keys_t &k, int half, bool there, const char *key) {
+        const int64_t distance = ac_mqa_run_stride(&k);
+        key += (gpu_lane() & 3) * distance;
+        GPU_UNROLL for (int i = 0; i < 2; i++) {
+            const char *from = key + 4 * i * distance;
+            run[half][i] = make_uint4(0, 0, 0, 0);
+            if (there)
+                run[half][i] = make_uint4(mqa_load_word(from, k.alignment), mqa_load_word(from + 4, k.alignment),
+                                          mqa_load_word(from + 8, k.alignment), mqa_load_word(from + 12, k.alignment));
+        }
+    }
+
+    template <int KIND> GPU_MEMBER void use(bool fnuz, mqa_operand_t<KIND> &out) const {
+        GPU_UNROLL for (int half = 0; half < 2; half++)
+            GPU_UNROLL for (int i = 0; i < 2; i++) {
+                const uint4 v = run[half][i];
+                out.set(4 * i, half, v.x, fnuz), out.set(4 * i + 1, half, v.y, fnuz);
+                out.set(4 * i + 2, half, v.z, fnuz), out.set(4 * i + 3, half, v.w, fnuz);
+            }
+    }
+};
+
+/* --- products and sums --- */
+
+/* Scores of 64 keys with 32 heads, `part` of a row. Whoever has two such groups under way in turn, one being multiplied
+ * while the other is added up, keeps the matrix unit busy: warpgroups on their own fall into step, and then it waits
+ * while all of them add. */
+constexpr int MQA_PART = 32;
+
+template <int KIND, int N>
+GPU_INLINE void mqa_start(float (&d)[MQA_PART / 2], const mqa_operand_t<KIND> &keys, uint32_t query, int part) {
+    using shape = mqa_shape_t<KIND, N>;
+    const uint64_t b = sm90_descriptor(query + part * MQA_PART * 128, 0);
+    sm90_pin(d);
+    sm90_wgmma_fence();
+    GPU_UNROLL for (int step = 0; step < shape::STEPS; step++) {
+        const uint32_t a[4] = {keys.a[4 * step], keys.a[4 * step + 1], keys.a[4 * step + 2], keys.a[4 * step + 3]};
+        sm90_wgmma_rs<KIND>(d, a, sm90_advance(b, step / 4 * shape::PANEL + step % 4 * 32), step > 0);
+    }
+    sm90_wgmma_commit();
+}
+
+/* sum_h weights[h] * max(d[h], 0) of the thread's heads of a row, part by part: for rows r and r + 8. */
+struct mqa_sums_t {
+    float low[2], high[2];
+
+    GPU_MEMBER void add(const float (&d)[MQA_PART / 2], const float *weights, int part) {
+        const float4 *own = (const float4 *)(weights + (gpu_lane() & 3) * MQA_WEIGHT_LANE) + 2 * part;
+        if (part == 0) low[0] = low[1] = high[0] = high[1] = 0;
+        GPU_UNROLL for (int i = 0; i < 2; i++) {
+            const float4 w = own[i];
+            GPU_UNROLL for (int k = 0; k < 2; k++) {
+                const float *s = d + 8 * i + 4 * k;
+                low[0] = fmaf(k ? w.z : w.x, gpu_max(s[0], 0), low[0]);
+                low[1] = fmaf(k ? w.w : w.y, gpu_max(s[1], 0), low[1]);
+                high[0] = fmaf(k ? w.z : w.x, gpu_max(s[2], 0), high[0]);
+                high[1] = fmaf(k ? w.w : w.y, gpu_max(s[3], 0), high[1]);
+            }
+        }
+    }
+
+    /* Over the four lanes of a key: of row r in even lanes, of row r + 8 in odd ones. */
+    GPU_MEMBER float total() const {
+        const float row = low[0] + low[1], row8 = high[0] + high[1];
+        const bool odd = gpu_lane() & 1;
+        const float sum = (odd ? row8 : row) + __shfl_xor_sync(0xffffffffu, odd ? row : row8, 1);
+        return sum + __shfl_xor_sync(0xffffffffu, sum, 2);
+    }
+};
+
+#endif
