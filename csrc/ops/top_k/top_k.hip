@@ -1,9 +1,9 @@
-/* Top-k of a row by one workgroup, the same source for AMD and NVIDIA. A row's logits are ranks: unsigned numbers in the
- * order of the op, where the larger one ranks first, and NaN is 0. Passes over the row narrow the range of ranks that
- * holds the k-th best, each by one digit: the workgroup counts how often each digit occurs in the range. A last pass
- * writes the columns above the range, and of those in it the first ones. Who writes where is counted, never raced for:
- * the result is the same in every run. A thread keeps the ranks of its columns in registers; a row that is longer than
- * what all threads hold is read again in every pass. */
+/* Top-k of a row by one workgroup, the same source for AMD and NVIDIA. A row's logits are ranks: unsigned numbers in
+ * the order of the op, where the larger one ranks first, and NaN is 0. Passes over the row narrow the range of ranks
+ * that holds the k-th best, each by one digit: the workgroup counts how often each digit occurs in the range. A last
+ * pass writes the columns above the range, and of those in it the first ones. Who writes where is counted, never raced
+ * for: the result is the same in every run. A thread keeps the ranks of its columns in registers; a row that is longer
+ * than what all threads hold is read again in every pass. */
 #include "../../gpu/gpu.h"
 #include "../../gpu/votes.h"
 #include "gpu_local.h"
@@ -71,8 +71,8 @@ template <int THREADS, int HELD> struct selector_t {
     static GPU_MEMBER int wave() { return gpu_thread() / GPU_WAVE; }
     static GPU_MEMBER uint32_t column(uint32_t first, int i) { return first + i * THREADS + gpu_thread(); }
 
-    /* Those of the columns from `first` on. Past the row's end they are those of NaNs behind all columns: never among the
-     * best of a row that has more columns than are wanted. */
+    /* Those of the columns from `first` on. Past the row's end they are those of NaNs behind all columns: never among
+     * the best of a row that has more columns than are wanted. */
     GPU_MEMBER void load(uint32_t first) {
         const int32_t left = (int32_t)(length - first) - gpu_thread();
         const uint32_t *mine = row + first + gpu_thread();
