@@ -7,6 +7,8 @@ mla_prefill_ps_asm_fwd, stage 1 alone, comes from the C core as it is. get_ps_me
 
 from __future__ import annotations
 
+import operator
+
 from aiter_c._C import (
     UnsupportedError,
     mla_decode_stage1,
@@ -193,13 +195,50 @@ def mla_prefill_reduce_triton(
     mla_prefill_reduce(partial_output, partial_lse, reduce_indptr, reduce_final_map, reduce_partial_map, output, tile_q)
 
 
-def _framework(op: str, name: str, tensor: object) -> tuple[Any, bool]:
-    """torch or NumPy, whichever the tensor is of, and whether it is torch."""
-    if torch := home_of(type(tensor), "torch.Tensor"):
-        return torch, True
-    if numpy := home_of(type(tensor), "numpy.ndarray"):
-        return numpy, False
-    raise UnsupportedError(f"{op}: {name}: expected a tensor of torch or NumPy, got {type(tensor).__name__}")
+_FLOATS = ("bfloat16", "float16", "float32", "float8_e4m3fn", "float8_e4m3fnuz")
+
+
+class _Framework:
+    """torch or NumPy, whichever the first tensor of a call is of; what the others must be."""
+
+    def __init__(self, op: str, name: str, tensor: object) -> None:
+        self.op, torch = op, home_of(type(tensor), "torch.Tensor")
+        self.is_torch = torch is not None
+        self.module = torch if self.is_torch else home_of(type(tensor), "numpy.ndarray")
+        if self.module is None:
+            raise TypeError(f"{op}: {name}: expected a tensor of torch or NumPy, got {type(tensor).__name__}")
+
+    def check(self, name: str, tensor: Any, dims: int, *, integers: bool = False) -> Any:
+        """The tensor, of this framework and of so many dimensions."""
+        label, kind = ("torch", "torch.Tensor") if self.is_torch else ("NumPy", "numpy.ndarray")
+        if home_of(type(tensor), kind) is None:
+            raise TypeError(f"{self.op}: {name}: expected a tensor of {label}, got {type(tensor).__name__}")
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        if dtype not in _FLOATS if not integers else not dtype.startswith(("int", "uint")):
+            wanted = "integers" if integers else "bfloat16, float16, float32 or fp8"
+            raise TypeError(f"{self.op}: {name}: expected dtype {wanted}, got {dtype}")
+        if len(tensor.shape) != dims:
+            raise ValueError(f"{self.op}: {name}: expected {dims} dimensions, got {list(tensor.shape)}")
+        return tensor
+
+    def scale(self, name: str, scale: Any) -> Any:
+        """A number, or a tensor without dimensions; None: 1."""
+        if scale is None or (isinstance(scale, (int, float)) and not isinstance(scale, bool)):
+            return scale
+        if home_of(type(scale), "torch.Tensor" if self.is_torch else "numpy.ndarray") is None:
+            raise TypeError(f"{self.op}: {name}: expected None, a float or a tensor, got {type(scale).__name__}")
+        if str(scale.dtype).removeprefix("torch.") != "float32" or _elements(scale.shape) != 1:
+            shown = f"{scale.dtype} {list(scale.shape)}"
+            raise ValueError(f"{self.op}: {name}: expected one element of float32, got {shown}")
+        return scale.reshape(())
+
+
+def _elements(shape: Any) -> int:
+    """Elements of that shape."""
+    count = 1
+    for size in shape:
+        count *= size
+    return count
 
 
 def _as_float32(tensor: Any, is_torch: bool) -> Any:
@@ -236,13 +275,19 @@ def gather_kv_b_proj(
     Raises ValueError (shapes) and UnsupportedError.
     """
     op = "gather_kv_b_proj"
-    framework, is_torch = _framework(op, "k_buffer", k_buffer)
+    framework = _Framework(op, "k_buffer", k_buffer)
     if kv_proj_scale is not None:
         raise UnsupportedError(f"{op}: kv_proj_scale: expected None (no quantised weight), got a scale")
     for name, flag in (("weight_preshuffle", weight_preshuffle), ("shuffled_kv_cache", shuffled_kv_cache)):
-        if flag:
-            raise UnsupportedError(f"{op}: {name}: expected False, got {flag}")
-    if len(k_buffer.shape) != 3 or k_buffer.shape[1] != 1:
+        if flag is not False and flag != 0:
+            raise UnsupportedError(f"{op}: {name}: expected False, got {flag!r}")
+    for name, tensor, dims in (
+        ("k_buffer", k_buffer, 3), ("kv_proj_weight", kv_proj_weight, 2), ("k_prefix", k_prefix, 3),
+        ("v_prefix", v_prefix, 3),
+    ):  # fmt: skip
+        framework.check(name, tensor, dims)
+    framework.check("kv_indices", kv_indices, 1, integers=True)
+    if k_buffer.shape[1] != 1:
         raise UnsupportedError(f"{op}: k_buffer: expected [slots, 1, D] (pages of one key), got {list(k_buffer.shape)}")
     rows, heads, width = k_prefix.shape
     latent, value = kv_proj_weight.shape[1], v_prefix.shape[2]
@@ -254,12 +299,13 @@ def gather_kv_b_proj(
         raise ValueError(f"{op}: kv_proj_weight: expected {list(wanted)} with {shapes}, got {got}")
     if kv_indices.shape[0] < rows:
         raise ValueError(f"{op}: kv_indices: expected at least {rows} entries (of k_prefix), got {kv_indices.shape[0]}")
-    is_scaled = k_scale is not None and "float8" in str(k_buffer.dtype)
-    scale = (k_scale if isinstance(k_scale, (int, float)) else k_scale.reshape(())) if is_scaled else None
-    weight = _as_float32(kv_proj_weight, is_torch).T
+    scale = framework.scale("k_scale", k_scale)
+    if "float8" not in str(k_buffer.dtype):
+        scale = None
+    weight = _as_float32(kv_proj_weight, framework.is_torch).T
     for first in range(0, rows, _GATHERED_ROWS):
         part = slice(first, first + _GATHERED_ROWS)
-        context = _gathered(framework, is_torch, k_buffer, kv_indices[part][: rows - first])
+        context = _gathered(framework.module, framework.is_torch, k_buffer, kv_indices[part][: rows - first])
         if scale is not None:
             context = context * scale
         projected = (context[:, :latent] @ weight).reshape(-1, heads, nope + value)
@@ -310,7 +356,17 @@ def fused_mla_prefill_qkv_fp8(
     Returns (q_out, k_out, v_out). Raises ValueError and UnsupportedError.
     """
     op = "fused_mla_prefill_qkv_fp8"
-    framework, is_torch = _framework(op, "q", q)
+    framework = _Framework(op, "q", q)
+    module, is_torch = framework.module, framework.is_torch
+    for label, tensor in (("q", q), ("k_nope", k_nope), ("v", v), ("k_pe", k_pe)):
+        framework.check(label, tensor, 3)
+    for label, tensor in (("q_out", q_out), ("k_out", k_out), ("v_out", v_out)):
+        if tensor is not None:
+            framework.check(label, tensor, 3)
+    try:
+        num_heads_out = operator.index(num_heads_out)
+    except TypeError:
+        raise TypeError(f"{op}: num_heads_out: expected int, got {type(num_heads_out).__name__}") from None
     name = str(out_dtype).removeprefix("torch.") if not isinstance(out_dtype, type) else out_dtype.__name__
     if name not in _LARGEST:
         raise UnsupportedError(f"{op}: out_dtype: expected {' or '.join(_LARGEST)}, got {name}")
@@ -323,24 +379,24 @@ def fused_mla_prefill_qkv_fp8(
     ):
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{op}: {label}: expected shape {list(shape)} (of q), got {list(tensor.shape)}")
-    if num_heads_out < heads:
-        raise ValueError(f"{op}: num_heads_out: expected at least {heads} (of q), got {num_heads_out}")
+    if not heads <= num_heads_out <= 65535:
+        raise ValueError(f"{op}: num_heads_out: expected {heads} (of q) to 65535, got {num_heads_out}")
     if is_torch:
-        dtype, broadcast, join = getattr(framework, name), k_pe.expand(rows, heads, rope), framework.cat
+        dtype, broadcast, join = getattr(module, name), k_pe.expand(rows, heads, rope), module.cat
     else:
         import ml_dtypes
 
-        dtype, broadcast, join = getattr(ml_dtypes, name), framework.broadcast_to(k_pe, (rows, heads, rope)), None
-    k = join((k_nope, broadcast), -1) if join else framework.concatenate((k_nope, broadcast), -1)
+        dtype, broadcast, join = getattr(ml_dtypes, name), module.broadcast_to(k_pe, (rows, heads, rope)), None
+    k = join((k_nope, broadcast), -1) if join else module.concatenate((k_nope, broadcast), -1)
     out = []
     for label, values, given in (("q_out", q, q_out), ("k_out", k, k_out), ("v_out", v, v_out)):
         cast = _saturated(values, _LARGEST[name], dtype, is_torch)
         shape = (rows, num_heads_out, values.shape[-1])
         if given is None:
-            given = q.new_empty(shape, dtype=dtype) if is_torch else framework.empty(shape, dtype)
+            given = q.new_empty(shape, dtype=dtype) if is_torch else module.empty(shape, dtype)
         elif tuple(given.shape) != shape or given.dtype != dtype:
             raise ValueError(f"{op}: {label}: expected {name} {list(shape)}, got {given.dtype} {list(given.shape)}")
-        for first in range(0, num_heads_out, heads):
+        for first in range(0, num_heads_out, max(heads, 1)):
             given[:, first : first + heads] = cast[:, : num_heads_out - first]
         out.append(given)
     return out[0], out[1], out[2]

@@ -1,6 +1,6 @@
 """python -m aiter_c demo: the main job on real input. A ragged batch is decoded over a paged latent cache at the head
 counts of DeepSeek-V3 (128) and Kimi (64, 96) under tensor parallelism, by work lists, and on several ranks of context
-parallelism; every row is checked against fp64."""
+parallelism; a prompt is prefilled in chunks. Every row is checked against fp64."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 import aiter_c
 from aiter_c import _C
-from aiter_c.cli import demo_lists
+from aiter_c.cli import demo_lists, demo_prefill
 from aiter_c.cli.ceilings import MOVED, Ceilings, arithmetic_of, cpu_floor_seconds, hints, measure_cpu
 from aiter_c.cli.report import Table, write_json
 from aiter_c.cli.timing import median_seconds
@@ -117,8 +117,12 @@ def _more_tables() -> dict[str, list[Any]]:
     for heads in demo_lists.RANK_HEADS:
         for row in demo_lists.rank_rows(heads):
             ranks.add(row)
+    print("\nChunked prefill, the chunks of a context and the new tokens merged by merge_states:")
+    prefill = Table(demo_prefill.COLUMNS)
+    for row in demo_prefill.rows():
+        prefill.add(row)
     print()
-    return {"persistent": lists.rows, "context_parallel": ranks.rows}
+    return {"persistent": lists.rows, "context_parallel": ranks.rows, "chunked_prefill": prefill.rows}
 
 
 def run(arguments: Namespace) -> int:

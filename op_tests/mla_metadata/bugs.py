@@ -13,6 +13,7 @@ REQUEST, SCHEDULE, PIECES = (f"{FOLDER}/{name}.h" for name in ("request", "sched
 OP, SIZES, STAGED, CPU, GPU = (
     f"{FOLDER}/{name}" for name in ("op.c", "sizes.c", "staged.c", "cpu.inc", "mla_metadata.hip")
 )
+STAGING = "csrc/ops/attention/staging.c"
 
 
 def _bug(name: str, within: str, old: str, new: str, why: str, **more: str) -> Bug:
@@ -253,8 +254,8 @@ BUGS = [
     _gpu("finish", "w <= p.num_workers; w += THREADS)", "w < p.num_workers; w += THREADS)", "the last entry is stale"),
     _gpu(
         "limit",
-        "scan(x, limit, s.sums[3], before, all);",
-        "scan(x, MOST, s.sums[3], before, all);",
+        "scan<THREADS>(x, limit, s.sums[3], before, all);",
+        "scan<THREADS>(x, MOST, s.sums[3], before, all);",
         "more tiles than there is room for",
     ),
     _gpu("owners", "n < end && n < mine + tiles", "n < mine + tiles", "tiles past the chunk"),
@@ -267,16 +268,16 @@ BUGS = [
     # Both sides.
     Bug(
         "lists-staged-wait",
-        STAGED,
-        "if (wait(args, error) < 0 || ac_launch_lists",
-        "if (ac_launch_lists",
+        STAGING,
+        "return wait(staging, error);\n}\n\nint ac_stage_out",
+        "return 0;\n}\n\nint ac_stage_out",
         "planned before the lengths are here",
         "lists-gpu",
         harmless="the simulator copies at once",
     ),
     Bug(
         "lists-staged-capture",
-        STAGED,
+        STAGING,
         "if (!capturing) return 0;",
         "return 0;",
         "a copy in a captured graph",

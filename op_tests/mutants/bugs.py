@@ -37,6 +37,7 @@ class Bug:
 
 
 OPS, WORK, CPU, GPU = "csrc/ops/**/*.c", "csrc/ops/**/work*.h", "csrc/**/cpu/**/*.[ic]*", "csrc/ops/**/*.h"
+DECODE_CPU = "csrc/ops/attention/cpu/*.inc"
 
 PLANNER = [
     Bug(
@@ -114,7 +115,7 @@ PLANNER = [
 HOST = [
     Bug(
         "scale-16-bit",
-        OPS,
+        "csrc/ops/attention/scale_arg.h",
         "if (!ac_dtype_in(dtype, AC_FP8)) return (ac_scale_t){NULL, 1};",
         "",
         "scales count for operands of 16 bits",
@@ -370,7 +371,7 @@ CPU_KERNELS = [
     ),
     Bug(
         "value-scale",
-        CPU,
+        DECODE_CPU,
         "v_set1(empty ? 0 : value_scale / sum)",
         "v_set1(empty ? 0 : 1 / sum)",
         "kv_scale of the values",
@@ -399,7 +400,7 @@ CPU_KERNELS = [
     ),
     Bug(
         "query-lanes",
-        CPU,
+        DECODE_CPU,
         "memset(local->query, 0, sizeof local->query);",
         "",
         "lanes past the last row hold old numbers",
@@ -599,7 +600,7 @@ GPU_KERNELS = [
     ),
     Bug(
         "gpu-value-scale",
-        GPU,
+        "csrc/ops/attention/*.h",
         "out.scale = value_scale / softmax.sum;",
         "out.scale = 1 / softmax.sum;",
         "kv_scale of the values",

@@ -39,8 +39,7 @@ template <int TYPE> GPU_INLINE uint32_t sm90_pack(float low, float high) {
 GPU_INLINE uint32_t sm90_pack_e4m3(float a, float b, float c, float d) {
     uint32_t word;
     asm("{.reg .b16 low, high; cvt.rn.satfinite.e4m3x2.f32 low, %2, %1; cvt.rn.satfinite.e4m3x2.f32 high, %4, %3;"
-        "mov.b32 %0, {low, high};}" : "=r"(word)
-        : "f"(a), "f"(b), "f"(c), "f"(d));
+        "mov.b32 %0, {low, high};}" : "=r"(word) : "f"(a), "f"(b), "f"(c), "f"(d));
     return word;
 }
 

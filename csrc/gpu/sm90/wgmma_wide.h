@@ -1,6 +1,6 @@
-/* Warpgroup matrix products of wide tiles on sm_90a: S = Q K^T with 64, 80 or 128 keys, both operands from shared memory;
- * O += P V with 128 or 256 columns, P from registers. 16-bit types and e4m3. What wgmma.h says of fences and waits holds
- * here too, and of P: nothing may touch its registers before the wait. */
+/* Warpgroup matrix products of wide tiles on sm_90a: S = Q K^T with 64, 80 or 128 keys, both operands from shared
+ * memory; O += P V with 128 or 256 columns, P from registers. 16-bit types and e4m3. What wgmma.h says of fences and
+ * waits holds here too, and of P: nothing may touch its registers before the wait. */
 #ifndef AC_GPU_SM90_WGMMA_WIDE_H
 #define AC_GPU_SM90_WGMMA_WIDE_H
 
@@ -38,19 +38,14 @@ GPU_INLINE uint64_t sm90_operand_at(uint32_t operand, uint32_t bytes) {
 #define SCORES(shape, type, regs, accs, operands)                                                                      \
     asm volatile(WGMMA(shape, type, regs) operands : accs : "l"(a), "l"(b), "n"(more) : "memory")
 template <int TYPE, bool more> GPU_INLINE void sm90_wgmma_scores(float (&d)[64], uint64_t a, uint64_t b) {
-    if (TYPE == SM90_BF16)
-        SCORES("m64n128k16", "bf16", REG64, ACC64(d, 0), "%64, %65, %66, 1, 1, 0, 0;");
-    else if (TYPE == SM90_F16)
-        SCORES("m64n128k16", "f16", REG64, ACC64(d, 0), "%64, %65, %66, 1, 1, 0, 0;");
-    else
-        SCORES("m64n128k32", "e4m3", REG64, ACC64(d, 0), "%64, %65, %66, 1, 1;");
+    if (TYPE == SM90_BF16) SCORES("m64n128k16", "bf16", REG64, ACC64(d, 0), "%64, %65, %66, 1, 1, 0, 0;");
+    else if (TYPE == SM90_F16) SCORES("m64n128k16", "f16", REG64, ACC64(d, 0), "%64, %65, %66, 1, 1, 0, 0;");
+    else SCORES("m64n128k32", "e4m3", REG64, ACC64(d, 0), "%64, %65, %66, 1, 1;");
 }
 
 template <int TYPE, bool more> GPU_INLINE void sm90_wgmma_scores(float (&d)[40], uint64_t a, uint64_t b) {
-    if (TYPE == SM90_BF16)
-        SCORES("m64n80k16", "bf16", REG40, ACC40(d), "%40, %41, %42, 1, 1, 0, 0;");
-    else
-        SCORES("m64n80k16", "f16", REG40, ACC40(d), "%40, %41, %42, 1, 1, 0, 0;");
+    if (TYPE == SM90_BF16) SCORES("m64n80k16", "bf16", REG40, ACC40(d), "%40, %41, %42, 1, 1, 0, 0;");
+    else SCORES("m64n80k16", "f16", REG40, ACC40(d), "%40, %41, %42, 1, 1, 0, 0;");
 }
 
 template <int TYPE, bool more> GPU_INLINE void sm90_wgmma_scores(float (&d)[32], uint64_t a, uint64_t b) {
@@ -61,17 +56,14 @@ template <int TYPE, bool more> GPU_INLINE void sm90_wgmma_scores(float (&d)[32],
 
 /* O += P V, as many columns as N * 2. 16-bit V has its columns contiguous, e4m3 V its keys. */
 #define VALUES(shape, type, regs, accs, operands)                                                                      \
-    asm volatile(WGMMA(shape, type, regs) operands                                                                     \
-                 : accs                                                                                                \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)                                                  \
-                 : "memory")
+    asm volatile(WGMMA(shape, type, regs) operands : accs : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b) : "mem" \
+                                                                                                                 "or"  \
+                                                                                                                 "y")
 template <int TYPE> GPU_INLINE void sm90_wgmma_values(float (&d)[64], const uint32_t *a, uint64_t b) {
-    if (TYPE == SM90_BF16)
-        VALUES("m64n128k16", "bf16", REG64, ACC64(d, 0), "{%64, %65, %66, %67}, %68, 1, 1, 1, 1;");
+    if (TYPE == SM90_BF16) VALUES("m64n128k16", "bf16", REG64, ACC64(d, 0), "{%64, %65, %66, %67}, %68, 1, 1, 1, 1;");
     else if (TYPE == SM90_F16)
         VALUES("m64n128k16", "f16", REG64, ACC64(d, 0), "{%64, %65, %66, %67}, %68, 1, 1, 1, 1;");
-    else
-        VALUES("m64n128k32", "e4m3", REG64, ACC64(d, 0), "{%64, %65, %66, %67}, %68, 1, 1, 1;");
+    else VALUES("m64n128k32", "e4m3", REG64, ACC64(d, 0), "{%64, %65, %66, %67}, %68, 1, 1, 1;");
 }
 
 template <int TYPE> GPU_INLINE void sm90_wgmma_values(float (&d)[128], const uint32_t *a, uint64_t b) {
@@ -80,8 +72,7 @@ template <int TYPE> GPU_INLINE void sm90_wgmma_values(float (&d)[128], const uin
         VALUES("m64n256k16", "bf16", REG128, ACC128(d), "{%128, %129, %130, %131}, %132, 1, 1, 1, 1;");
     else if (TYPE == SM90_F16)
         VALUES("m64n256k16", "f16", REG128, ACC128(d), "{%128, %129, %130, %131}, %132, 1, 1, 1, 1;");
-    else
-        VALUES("m64n256k32", "e4m3", REG128, ACC128(d), "{%128, %129, %130, %131}, %132, 1, 1, 1;");
+    else VALUES("m64n256k32", "e4m3", REG128, ACC128(d), "{%128, %129, %130, %131}, %132, 1, 1, 1;");
 #undef ACC128
 }
 #undef VALUES

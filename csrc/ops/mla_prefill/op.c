@@ -134,6 +134,15 @@ static const ac_kernel_t *choose(const args_t *args, ac_error_t *error) {
     return ac_choose_kernel(&request, args->target.facts.arch, error);
 }
 
+/* Of one dtype, or fp8 of either kind. */
+static int check_dtypes(const args_t *args, ac_error_t *error) {
+    const ac_dtype_t q = args->Q->dtype, k = args->K->dtype;
+    if (ac_check_dtype(ARG(V), AC_SET(k), error) < 0) return -1;
+    if (q == k || (ac_dtype_in(q, AC_FP8) && ac_dtype_in(k, AC_FP8))) return 0;
+    return ac_fail(error, AC_ERROR_UNSUPPORTED, "%s: K: expected the dtype of Q (%s), got %s", args->op,
+                   ac_dtype_name(q), ac_dtype_name(k));
+}
+
 /* Everything but the buffers. */
 static int check(args_t *args, const char *op, bool reduces, ac_error_t *error) {
     args->op = op;
@@ -146,7 +155,7 @@ static int check(args_t *args, const char *op, bool reduces, ac_error_t *error) 
     if (ac_view_retype(ARG(V), "kv_dtype", args->kv_dtype, args->V, error) < 0) return -1;
     ac_sizes_init(&args->sizes, op);
     if (ac_check_tensors(args, rules, INPUTS, &args->sizes, error) < 0) return -1;
-    if (ac_check_dtype(ARG(V), AC_SET(args->K->dtype), error) < 0) return -1;
+    if (check_dtypes(args, error) < 0) return -1;
     if (check_sizes(args, error) < 0 || check_lists(args, error) < 0) return -1;
     args->kernel = choose(args, error);
     return args->kernel ? 0 : -1;

@@ -7,18 +7,18 @@
 #include "tile.h"
 
 template <class KIND> struct prefill_consumer {
-    static constexpr int N = KIND::KEYS / 2;           /* scores of a thread: [8 keys][row: 2 keys] */
-    static constexpr int P = N * KIND::BYTES / 4;      /* words of probabilities */
+    static constexpr int N = KIND::KEYS / 2;                    /* scores of a thread: [8 keys][row: 2 keys] */
+    static constexpr int P = N * KIND::BYTES / 4;               /* words of probabilities */
     static constexpr int STEPS = KIND::KEYS * KIND::BYTES / 32; /* of a product over the keys */
 
     prefill_side_t<KIND> &side;
     int self;       /* 0 or 1 */
     int warp, lane; /* of the warpgroup */
     float score_scale;
-    int count;      /* key tiles so far */
-    int limit;      /* of the tile's keys, those that this lane's first row sees; the second row, 8 later, sees 8 more */
-    mla_softmax_t softmax[2];    /* of the lane's two rows; its share of the sums */
-    float (&o)[KIND::DV / 2];    /* [8 columns][row: 2 columns] */
+    int count; /* key tiles so far */
+    int limit; /* of the tile's keys, those that this lane's first row sees; the second row, 8 later, sees 8 more */
+    mla_softmax_t softmax[2]; /* of the lane's two rows; its share of the sums */
+    float (&o)[KIND::DV / 2]; /* [8 columns][row: 2 columns] */
     uint32_t p[P];
 
     /* What is waited for came by ordinary writes: the fence lets matrix products see it. */

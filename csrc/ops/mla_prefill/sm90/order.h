@@ -1,6 +1,6 @@
-/* The order in which workgroups take tiles. Of the grid: request after request, a few heads at a time, so many that their
- * keys and values stay in the L2, and of these the longest tiles first. The producer has few registers, and a division
- * of 64 bits takes many of them. */
+/* The order in which workgroups take tiles. Of the grid: request after request, a few heads at a time, so many that
+ * their keys and values stay in the L2, and of these the longest tiles first. The producer has few registers, and a
+ * division of 64 bits takes many of them. */
 #ifndef AC_OPS_MLA_PREFILL_SM90_ORDER_H
 #define AC_OPS_MLA_PREFILL_SM90_ORDER_H
 

@@ -10,7 +10,7 @@ GPU_INLINE float prefill_scale(const ac_scale_t &scale) { return scale.pointer ?
 
 /* What becomes of one row of a tile. */
 typedef struct prefill_output_t {
-    char *row; /* NULL: not stored */
+    char *row;   /* NULL: not stored */
     float scale; /* of the accumulators */
     bool empty;
 } prefill_output_t;
@@ -32,7 +32,8 @@ GPU_INLINE prefill_output_t prefill_row(const ac_mla_prefill_params_t &p, const 
 }
 
 /* Accumulators of one row, [8 columns][2 columns], as fp32. */
-template <int N> GPU_INLINE void prefill_store_partial(const prefill_output_t &out, const float (&o)[N], int r, int lane) {
+template <int N> GPU_INLINE void prefill_store_partial(const prefill_output_t &out, const float (&o)[N], int r,
+                                                       int lane) {
     if (!out.row) return;
     GPU_UNROLL for (int i = 0; i < N / 4; i++) {
         float *to = (float *)out.row + i * 8 + (lane & 3) * 2;

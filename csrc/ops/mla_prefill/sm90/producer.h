@@ -63,7 +63,7 @@ GPU_MEMBER void prefill_producer<KIND>::copy_rows(uint32_t to, int panel_bytes, 
             }
         }
     } else {
-        GPU_UNROLL for (int i = 0; i < ROWS / 4; i++) {
+    GPU_UNROLL for (int i = 0; i < ROWS / 4; i++) {
             int32_t s = __shfl_sync(0xffffffffu, slot, (lane >> 3) + 4 * i);
             const char *chunk = from + (s < 0 ? 0 : s) * stride;
             uint32_t i_at = (at ^ (i & 1) << 6) + i * 512, bytes = s < 0 ? 0 : 16;
