@@ -1,5 +1,5 @@
-"""python -m aiter_c bench simcost: instructions per KV token on gfx942 and gfx950, beside those of AITER's kernels; then
-those of prefill (simcost_prefill.py).
+"""python -m aiter_c bench simcost: instructions per KV token on gfx942 and gfx950, beside those of AITER's kernels.
+Then those of prefill: simcost_prefill.py.
 
 The simulator of a checkout (op_tests/gfxsim) executes the code objects and counts: a run over 2048 keys minus one over
 1024, divided by 1024, one split, all workgroups of one request together. AITER's rows were counted from its own code

@@ -1,8 +1,8 @@
 """The prefill rows of `python -m aiter_c bench simcost`: what a workgroup executes per key, and the matrix clocks of a
 causal call over those that its visible (row, key) pairs need.
 
-128 query rows of one head, no mask: a run over 2048 keys minus one over 1024, divided by 1024. `causal`: the MFMA clocks
-of 1024 new tokens over the useful ones, with everything that tiles and masks add.
+128 query rows of one head, no mask: a run over 2048 keys minus one over 1024, divided by 1024. `causal`: the MFMA
+clocks of 1024 new tokens over the useful ones, with everything that tiles and masks add.
 """
 
 from __future__ import annotations
