@@ -1,4 +1,5 @@
 """python -m aiter_c bench simcost: instructions per KV token on gfx942 and gfx950, beside those of AITER's kernels.
+Then those of prefill: simcost_prefill.py.
 
 The simulator of a checkout (op_tests/gfxsim) executes the code objects and counts: a run over 2048 keys minus one over
 1024, divided by 1024, one split, all workgroups of one request together. AITER's rows were counted from its own code
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import aiter_c
+from aiter_c.cli import simcost_prefill
 from aiter_c.cli.report import Table, write_json
 from aiter_c.testing import Device, MlaCase, build_inputs
 
@@ -67,16 +69,21 @@ def issue_proxy(counts: Mapping[str, float]) -> float:
     return (counts["mfma clocks"] + 4 * counts["valu"] + 16 * counts["trans"]) / 4
 
 
-def count_call(simulator: ctypes.CDLL, device: Device, case: MlaCase) -> dict[str, int]:
-    """Everything that the launches of one decode executed; arrays begin where allocations do, as a framework's do."""
-    arguments = build_inputs(case).arguments()
-    simulator.gfxsim_reset_counters()
-    device.call("mla_decode_fwd", exact=True, **arguments)
+def totals_of(simulator: ctypes.CDLL) -> dict[str, int]:
+    """What the simulator has executed since its counters were reset."""
     totals = _Totals()
     simulator.gfxsim_total_counters(ctypes.byref(totals))
     if totals.launches == 0:
         raise RuntimeError("the simulator saw no launch: AITER_C_HIP_LIBRARY is not the library that aiter_c loaded")
     return {name: getattr(totals, name) for name, _ in totals._fields_}
+
+
+def count_call(simulator: ctypes.CDLL, device: Device, case: MlaCase) -> dict[str, int]:
+    """Everything that the launches of one decode executed; arrays begin where allocations do, as a framework's do."""
+    arguments = build_inputs(case).arguments()
+    simulator.gfxsim_reset_counters()
+    device.call("mla_decode_fwd", exact=True, **arguments)
+    return totals_of(simulator)
 
 
 def _measure(simulator: ctypes.CDLL, arch: str, dtype: str, heads: int, q_len: int, page_size: int) -> dict[str, float]:
@@ -147,6 +154,10 @@ def run(arguments: Namespace) -> int:
     table = Table(_COLUMNS)
     for key in keys:
         table.add(_row(simulator, key, arguments.page_size))
+    prefill = Table(simcost_prefill.COLUMNS)
+    for key in simcost_prefill.KEYS:
+        if key[0] in (arguments.arch or _PLACES):
+            prefill.add(simcost_prefill.row(simulator, totals_of, key, _PLACES[key[0]]))
     if arguments.json:
-        write_json(arguments.json, table.rows)
+        write_json(arguments.json, table.rows + prefill.rows)
     return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aiter_c.__main__ import main
-from aiter_c.cli import bench_simcost
+from aiter_c.cli import bench_simcost, simcost_prefill
 from aiter_c.cli.bench_simcost import AITER, issue_proxy
 from aiter_c.testing import Device
 
@@ -57,11 +57,13 @@ def test_the_command(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One row, end to end: the table that a person reads, and JSON."""
+    """One row of decode and of prefill, end to end: the tables that a person reads, and JSON."""
     if "gfx950" not in selected_devices:
         pytest.skip("gfx950 is not selected")
     key = next(key for key in AITER if key[0] == "gfx950")
     monkeypatch.setattr(bench_simcost, "AITER", {key: AITER[key]})
+    monkeypatch.setattr(simcost_prefill, "KEYS", [row for row in simcost_prefill.KEYS if row[0] == "gfx950"][:1])
     assert main(["bench", "simcost", "--arch", "gfx950", "--json", str(tmp_path / "cost.json")]) == 0
-    assert "ratio" in capsys.readouterr().out
-    assert len(json.loads((tmp_path / "cost.json").read_text())) == 1
+    out = capsys.readouterr().out
+    assert "ratio" in out and "causal" in out
+    assert len(json.loads((tmp_path / "cost.json").read_text())) == 2

@@ -29,7 +29,18 @@ GPU_INLINE void start_rows(const ac_mla_prefill_params_t &p, const ac_prefill_ti
     GPU_UNROLL for (int t = 0; t < s_t::COLUMN_TILES; t++) rows->out[t] = (f32x16_t){};
     float scale = (float)(p.sm_scale * AC_LOG2_E) * scale_of(p.q_scale) * scale_of(p.k_scale);
     const char *q = p.q + (tile.row + row_of(first + lane % 32)) * p.q_row_stride + tile.head * p.q_head_stride;
-    GPU_UNROLL for (int i = 0; i < s_t::QUERY; i++) rows->query[i] = gpu_load<u32x4_t>(q + lane / 32 * 16 + i * 32);
+    if constexpr (s_t::WIDENS) {
+        GPU_UNROLL for (int i = 0; i < s_t::QUERY; i++) {
+            const u32x2_t half = gpu_load<u32x2_t>(q + lane / 32 * 8 + i * 16);
+            const u32x4_t loaded[1] = {{half.x, half.y, 0, 0}};
+            u32x4_t chunks[2];
+            widen_fp8<typename s_t::matrix_t>(loaded, fp8_is_other(p.q_dtype), chunks);
+            rows->query[i] = chunks[0];
+        }
+    } else {
+        GPU_UNROLL for (int i = 0; i < s_t::QUERY; i++)
+            rows->query[i] = gpu_load<u32x4_t>(q + lane / 32 * 16 + i * 32);
+    }
 #if defined(__gfx942__)
     if constexpr (s_t::BYTES == 1) {
         scale *= fp8_factor_of(p.q_dtype) * fp8_factor_of(p.kv_dtype);
@@ -91,6 +102,8 @@ PREFILL(fp8_d192, fp8_matrix_t, 192, 128, 64, 3, 0, false)
 PREFILL(bf16_d256, bf16_matrix_t, 256, 256, 32, 2, 3, false)
 PREFILL(f16_d256, f16_matrix_t, 256, 256, 32, 2, 3, false)
 PREFILL(fp8_d256, fp8_matrix_t, 256, 256, 64, 2, 3, false)
+PREFILL(bf16_fp8_d192, bf16_matrix_t, 192, 128, 32, 2, 0, false, true)
+PREFILL(bf16_fp8_d256, bf16_matrix_t, 256, 256, 32, 2, 3, false, true)
 #else
 PREFILL(bf16_d192, bf16_matrix_t, 192, 128, 32, 0, 0, false)
 PREFILL(f16_d192, f16_matrix_t, 192, 128, 32, 0, 0, false)

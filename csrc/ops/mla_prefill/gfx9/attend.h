@@ -130,7 +130,7 @@ GPU_INLINE float exponentiate(const f32x16_t (&score)[s_t::SUBS], float scale, f
 }
 
 /* Scores to probabilities. Where everything is seen, 16-bit types need no maximum: a base that is too low shows in the
- * sum, and then everything is done again. A row that has its base moved has its largest probability above limit / 16. */
+ * sum, and then everything is done again. */
 template <class s_t, bool ALL>
 GPU_INLINE void online_softmax(const tile_keys_t<s_t> &keys, f32x16_t (&score)[s_t::SUBS], wave_rows_t<s_t> *rows) {
     constexpr mla_headroom_t ROOM = headroom<s_t>();

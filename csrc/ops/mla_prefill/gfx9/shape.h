@@ -15,8 +15,10 @@
 constexpr int WAVES = 4, WAVE_ROWS = 32, PREFILL_ROWS = WAVES * WAVE_ROWS;
 
 /* TILE_: keys of a tile. STAGES_: tiles in LDS, loaded directly (gfx950). LDS_CHUNKS_: chunks of a lane's query that
- * are in LDS and not in registers. SHARED_: values take the place of the keys they belong to (gfx942). */
-template <class matrix_type, int D, int DV, int TILE_, int STAGES_, int LDS_CHUNKS_, bool SHARED_> struct shape_t {
+ * are in LDS and not in registers. SHARED_: values take the place of the keys they belong to (gfx942). WIDENS_:
+ * operands come as fp8 of either kind, for a 16-bit matrix type (gfx950). */
+template <class matrix_type, int D, int DV, int TILE_, int STAGES_, int LDS_CHUNKS_, bool SHARED_, bool WIDENS_ = false>
+struct shape_t {
     typedef matrix_type matrix_t;
     static constexpr int BYTES = matrix_t::BYTES, CHUNKS = matrix32_t<matrix_t>::CHUNKS;
     static constexpr int K_ROW = D * BYTES, V_ROW = DV * BYTES, VALUE_DIM = DV;
@@ -28,7 +30,7 @@ template <class matrix_type, int D, int DV, int TILE_, int STAGES_, int LDS_CHUN
     static constexpr int VALUE_CHUNKS = TILE / CHUNK_KEYS;
     static constexpr int UNITS = VALUE_CHUNKS / CHUNKS, UNIT_KEYS = TILE / UNITS; /* of one multiplication of values */
     static constexpr int LDS_CHUNKS = LDS_CHUNKS_, REGISTER_CHUNKS = QUERY - LDS_CHUNKS, STAGES = STAGES_;
-    static constexpr bool SHARED = SHARED_;
+    static constexpr bool SHARED = SHARED_, WIDENS = WIDENS_;
     /* What is read from LDS is read so many multiplications ahead, as registers allow; the compiler by itself waits for
      * every read. */
     static constexpr int AHEAD = DV > 128 ? 2 : 4;

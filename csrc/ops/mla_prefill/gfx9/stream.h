@@ -59,7 +59,8 @@ template <class s_t> struct prefill_stream_t {
     int wave;
     uint64_t k_lane, v_lane; /* the lane's place in a group of rows that follow each other */
 
-    static constexpr int ROW_LOADS = s_t::LOADS * (s_t::K_RUNS + s_t::V_RUNS); /* of a wave for a tile */
+    /* Of a wave for a tile. */
+    static constexpr int ROW_LOADS = s_t::WIDENS ? 0 : s_t::LOADS * (s_t::K_RUNS + s_t::V_RUNS);
     static constexpr int FLYING = s_t::STAGES - 2; /* tiles behind the one that is waited for */
 
     GPU_MEMBER int first_group() const { return wave * s_t::LOADS / s_t::PARTS; }
@@ -84,6 +85,22 @@ template <class s_t> struct prefill_stream_t {
         return (int32_t)row >= from || slot < 0 || slot >= source.num_slots ? -1 : slot;
     }
 
+    /* This wave's part of a group of fp8 rows of RUNS runs, widened on the way and waited for: for a kind of fp8 that
+     * the arch's instructions do not take, which is not in the hurry of the others. */
+    template <int RUNS> GPU_MEMBER void widen_rows(const char *from, uint32_t to, int part) const {
+        GPU_NO_UNROLL for (int r = part; r < RUNS; r += s_t::PARTS) {
+            const uint32_t lane = lane_again(), row = s_t::swizzle(lane % 16, lane / 16);
+            const u32x4_t loaded[1] = {gpu_load<u32x4_t>(from + r * 64)};
+            u32x4_t chunks[2];
+            widen_fp8<typename s_t::matrix_t>(loaded, source.other_fp8, chunks);
+            GPU_UNROLL for (int i = 0; i < 2; i++) {
+                const uint32_t chunk = lane / 16 * 2 + i; /* of two runs */
+                lds<u32x4_t>(to + (r * 2 + chunk / 4) * 1024 + chunk % 4 * 256 + s_t::swizzle(row, chunk) * 16) =
+                    chunks[i];
+            }
+        }
+    }
+
     /* Rows whose slots follow each other, the normal case, need no address of their own. */
     GPU_MEMBER void load_group(int32_t from, int i, uint32_t to_stage) const {
         const uint32_t lane = lane_again(), row = s_t::swizzle(lane % 16, lane / 16);
@@ -106,10 +123,16 @@ template <class s_t> struct prefill_stream_t {
             k = row_at(source.k, source.k_stride, slot) + lane / 16 * 16;
             v = row_at(source.v, source.v_stride, slot) + lane / 16 * 16;
         }
-        k += part * s_t::K_RUNS * 64, v += part * s_t::V_RUNS * 64;
         if (part == 0 && lane == 0) lds<uint16_t>(s_t::VALID_AT + to_stage * 16 + group * 2) = valid;
-        uint32_t k_to = to_stage * s_t::STAGE_BYTES + group * s_t::K_GROUP + part * s_t::K_RUNS * 1024;
-        uint32_t v_to = to_stage * s_t::STAGE_BYTES + s_t::V_AT + group * s_t::V_GROUP + part * s_t::V_RUNS * 1024;
+        uint32_t k_to = to_stage * s_t::STAGE_BYTES + group * s_t::K_GROUP;
+        uint32_t v_to = to_stage * s_t::STAGE_BYTES + s_t::V_AT + group * s_t::V_GROUP;
+        if constexpr (s_t::WIDENS) {
+            widen_rows<s_t::K_ROW / 128>(k, k_to, part);
+            widen_rows<s_t::V_ROW / 128>(v, v_to, part);
+            return;
+        }
+        k += part * s_t::K_RUNS * 64, v += part * s_t::V_RUNS * 64;
+        k_to += part * s_t::K_RUNS * 1024, v_to += part * s_t::V_RUNS * 1024;
         if (aligned) {
             start_runs<s_t::K_RUNS, 1024>(k, k_to);
             start_runs<s_t::V_RUNS, 1024>(v, v_to);
