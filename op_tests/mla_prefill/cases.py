@@ -69,6 +69,7 @@ def _corner() -> list[PrefillCase]:
         PrefillCase(q_lens=(5, 9), kv_lens=(13, 9), max_seqlen_q=3),
         PrefillCase(q_lens=(5, 30), kv_lens=(13, 90), stale_tails=True, indptr_offset=3, order="shuffled"),
         PrefillCase(q_lens=(5, 30), kv_lens=(13, 90), indptr_offset=3, workers=4, unit=16),
+        *(PrefillCase(q_lens=(5, n), kv_lens=(13, 90), workers=3, unit=16, need_lse=False) for n in (1, 30, 50)),
         PrefillCase(q_lens=(5, 30), kv_lens=(13, 90), indptr_offset=2, order="none"),
         PrefillCase(q_lens=(17,), kv_lens=(90,), return_lse=False),
         PrefillCase(q_lens=(17,), kv_lens=(90,), return_lse=False, workers=5, unit=16),

@@ -212,3 +212,21 @@ def test_partials_are_few_and_dense() -> None:
         assert len(at) <= sum(-(-n // 256) for n in plan.q_lens) + cluster - 1
         rows = aiter_c.mla_prefill_partial_rows(sum(plan.q_lens), batch, plan.workers, plan.kv_heads, 2**31 - 1)
         assert at[-1] + 256 <= rows == 256 * (-(-sum(plan.q_lens) // 256) + batch + cluster - 1)
+
+
+@pytest.mark.accelerators
+@pytest.mark.parametrize("name", OUTPUTS[1:])
+def test_what_finds_no_place_on_a_device_is_left_out(name: str, device: Device) -> None:
+    """The host does not see the lengths there. Nothing is written past an end, and the lists name nothing past it."""
+    needed = len(lists(PLAN)[name])
+    for rows in (needed - 1, needed // 2, 1):
+        placed = Placed(PLAN, device)
+        array = placed.arrays[name]
+        placed.arrays[name] = np.full((rows, *array.shape[1:]), POISON, np.int32)
+        placed = _again(placed, device)
+        placed.call()
+        placed.copies.fetch()
+        work, reduce = placed.arrays["work_indptr"], placed.arrays["reduce_indptr"]
+        assert (np.diff(work) >= 0).all() and work[-1] <= len(placed.arrays["work_info"])
+        assert (np.diff(reduce) >= 0).all() and reduce[-1] <= len(placed.arrays["reduce_partial_map"])
+        assert not (placed.arrays[name] == POISON).any()

@@ -600,7 +600,7 @@ GPU_KERNELS = [
     ),
     Bug(
         "gpu-value-scale",
-        GPU,
+        "csrc/ops/attention/*.h",
         "out.scale = value_scale / softmax.sum;",
         "out.scale = 1 / softmax.sum;",
         "kv_scale of the values",

@@ -57,7 +57,7 @@ class Written:
     findings: list[Finding]
 
 
-def _arguments(places: dict[str, Buffer], numbers: dict[str, int], sm_scale: float) -> bytes:
+def arguments_of(places: dict[str, Buffer], numbers: dict[str, int], sm_scale: float) -> bytes:
     """The kernel's block of arguments: each in 16 bytes."""
     address = lambda name: struct.pack("<QQ", places[name].address if name in places else 0, 0)  # noqa: E731
     number = lambda name: struct.pack("<IIII", numbers[name], 0, 0, 0)  # noqa: E731
@@ -114,7 +114,7 @@ def _run(simulator: Simulator, code: bytes, inputs: MlaInputs, lists: Lists, num
     with CodeObject(code) as opened:
         (kernel,) = opened.kernels()
     module = simulator.load(code)
-    block = _arguments(places, numbers, case.softmax_scale)
+    block = arguments_of(places, numbers, case.softmax_scale)
     held, size = ct.create_string_buffer(block, len(block)), ct.c_size_t(len(block))
     extra = (ct.c_void_p * 5)(_BUFFER, ct.addressof(held), _BYTES, ct.addressof(size), _END)
     function = module.kernel(kernel.name).function

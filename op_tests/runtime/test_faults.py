@@ -86,6 +86,15 @@ def test_the_smoke_cases_catch_it(build: Path, fault: str) -> None:
         assert {case.splits for case in failures} <= {1, None}
 
 
+def test_an_lse_that_whole_tiles_do_not_get(build: Path) -> None:
+    """3606: prefill by lists writes the final LSE of split tiles alone. It shows in the LSE, in calls without need_lse
+    (which makes groups of one partial), and nowhere else."""
+    lines = [line.split("\t") for line in _failures(build, "no_lse_of_whole_tiles")]
+    failures = {parse_case(case): text for case, text in lines}
+    assert len(failures) >= 3 and all(text.startswith("lse: ") for text in failures.values()), failures
+    assert all(type(case).__name__ == "PrefillCase" and not case.need_lse for case in failures), failures
+
+
 def test_the_launcher_refuses_a_null_output(build: Path) -> None:
     """2983 once more, as it was upstream: the kernel of one split gets no output pointer. Nothing is launched."""
     lines = [line.split("\t") for line in _failures(build, "null_direct_output")]

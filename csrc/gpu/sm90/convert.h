@@ -35,6 +35,14 @@ template <int TYPE> GPU_INLINE uint32_t sm90_pack(float low, float high) {
     return TYPE == SM90_BF16 ? sm90_pack_bf16(low, high) : sm90_pack_f16(low, high);
 }
 
+/* Four values as e4m3fn, the first in the lowest byte; what is too large becomes the largest. */
+GPU_INLINE uint32_t sm90_pack_e4m3(float a, float b, float c, float d) {
+    uint32_t word;
+    asm("{.reg .b16 low, high; cvt.rn.satfinite.e4m3x2.f32 low, %2, %1; cvt.rn.satfinite.e4m3x2.f32 high, %4, %3;"
+        "mov.b32 %0, {low, high};}" : "=r"(word) : "f"(a), "f"(b), "f"(c), "f"(d));
+    return word;
+}
+
 /* The value of element `high` of a pair. */
 template <int TYPE> GPU_INLINE float sm90_unpack(uint32_t pair, int high) {
     float f;

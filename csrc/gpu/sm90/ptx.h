@@ -41,6 +41,11 @@ GPU_INLINE void sm90_sync(int id, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
+/* Counts this warp's threads, and does not wait. */
+GPU_INLINE void sm90_sync_arrive(int id, int threads) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
 GPU_INLINE bool sm90_sync_or(int id, int threads, bool value) {
     uint32_t any;
     asm volatile("{.reg .pred p, q; setp.ne.u32 p, %3, 0; barrier.cta.red.or.pred q, %1, %2, p; selp.u32 %0, 1, 0, q;}"
@@ -67,6 +72,12 @@ GPU_INLINE void sm90_copy16(uint32_t to, const void *from, uint32_t bytes) {
 }
 
 GPU_INLINE void sm90_copies_wait(void) { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+/* Groups of copies: commit closes one, wait leaves the last N of them running. */
+GPU_INLINE void sm90_copies_commit(void) { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int RUNNING> GPU_INLINE void sm90_copies_wait(void) {
+    asm volatile("cp.async.wait_group %0;" ::"n"(RUNNING) : "memory");
+}
 
 GPU_INLINE void sm90_copy4(uint32_t to, const void *from, uint32_t bytes) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
@@ -111,6 +122,15 @@ GPU_INLINE void sm90_load_matrices(uint32_t from, uint32_t *v) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(from) : "memory");
 }
+
+/* The same, each matrix transposed: a lane gets two elements of a column. */
+GPU_INLINE void sm90_load_matrices_turned(uint32_t from, uint32_t *v) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(from) : "memory");
+}
+
+/* As short as possible. */
+GPU_INLINE void sm90_pause(void) { asm volatile("nanosleep.u32 0;"); }
 
 GPU_INLINE float sm90_exp2(float x) {
     float y;

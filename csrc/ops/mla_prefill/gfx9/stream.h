@@ -85,8 +85,8 @@ template <class s_t> struct prefill_stream_t {
         return (int32_t)row >= from || slot < 0 || slot >= source.num_slots ? -1 : slot;
     }
 
-    /* This wave's part of a group of fp8 rows of RUNS runs, widened on the way and waited for: for a kind of fp8 that the
-     * arch's instructions do not take, which is not in the hurry of the others. */
+    /* This wave's part of a group of fp8 rows of RUNS runs, widened on the way and waited for: for a kind of fp8 that
+     * the arch's instructions do not take, which is not in the hurry of the others. */
     template <int RUNS> GPU_MEMBER void widen_rows(const char *from, uint32_t to, int part) const {
         GPU_NO_UNROLL for (int r = part; r < RUNS; r += s_t::PARTS) {
             const uint32_t lane = lane_again(), row = s_t::swizzle(lane % 16, lane / 16);
