@@ -87,7 +87,7 @@ _GPU_BUGS = [
 #: Of the kernels of gfx950.
 STREAM, ATTEND, FINISH, AMD = (f"{_HERE}{name}.h" for name in ("gfx9/stream", "gfx9/attend", "gfx9/finish", "gfx9"))
 _GFX9_BUGS = [
-    ("past-end", STREAM, "(int32_t)row >= from || slot < 0", "slot < 0", "keys past the tile's"),
+    ("past-end", STREAM, "(int32_t)row >= from || slot < 0", "slot < 0", "rows past the last key are read"),
     ("pool", STREAM, "slot >= source.num_slots ? -1", "slot > source.num_slots ? -1", "the slot after the last"),
     ("run", STREAM, "slot < 0 || slot != run + (int)row", "slot < 0", "any slots are taken for a run"),
     ("wait", STREAM, "wait_for_all_but<FLYING * ROW_LOADS>", "wait_for_all_but<FLYING * ROW_LOADS + 1>",
@@ -101,6 +101,7 @@ _GFX9_BUGS = [
     ("partial", FINISH, "(is_final ? tile.row : tile.partial_row) + r", "tile.row + r", "partials elsewhere"),
     ("tiles", AMD, "gpu_barrier(); /* the next tile takes the same LDS */", "", "the next tile overwrites the last"),
 ]  # fmt: skip
+_HIDDEN = {"past-end": "their place hides them, whatever they hold"}
 _UNSEEN = dict.fromkeys(("barrier", "notes"), "the simulator stores at once")
 
 BUGS = [Bug(f"prefill-{name}", within, old, new, why, "prefill") for name, within, old, new, why in _BUGS]
@@ -109,6 +110,6 @@ BUGS += [
     for name, old, new, why in _GPU_BUGS
 ]
 BUGS += [
-    Bug(f"prefill-gfx9-{name}", within, old, new, why, "prefill-gpu", "mla_prefill")
+    Bug(f"prefill-gfx9-{name}", within, old, new, why, "prefill-gpu", "mla_prefill", _HIDDEN.get(name, ""))
     for name, within, old, new, why in _GFX9_BUGS
 ]
