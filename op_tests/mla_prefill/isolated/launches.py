@@ -14,6 +14,7 @@ from aiter_c.testing.ops.mla_prefill import LISTS
 
 VENDOR, PLACE = sys.argv[1], f"{sys.argv[1]}:0"
 ARCH = {"hip": "gfx942", "cuda": "sm_90a"}[VENDOR]
+MOST = {"hip": (2**32 - 1) // 256, "cuda": 2**31 - 1}[VENDOR]
 driver = FakeDriver(VENDOR, sys.argv[2])
 kernels = {row["name"]: row for row in _C.kernel_table() if row["op"] == "mla_prefill" and row["arch"] == ARCH}
 units = aiter_c._C.mla_metadata_workers(1, 1, PLACE)
@@ -64,7 +65,7 @@ for empty_call in ((0, 2, 1), (300, 2, 0)):  # no rows, no requests
 if not any(kernel["takes_turns"] for kernel in kernels.values()):
     since = driver.launches()
     try:  # two rows of as many heads as there may be, and as many requests as it takes
-        call(2, 65535, (2**32 - 1) // 256 // 65535 + 1)
+        call(2, 65535, MOST // 65535 + 1)
     except UnsupportedError as error:
         assert str(error).startswith("mla_prefill_ps_fwd: qo_indptr: "), error
     else:

@@ -95,8 +95,8 @@ template <class s_t> struct prefill_stream_t {
             widen_fp8<typename s_t::matrix_t>(loaded, source.other_fp8, chunks);
             GPU_UNROLL for (int i = 0; i < 2; i++) {
                 const uint32_t chunk = lane / 16 * 2 + i; /* of two runs */
-                const uint32_t at = (r * 2 + chunk / 4) * 1024 + chunk % 4 * 256;
-                lds<u32x4_t>(to + at + s_t::swizzle(row, chunk) * 16) = chunks[i];
+                lds<u32x4_t>(to + (r * 2 + chunk / 4) * 1024 + chunk % 4 * 256 + s_t::swizzle(row, chunk) * 16) =
+                    chunks[i];
             }
         }
     }

@@ -210,8 +210,8 @@ template <class KIND> GPU_MEMBER void prefill_consumer<KIND>::add_not_finite(int
     }
 }
 
-/* A value that is not finite must not reach, as zero times NaN, a row that does not see it: where the tile has one, both
- * consumers add such values by themselves, and then they are zeros to the product. */
+/* A value that is not finite must not reach, as zero times NaN, a row that does not see it: where the tile has one,
+ * both consumers add such values by themselves, and then they are zeros to the product. */
 template <class KIND> GPU_MEMBER void prefill_consumer<KIND>::hide_not_finite(int tile, int seen) {
     constexpr uint32_t EXPONENT = KIND::FP8 ? 0x7f7f7f7f : KIND::TYPE == SM90_BF16 ? 0x7f807f80 : 0x7c007c00;
     constexpr uint32_t ONE = KIND::FP8 ? 0x01010101 : KIND::TYPE == SM90_BF16 ? 0x00800080 : 0x04000400;

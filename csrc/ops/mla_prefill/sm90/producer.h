@@ -165,8 +165,8 @@ GPU_MEMBER void prefill_producer<KIND>::bring(const prefill_work_t &work, int nu
     }
 }
 
-/* Leaves the workgroup's next tile to all its threads in shared memory. What is there needs no registers: nothing is kept
- * from one part of the work to the next. */
+/* Leaves the workgroup's next tile to all its threads in shared memory. What is there needs no registers: nothing is
+ * kept from one part of the work to the next. */
 template <class KIND> GPU_MEMBER void prefill_producer<KIND>::find(bool first, prefill_work_t *work) {
     prefill_cursor_t cursor = {p.work_indptr ? 0 : gpu_block(), 0};
     if (!first) cursor = side.cursor;
