@@ -84,10 +84,32 @@ _GPU_BUGS = [
     ("entries", "i < count && entry + i < p.max_entries; i++)", "i < count; i++)", "entries past the buffer"),
 ]  # fmt: skip
 
+#: Of the kernels of gfx950.
+STREAM, ATTEND, FINISH, AMD = (f"{_HERE}{name}.h" for name in ("gfx9/stream", "gfx9/attend", "gfx9/finish", "gfx9"))
+_GFX9_BUGS = [
+    ("past-end", STREAM, "(int32_t)row >= from || slot < 0", "slot < 0", "rows past the last key are read"),
+    ("pool", STREAM, "slot >= source.num_slots ? -1", "slot > source.num_slots ? -1", "the slot after the last"),
+    ("run", STREAM, "slot < 0 || slot != run + (int)row", "slot < 0", "any slots are taken for a run"),
+    ("wait", STREAM, "wait_for_all_but<FLYING * ROW_LOADS>", "wait_for_all_but<FLYING * ROW_LOADS + 1>",
+     "the last row is not waited for"),
+    ("diagonal", ATTEND, "sub * 32 + key < seen &&", "sub * 32 + key <= seen &&", "a row sees the next key"),
+    ("valid", ATTEND, " && (valid >> key & 1)", "", "masked keys have a score of 0"),
+    ("skip", ATTEND, "keys.left - key > rows.hidden_least", "keys.left - key > rows.hidden_most", "rows lose keys"),
+    ("base", ATTEND, "if (gpu_any(sum > ", "if (0 && gpu_any(sum > ", "the base never moves"),
+    ("nonfinite", ATTEND, "nonfinite = gpu_any(nonfinite);", "nonfinite = false;", "0 * NaN reaches rows"),
+    ("half", FINISH, "rows.softmax.sum + other_half(rows.softmax.sum)", "rows.softmax.sum", "half of a row's sum"),
+    ("partial", FINISH, "(is_final ? tile.row : tile.partial_row) + r", "tile.row + r", "partials elsewhere"),
+    ("tiles", AMD, "gpu_barrier(); /* the next tile takes the same LDS */", "", "the next tile overwrites the last"),
+]  # fmt: skip
+_HIDDEN = {"past-end": "their place hides them, whatever they hold"}
 _UNSEEN = dict.fromkeys(("barrier", "notes"), "the simulator stores at once")
 
 BUGS = [Bug(f"prefill-{name}", within, old, new, why, "prefill") for name, within, old, new, why in _BUGS]
 BUGS += [
     Bug(f"prefill-plan-gpu-{name}", PLAN_GPU, old, new, why, "prefill-gpu", "ps_metadata", _UNSEEN.get(name, ""))
     for name, old, new, why in _GPU_BUGS
+]
+BUGS += [
+    Bug(f"prefill-gfx9-{name}", within, old, new, why, "prefill-gpu", "mla_prefill", _HIDDEN.get(name, ""))
+    for name, within, old, new, why in _GFX9_BUGS
 ]

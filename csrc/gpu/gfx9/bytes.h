@@ -4,11 +4,23 @@
 
 #include "fp8.h"
 
-/* e4m3fn as e4m3fnuz, at half its value: the same bits but for NaN, which is 7f and ff there and 80 here, and -0. */
-GPU_INLINE uint32_t fnuz_of_fn(uint32_t word) {
-    const uint32_t size = word & 0x7f7f7f7f, nan = (size + 0x01010101) & 0x80808080;
-    word &= (size + 0x7f7f7f7f) | 0x7f7f7f7f; /* the sign of 0 */
-    return (word & ~(nan - (nan >> 7))) | nan;
+/* e4m3fn as e4m3fnuz, at half its value: the same bits but for -0, and NaN, which is 7f and ff there and 80 here. NaN
+ * is rare enough for a branch. `rows`: vectors of words. */
+template <class words_t, int N> GPU_INLINE void fnuz_of_fn(words_t (&rows)[N]) {
+    constexpr int WORDS = sizeof(words_t) / 4;
+    uint32_t nans = 0;
+    GPU_UNROLL for (int n = 0; n < N; n++)
+        GPU_UNROLL for (int w = 0; w < WORDS; w++) {
+            const uint32_t word = rows[n][w], size = word & 0x7f7f7f7f;
+            nans |= size + 0x01010101;
+            rows[n][w] = word & ((size + 0x7f7f7f7f) | 0x7f7f7f7f); /* without the sign of 0 */
+        }
+    if (!gpu_any(nans & 0x80808080)) return;
+    GPU_UNROLL for (int n = 0; n < N; n++)
+        GPU_UNROLL for (int w = 0; w < WORDS; w++) {
+            const uint32_t word = rows[n][w], nan = ((word & 0x7f7f7f7f) + 0x01010101) & 0x80808080;
+            rows[n][w] = (word & ~(nan - (nan >> 7))) | nan;
+        }
 }
 
 /* 4 rows by 4 columns. */

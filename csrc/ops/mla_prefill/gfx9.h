@@ -44,9 +44,7 @@ GPU_INLINE void start_rows(const ac_mla_prefill_params_t &p, const ac_prefill_ti
 #if defined(__gfx942__)
     if constexpr (s_t::BYTES == 1) {
         scale *= fp8_factor_of(p.q_dtype) * fp8_factor_of(p.kv_dtype);
-        if (fp8_is_other(p.q_dtype))
-            GPU_UNROLL for (int i = 0; i < s_t::QUERY; i++)
-                GPU_UNROLL for (int w = 0; w < 4; w++) rows->query[i][w] = fnuz_of_fn(rows->query[i][w]);
+        if (fp8_is_other(p.q_dtype)) fnuz_of_fn(rows->query);
     }
 #endif
     GPU_UNROLL for (int i = s_t::REGISTER_CHUNKS; i < s_t::QUERY; i++)

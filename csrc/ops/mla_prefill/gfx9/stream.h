@@ -264,11 +264,8 @@ template <class s_t> struct prefill_stream_t {
         GPU_UNROLL for (int i = 0; i < s_t::LOADS; i++) {
             const int group = wave * s_t::LOADS / s_t::PARTS + i, part = wave % s_t::PARTS;
             const uint32_t to = keys + group * s_t::K_GROUP + part * s_t::K_RUNS * 1024 + lane * 16;
-            GPU_UNROLL for (int r = 0; r < s_t::K_RUNS; r++) {
-                if (s_t::BYTES == 1 && source.other_fp8)
-                    GPU_UNROLL for (int w = 0; w < 4; w++) key_chunks[i][r][w] = fnuz_of_fn(key_chunks[i][r][w]);
-                lds<u32x4_t>(to + r * 1024) = key_chunks[i][r];
-            }
+            if (s_t::BYTES == 1 && source.other_fp8) fnuz_of_fn(key_chunks[i]);
+            GPU_UNROLL for (int r = 0; r < s_t::K_RUNS; r++) lds<u32x4_t>(to + r * 1024) = key_chunks[i][r];
         }
     }
     GPU_MEMBER void store_values() {
@@ -281,8 +278,7 @@ template <class s_t> struct prefill_stream_t {
                                 in_chunk / 2 * 4 * s_t::BYTES + column / TILES * 16 + column % TILES * 1024;
             u32x2_t(&x)[4] = value_rows[step];
             if constexpr (s_t::BYTES == 1) {
-                if (source.other_fp8)
-                    GPU_UNROLL for (int i = 0; i < 4; i++) x[i].x = fnuz_of_fn(x[i].x), x[i].y = fnuz_of_fn(x[i].y);
+                if (source.other_fp8) fnuz_of_fn(x);
                 GPU_UNROLL for (int w = 0; w < 2; w++) {
                     uint32_t columns[4];
                     transpose_4x4({x[0][w], x[1][w], x[2][w], x[3][w]}, columns);
