@@ -3,7 +3,8 @@
 o:   |got - ref| <= 8e-4 + 2.01/128 * |ref| at every element: two units in the last place of bf16, plus a floor for
      sums that cancel; 1 - cosine <= 5e-6 over the whole output and <= 1e-5 over each row of 512.
 lse: |got - ref| <= 1e-6 + 8.01/65536 * |ref|; where that lies below what fp32 can tell (an LSE near zero, cancelled
-     out of large terms), one rounding of the sum of the terms' magnitudes on top: see `dot_product_bound`.
+     out of large terms), one rounding of the sum of the terms' magnitudes on top: see `dot_product_bound`. Scores that
+     sm_90a multiplies in e4m3: see `e4m3_product_bound`.
 A kernel that rounds the probabilities is given the analytic bound of that rounding on top (`ProbabilityRounding`): e4m3
 where q and cache are both fp8, bf16 or fp16 in engines of such products; the kernel table says which.
 FlashMLA's floor of 8e-4 has room for bf16 only because its values are 0.1 * N(0, 1); ours are N(0, 1), so that a kernel
@@ -40,6 +41,12 @@ LSE_NEAR_ZERO = 0.25
 def dot_product_bound(magnitudes: np.ndarray) -> np.ndarray:
     """What one rounding to fp32 (2^-24) is worth in a sum whose terms have these magnitudes together."""
     return 2.0**-24 * magnitudes
+
+
+def e4m3_product_bound(magnitudes: np.ndarray) -> np.ndarray:
+    """The same for the e4m3 products of sm_90a, which cut every term off 13 bits below the largest of 32. That has a
+    bias: where all terms have one sign 2^-9.8 of their sum was seen."""
+    return 2.0**-9 * magnitudes
 
 
 @dataclass(frozen=True)

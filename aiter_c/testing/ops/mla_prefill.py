@@ -15,7 +15,7 @@ from ..case import Case
 from ..compare import Expected
 from ..inputs import Inputs
 from ..memory import Block, packed
-from ..tolerance import LSE, LSE_NEAR_ZERO, OUTPUT, OUTPUT_FP8_P, P_ROUNDING, dot_product_bound
+from ..tolerance import LSE, LSE_NEAR_ZERO, OUTPUT, OUTPUT_FP8_P, P_ROUNDING, dot_product_bound, e4m3_product_bound
 from .attention import last_visible
 from .cache import to_float64
 from .mla_decode import DTYPES_16, DTYPES_FP8, MASK_PATTERNS
@@ -163,7 +163,10 @@ class PrefillCase(Case):
             )
         }
         if self.return_lse:
-            out["lse"] = Expected(reference.lse, LSE, allowance=reference.lse_rounding, dtype="float32")
+            allowance = reference.lse_rounding
+            if p_dtype in DTYPES_FP8 and kernel_of(self, device)["arch"] == "sm_90a":
+                allowance = allowance + e4m3_product_bound(reference.magnitudes)
+            out["lse"] = Expected(reference.lse, LSE, allowance=allowance, dtype="float32")
         return out
 
     def check(self, outcome: Outcome) -> None:
@@ -236,13 +239,15 @@ def p_dtype_of(case: PrefillCase, device: Device) -> str:
 
 @dataclass
 class PrefillReference:
-    """o [T, H, Dv], lse [T, H] in fp64; written [T]; lse_rounding [T, H], rounding [T, H, Dv]: see Attended."""
+    """o [T, H, Dv], lse [T, H] in fp64; written [T]; lse_rounding [T, H], rounding [T, H, Dv]: see Attended. magnitudes
+    [T, H]: those of the scores' terms together, weighted like the values; of fp8 P."""
 
     o: np.ndarray
     lse: np.ndarray
     written: np.ndarray
     lse_rounding: np.ndarray
     rounding: np.ndarray
+    magnitudes: np.ndarray
 
 
 @dataclass
@@ -282,6 +287,7 @@ class PrefillInputs(Inputs):
             np.zeros(case.num_rows, bool),
             np.zeros(shape),
             np.zeros((*shape, case.value_dim)),
+            np.zeros(shape),
         )
         most = None if case.workers else case.served_q_len
         for owned, slots in zip(self.q_rows, self.slots, strict=True):
@@ -315,10 +321,10 @@ def _attend(
         out.o[row] = (weights @ values / total).reshape(heads, width)
         lse = (top + np.log(total)).reshape(heads)
         out.lse[row] = lse
-        if (np.abs(lse) < LSE_NEAR_ZERO).any():
+        if p_dtype in DTYPES_FP8 or (np.abs(lse) < LSE_NEAR_ZERO).any():
             magnitudes = abs(scale) * (np.abs(q) @ np.abs(keys))
-            bound = dot_product_bound((weights / total * magnitudes).sum(-1)).reshape(heads)
-            out.lse_rounding[row] = np.where(np.abs(lse) < LSE_NEAR_ZERO, bound, 0.0)
+            out.magnitudes[row] = (weights / total * magnitudes).sum(-1).reshape(heads)
+            out.lse_rounding[row] = np.where(np.abs(lse) < LSE_NEAR_ZERO, dot_product_bound(out.magnitudes[row]), 0.0)
         if p_dtype != "float32":
             size = np.abs(values)
             bound = P_ROUNDING[p_dtype].bound(weights @ size / total, size.sum(1, keepdims=True) / total)

@@ -33,6 +33,7 @@ template <class KIND> struct prefill_consumer {
     }
     /* All lanes of the warp are done with the stage. */
     GPU_MEMBER void free_stage(uint64_t &barrier) const {
+        __syncwarp();
         if (lane == 0) sm90_barrier_arrive(sm90_shared_address(&barrier));
     }
     GPU_MEMBER void begin_turn() const { sm90_sync(PREFILL_SYNC_TURN + self, 256); }

@@ -103,6 +103,7 @@ template <class KIND> GPU_INLINE void prefill_consume(const ac_mla_prefill_param
         GPU_UNROLL for (int i = 0; i < KIND::DV / 2; i++) o[i] = 0;
         consumer.run(tiles, unmasked >= keys ? tiles : (int)(unmasked / KIND::KEYS));
         count = consumer.count;
+        __syncwarp();
         if (lane == 0) sm90_barrier_arrive(sm90_shared_address(&side.empty_query));
         GPU_UNROLL for (int r = 0; r < 2; r++) {
             prefill_output_t out =
