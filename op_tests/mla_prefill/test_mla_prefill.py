@@ -194,7 +194,8 @@ def test_chunks_merged_are_one_pass(dims: str, workers: int, device: Device) -> 
     assert np.isneginf(lses[0][5:65]).all(), "the second request has no context"
     merged, lse = device.call("merge_states", outputs, lses)
     reference = inputs.reference(p_dtype_of(case, device))
-    allowance = reference.rounding + 2.0**-8 * np.abs(reference.o)  # each state's output is rounded to bf16
+    # Each pass's output is rounded to bf16 before it is merged: half a unit of the largest, as weights add up to 1.
+    allowance = reference.rounding + 2.0**-8 * np.max([np.abs(out.astype(np.float64)) for out in outputs], 0)
     check_close("output", merged, reference.o, OUTPUT, case.repro, allowance=allowance)
     check_close("lse", lse, reference.lse, LSE, case.repro, allowance=reference.lse_rounding)
 
