@@ -3,8 +3,6 @@
 The base calls: q [2, 1, 4, 128] with lengths (70, 30) in pages of 16, and Q [3, 4, 128] with 30 keys.
 """
 
-# ruff: noqa: E501 error texts stand on one line
-
 from __future__ import annotations
 
 import numpy as np
