@@ -23,6 +23,7 @@ import aiter_c
 from aiter_c.cli import simcost_prefill
 from aiter_c.cli.report import Table, write_json
 from aiter_c.testing import Device, MlaCase, build_inputs
+from aiter_c.testing.ops.mqa_logits import LogitsCase, PagedLogitsCase
 
 _LONG, _SHORT = 2048, 1024
 _PLACES = {"gfx942": "hip:0", "gfx950": "hip:1"}
@@ -118,6 +119,42 @@ _COLUMNS = {
 }  # fmt: skip
 
 
+#: 64 * 128 multiply-adds over those of a compute unit and clock; a maximum and half a packed multiply-add per head over
+#: 64 lanes.
+_LOGITS_MFMA, _LOGITS_VALU = {"gfx942": 4.0, "gfx950": 2.0}, 1.5
+_LOGITS_COLUMNS = {
+    "arch": "6s", "keys": "11s", "least mfma": "5.1f", "mfma": "5.2f", "least valu": "5.1f", "valu": "5.2f",
+    "lds": "6.3f", "vmem": "6.3f", "barriers": "6.4f",
+}  # fmt: skip
+
+
+def _logits_row(simulator: ctypes.CDLL, arch: str, kind: str) -> dict[str, Any]:
+    """A long call minus a short one, over the logits between them; the arch's own kind of fp8."""
+    device = Device(arch, _PLACES[arch], simulated=True, copies=True)
+    own = "float8_e4m3fnuz" if arch == "gfx942" else "float8_e4m3fn"
+    dtypes = {"q_dtype": own, "kv_dtype": own}
+    cases: list[Any]
+    if kind == "contiguous":  # in one block of rows
+        cases = [LogitsCase(rows=rows, keys=256, **dtypes) for rows in (16, 8)]
+        logits = 8 * 256
+    else:
+        q = int(kind[-1])
+        cases = [PagedLogitsCase(lens=(length,) * 2, next_n=q, clean=False, **dtypes) for length in (_LONG, _SHORT)]
+        logits = 2 * q * (_LONG - _SHORT)
+    long, short = ({} for _ in range(2))
+    for counts, case in zip((long, short), cases, strict=True):
+        simulator.gfxsim_reset_counters()
+        device.call(case.op, exact=True, **case.inputs().arguments())
+        totals = _Totals()
+        simulator.gfxsim_total_counters(ctypes.byref(totals))
+        counts |= {name: getattr(totals, name) for name, _ in totals._fields_}
+    per = {name: (long[name] - short[name]) / logits for name in long}
+    return {
+        "arch": arch, "keys": kind, "least mfma": _LOGITS_MFMA[arch], "mfma": per["mfma clocks"] / 4,
+        "least valu": _LOGITS_VALU, "valu": per["valu"], **{name: per[name] for name in ("lds", "vmem", "barriers")},
+    }  # fmt: skip
+
+
 def _simulator_of_the_checkout() -> Path | None:
     """libgfxsim.so, built when it was not, or None outside of a checkout."""
     script = Path(aiter_c.__file__).resolve().parents[1] / "op_tests/gfxsim/build.py"
@@ -158,6 +195,12 @@ def run(arguments: Namespace) -> int:
     for key in simcost_prefill.KEYS:
         if key[0] in (arguments.arch or _PLACES):
             prefill.add(simcost_prefill.row(simulator, totals_of, key, _PLACES[key[0]]))
+    logits = Table(_LOGITS_COLUMNS)
+    print("
+Indexer logits of 64 heads: clocks of a compute unit's matrix and vector units per logit, and the least.")
+    for arch in arguments.arch or _PLACES:
+        for kind in ("pages, q 1", "pages, q 4", "contiguous"):
+            logits.add(_logits_row(simulator, arch, kind))
     if arguments.json:
-        write_json(arguments.json, table.rows + prefill.rows)
+        write_json(arguments.json, [*table.rows, *prefill.rows, *logits.rows])
     return 0

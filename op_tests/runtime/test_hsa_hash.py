@@ -23,8 +23,9 @@ OBJECTS = {
     for row in csv.DictReader((ROOT / "hsa/manifest.csv").read_text().splitlines())
 }
 AMD, GFX950, NVIDIA = ({name for name in OBJECTS if name.startswith(arch)} for arch in ("gfx", "gfx950", "sm_"))
-DECODE, MERGE, LISTS = (
-    {name for name in OBJECTS if name.endswith(what)} for what in ("mla_decode", "mla_merge", "mla_metadata")
+DECODE, MERGE, LISTS, LOGITS = (
+    {name for name in OBJECTS if name.endswith(what)}
+    for what in ("mla_decode", "mla_merge", "mla_metadata", "mqa_logits")
 )
 PLANNERS = {name for name in OBJECTS if name.endswith("_metadata")}
 PREFILL = {name for name in OBJECTS if name.endswith("mla_prefill")}
@@ -68,12 +69,12 @@ def test_a_compiler_that_finds_system_headers_anyway(tmp_path: Path) -> None:
         ("csrc/gpu/gpu.h", "\n\n", "\n\n\n// a line\n", set()),
         ("csrc/gpu/gpu.h", "#define GPU_FLT_MAX ", "#define  GPU_FLT_MAX   \\\n   ", set()),
         ("csrc/gpu/gpu.h", "GPU_INLINE int gpu_thread", "GPU_INLINE\n    int   gpu_thread", set()),
-        ("csrc/gpu/gpu.h", "3.402823466e+38f", "3.402823467e+38f", OBJECTS - PLANNERS),
+        ("csrc/gpu/gpu.h", "3.402823466e+38f", "3.402823467e+38f", SOFTMAX),
         ("csrc/gpu/gpu.h", "return threadIdx.x;", "return threadIdx.x + 0;", NVIDIA),
         ("csrc/gpu/gpu.h", "__builtin_amdgcn_workitem_id_x()", "__builtin_amdgcn_workitem_id_y()", AMD),
         ("csrc/gpu/gpu.h", "#if defined(__gfx950__)", "#if defined(__gfx950__) && 0", GFX950),
-        ("csrc/gpu/sm90/ptx.h", "ex2.approx.ftz.f32", "ex2.approx.f32", NVIDIA & (DECODE | MERGE)),
-        ("csrc/gpu/gfx9/fp8.h", "0x1p119f", "0x1p118f", AMD & (DECODE | PREFILL)),
+        ("csrc/gpu/sm90/ptx.h", "ex2.approx.ftz.f32", "ex2.approx.f32", NVIDIA & (DECODE | MERGE | PREFILL | LOGITS)),
+        ("csrc/gpu/gfx9/fp8.h", "0x1p119f", "0x1p118f", AMD & (DECODE | PREFILL | LOGITS)),
         ("csrc/ops/mla_merge/kernel_params.h", "int32_t o_dtype;", "int32_t o_dtype, more;", MERGE),
         ("csrc/ops/mla_metadata/pieces.h", "return 0;", "return 0 + 0;", LISTS),
         ("csrc/core/check.h", "int ac_check_given", "long ac_check_given", set()),

@@ -93,18 +93,30 @@ template <class matrix_t, int HEAD_TILES> struct mqa_gfx9_t {
         return BITS(float, __builtin_amdgcn_ds_bpermute((int)(lane * 4), BITS(int, x)));
     }
 
-    /* sum_h weights[h] * max(<q[h], key>, 0) of key `lane`, for a query row and weights in LDS. */
+    /* max(x, 0), 0 for NaN, of numbers that are never infinite. One instruction: the compiler precedes its own maximum
+     * by one that quiets NaN. */
+    GPU_MEMBER static float relu(float x) { return __builtin_amdgcn_fmed3f(x, 0, GPU_FLT_MAX); }
+
+    /* Scores of the 64 keys with 16 heads. */
+    GPU_MEMBER static void multiply_tile(uint32_t row, int tile, const keys_t &keys, f32x4_t (&d)[4]) {
+        u32x4_t heads[CHUNKS];
+        GPU_UNROLL for (int i = 0; i < CHUNKS; i++)
+            heads[i] = lds<u32x4_t>(row + (tile * CHUNKS + i) * 1024 + gpu_lane() * 16);
+        GPU_UNROLL for (int t = 0; t < 4; t++) d[t] = product(heads, keys.chunk[t]);
+    }
+
+    /* sum_h weights[h] * max(<q[h], key>, 0) of key `lane`, for a query row and weights in LDS. The products of the next
+     * heads run while those at hand are added up. */
     GPU_MEMBER static float score(uint32_t row, uint32_t weights, const keys_t &keys) {
-        const uint32_t lane = gpu_lane();
         f32x2_t sum[4] = {{0, 0}, {0, 0}, {0, 0}, {0, 0}};
+        f32x4_t d[2][4];
+        multiply_tile(row, 0, keys, d[0]);
         GPU_UNROLL for (int tile = 0; tile < HEAD_TILES; tile++) {
-            u32x4_t heads[CHUNKS];
-            GPU_UNROLL for (int i = 0; i < CHUNKS; i++)
-                heads[i] = lds<u32x4_t>(row + (tile * CHUNKS + i) * 1024 + lane * 16);
-            const f32x4_t weight = lds<f32x4_t>(weights + tile * 64 + lane / 16 * 16);
+            const f32x4_t weight = lds<f32x4_t>(weights + tile * 64 + gpu_lane() / 16 * 16);
+            if (tile + 1 < HEAD_TILES) multiply_tile(row, tile + 1, keys, d[(tile + 1) & 1]);
             GPU_UNROLL for (int t = 0; t < 4; t++) {
-                const f32x4_t d = product(heads, keys.chunk[t]);
-                const f32x2_t low = {gpu_max(d.x, 0), gpu_max(d.y, 0)}, high = {gpu_max(d.z, 0), gpu_max(d.w, 0)};
+                const f32x4_t x = d[tile & 1][t];
+                const f32x2_t low = {relu(x.x), relu(x.y)}, high = {relu(x.z), relu(x.w)};
                 sum[t] = __builtin_elementwise_fma(weight.xy, low, sum[t]);
                 sum[t] = __builtin_elementwise_fma(weight.zw, high, sum[t]);
             }

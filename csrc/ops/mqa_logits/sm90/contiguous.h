@@ -10,7 +10,7 @@ constexpr int MQA_CONSUMERS = 4; /* warpgroups */
 constexpr int MQA_PRODUCERS = 4; /* warps, which take rows in turn */
 constexpr int MQA_CONTIGUOUS_THREADS = MQA_CONSUMERS * 128 + MQA_PRODUCERS * 32;
 constexpr int MQA_MAX_ROWS = 128;   /* of a workgroup */
-constexpr int MQA_ROWS_AT_ONCE = 2; /* of a turn of the consumers' loop */
+constexpr int MQA_ROWS_AT_ONCE = 1; /* of a turn of the consumers' loop */
 
 template <int KIND, int N> struct mqa_contiguous_t {
     using shape = mqa_shape_t<KIND, N>;
