@@ -29,6 +29,8 @@ DECODE, MERGE, LISTS, LOGITS = (
 )
 PLANNERS = {name for name in OBJECTS if name.endswith("_metadata")}
 PREFILL = {name for name in OBJECTS if name.endswith("mla_prefill")}
+#: Those that need the largest float: a softmax has it as its base before the first key, logits as a bound on gfx9.
+SOFTMAX = DECODE | MERGE | PREFILL | (LOGITS & AMD) | {name for name in OBJECTS if name.endswith("merge_states")}
 
 
 @pytest.fixture
