@@ -105,8 +105,8 @@ template <class matrix_t, int HEAD_TILES> struct mqa_gfx9_t {
         GPU_UNROLL for (int t = 0; t < 4; t++) d[t] = product(heads, keys.chunk[t]);
     }
 
-    /* sum_h weights[h] * max(<q[h], key>, 0) of key `lane`, for a query row and weights in LDS. The products of the next
-     * heads run while those at hand are added up. */
+    /* sum_h weights[h] * max(<q[h], key>, 0) of key `lane`, for a query row and weights in LDS. The products of the
+     * next heads run while those at hand are added up. */
     GPU_MEMBER static float score(uint32_t row, uint32_t weights, const keys_t &keys) {
         f32x2_t sum[4] = {{0, 0}, {0, 0}, {0, 0}, {0, 0}};
         f32x4_t d[2][4];
