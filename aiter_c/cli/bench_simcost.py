@@ -196,8 +196,7 @@ def run(arguments: Namespace) -> int:
         if key[0] in (arguments.arch or _PLACES):
             prefill.add(simcost_prefill.row(simulator, totals_of, key, _PLACES[key[0]]))
     logits = Table(_LOGITS_COLUMNS)
-    print("
-Indexer logits of 64 heads: clocks of a compute unit's matrix and vector units per logit, and the least.")
+    print("\nIndexer logits of 64 heads: clocks of a compute unit's matrix and vector units per logit, and the least.")
     for arch in arguments.arch or _PLACES:
         for kind in ("pages, q 1", "pages, q 4", "contiguous"):
             logits.add(_logits_row(simulator, arch, kind))
