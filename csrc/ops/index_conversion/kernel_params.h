@@ -17,7 +17,7 @@ typedef struct ac_index_params_t {
     const int32_t *requests; /* [T]: the request of a row; NULL: row r is of request r */
     int64_t num_requests;
     /* The pages of a request. */
-    const char *pages;         /* int32: [num_pages] with `page_indptr`, else [R, num_pages] */
+    const char *pages;          /* int32: [num_pages] with `page_indptr`, else [R, num_pages] */
     const int32_t *page_indptr; /* [R+1], or NULL */
     int64_t num_pages, pages_stride;
     int32_t page_size, page_stride_rows; /* rows of a page, and from page to page */

@@ -30,18 +30,23 @@ typedef struct {
 
 /* Where a form takes the lengths that its tensors share, each has a symbol of its own. */
 static const ac_tensor_rule_t lists_rules[] = {
-    RULE(qo_indptr, "Q+1", AC_DENSE_ROWS | AC_LEADS), RULE(kv_indptr, "B+1", AC_DENSE_ROWS),
-    RULE(page_kv_indptr, "P+1", AC_DENSE_ROWS),       RULE(kv_indices, "n", AC_DENSE_ROWS),
+    RULE(qo_indptr, "Q+1", AC_DENSE_ROWS | AC_LEADS),  RULE(kv_indptr, "B+1", AC_DENSE_ROWS),
+    RULE(page_kv_indptr, "P+1", AC_DENSE_ROWS),        RULE(kv_indices, "n", AC_DENSE_ROWS),
     RULE(token_indices, "rows topk..", AC_DENSE_ROWS), RULE(out, "m", OUT | AC_MAY_BE_NONE),
 };
 static const ac_tensor_rule_t gather_rules[] = {
-    RULE(sparse_kv_indptr, "P+1", AC_DENSE_ROWS | AC_LEADS), RULE(token_to_seq_idxs, "T", AC_DENSE_ROWS),
-    RULE(topk_indices, "rows topk..", AC_DENSE_ROWS),        RULE(kv_indices, "n", AC_DENSE_ROWS),
-    RULE(kv_indptr, "B+1", AC_DENSE_ROWS),                   RULE(out, "m", OUT | AC_MAY_BE_NONE),
+    RULE(sparse_kv_indptr, "P+1", AC_DENSE_ROWS | AC_LEADS),
+    RULE(token_to_seq_idxs, "T", AC_DENSE_ROWS),
+    RULE(topk_indices, "rows topk..", AC_DENSE_ROWS),
+    RULE(kv_indices, "n", AC_DENSE_ROWS),
+    RULE(kv_indptr, "B+1", AC_DENSE_ROWS),
+    RULE(out, "m", OUT | AC_MAY_BE_NONE),
 };
 static const ac_tensor_rule_t ragged_rules[] = {
-    RULE(req_id, "T", AC_DENSE_ROWS | AC_LEADS),       RULE(block_table, "R blocks", AC_DENSE_ROWS),
-    RULE(token_indices, "T.. topk..", AC_DENSE_ROWS),  RULE(cu_seqlens, "T+1..", AC_DENSE_ROWS),
+    RULE(req_id, "T", AC_DENSE_ROWS | AC_LEADS),
+    RULE(block_table, "R blocks", AC_DENSE_ROWS),
+    RULE(token_indices, "T.. topk..", AC_DENSE_ROWS),
+    RULE(cu_seqlens, "T+1..", AC_DENSE_ROWS),
     RULE(paged_kv_indices, "m", OUT),
 };
 static const ac_tensor_rule_t padded_rules[] = {
@@ -87,11 +92,8 @@ static void set_out(ac_index_params_t *p, const ac_view_t *out) {
 static int finish_check(args_t *args, const char *op, const char *name, const ac_view_t *entries, int64_t columns,
                         ac_error_t *error) {
     const bool compacts = args->page_table != NULL;
-    const ac_kernel_request_t request = {.op = op,
-                                         .family = &ac_kernels_index_conversion,
-                                         .keys = {AC_INT32},
-                                         .features = AC_WRITES_FINAL,
-                                         .rows = 1};
+    const ac_kernel_request_t request = {
+        .op = op, .family = &ac_kernels_index_conversion, .keys = {AC_INT32}, .features = AC_WRITES_FINAL, .rows = 1};
     args->params.entries = entries->data;
     args->params.entries_stride = ac_stride_bytes(entries, 0);
     args->params.columns = columns;
@@ -202,7 +204,7 @@ static int find_workspaces(const void *arguments, const void *plan, ac_workspace
 /* What no range covers of a fresh output is -1 as well. */
 static int begin_fresh(args_t *args, intptr_t stream, ac_error_t *error) {
     const ac_runtime_t *runtime = args->target.runtime;
-    const ac_tensor_rule_t *rule = &args->rules[args->rule_count - 1]; /* out */
+    const ac_tensor_rule_t *rule = &args->rules[args->rule_count - 1];       /* out */
     if (ac_check_tensors(args, rule, 1, &args->sizes, error) < 0) return -1; /* a test's allocator gives anything */
     if (ac_check_own_memory(args->sizes.op, args, args->rules, args->rule_count, error) < 0) return -1;
     const int64_t size = ac_view_numel(args->out);
