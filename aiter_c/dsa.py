@@ -58,8 +58,8 @@ def top_k_per_row_prefill(
     stream              int: the stream's handle; None: the framework's current one. The CPU has none.
 
     Returns None. Raises TypeError (not a tensor, wrong dtype), ValueError (shape, stride, range, device, shared
-    memory), BufferError (read-only output, a producer that refuses), UnsupportedError (no kernel: GPUs have none yet)
-    and MemoryError (no scratch for a long row that several threads share); then no argument was written.
+    memory), BufferError (read-only output, a producer that refuses), UnsupportedError, DeviceError and MemoryError (no
+    scratch for a long row that several threads or compute units share); then no argument was written.
     """
     _C.top_k_per_row_prefill(
         logits, rowStarts, rowEnds, indices, values, numRows, stride0, stride1, k, stable, stream=stream

@@ -10,8 +10,11 @@
 typedef uint32_t gpu_votes_t;
 GPU_INLINE gpu_votes_t gpu_ballot(bool x) { return __ballot_sync(0xffffffffu, x); }
 GPU_INLINE int gpu_vote_count(gpu_votes_t votes) { return __popc(votes); }
+GPU_INLINE int gpu_lowest_vote(gpu_votes_t votes) { return __ffs((int)votes) - 1; } /* of some */
 /* Of the lanes below this one. */
 GPU_INLINE int gpu_votes_before(gpu_votes_t votes) { return __popc(votes & ((1u << gpu_lane()) - 1)); }
+/* What one lane, the same for all, holds. */
+GPU_INLINE gpu_votes_t gpu_votes_of(gpu_votes_t held, int lane) { return __shfl_sync(0xffffffffu, held, lane); }
 
 #else
 
@@ -19,9 +22,16 @@ GPU_INLINE int gpu_votes_before(gpu_votes_t votes) { return __popc(votes & ((1u 
 typedef uint64_t gpu_votes_t;
 GPU_INLINE gpu_votes_t gpu_ballot(bool x) { return __builtin_amdgcn_ballot_w64(x); }
 GPU_INLINE int gpu_vote_count(gpu_votes_t votes) { return __builtin_popcountll(votes); }
+GPU_INLINE int gpu_lowest_vote(gpu_votes_t votes) { return __builtin_ctzll(votes); } /* of some */
 /* Of the lanes below this one. */
 GPU_INLINE int gpu_votes_before(gpu_votes_t votes) {
     return (int)__builtin_amdgcn_mbcnt_hi((uint32_t)(votes >> 32), __builtin_amdgcn_mbcnt_lo((uint32_t)votes, 0));
+}
+
+/* What one lane, the same for all, holds. */
+GPU_INLINE gpu_votes_t gpu_votes_of(gpu_votes_t held, int lane) {
+    const uint32_t low = (uint32_t)__builtin_amdgcn_readlane((int)(uint32_t)held, lane);
+    return (uint64_t)(uint32_t)__builtin_amdgcn_readlane((int)(uint32_t)(held >> 32), lane) << 32 | low;
 }
 
 #endif

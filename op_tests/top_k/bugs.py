@@ -83,7 +83,7 @@ _BUGS = [
     (
         "decode-wrap",
         WINDOWS,
-        "end = p->ends[row / p->next_n] - hidden;",
+        "end = ac_list_entry(p->ends, row / p->next_n) - hidden;",
         "end = (int32_t)((uint32_t)p->ends[row / p->next_n] - (uint32_t)hidden);",
         "a length near -2**31 wraps",
     ),

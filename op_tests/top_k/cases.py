@@ -44,6 +44,11 @@ def _corners() -> list[TopKCase]:
         for window in WINDOWS
         for n, k in ((None, 7), (1, 7), (3, 60), (5, 7))
     ]
+    # More rows than a device has compute units: on a GPU other kernels, for short rows and for long ones.
+    cases += [
+        TopKCase(rows=310, columns=n, k=k, data=data, window="mixed", next_n=next_n)
+        for n, k, data, next_n in ((300, 40, "few", None), (1100, 900, "normal", 2), (8200, 70, "some_nan", None))
+    ]
     cases += [TopKCase(columns=SPLIT_COLUMNS, rows=1, k=2048, data=kind) for kind in DATA]
     cases += [
         TopKCase(columns=SPLIT_COLUMNS, rows=1, k=k, window="inside", seed=s) for k in (9, 4000) for s in (0, 1, 2)

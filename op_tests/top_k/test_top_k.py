@@ -8,7 +8,6 @@ from signatures import plain
 from top_k.cases import ALL, SMOKE, on_device
 
 import aiter_c
-from aiter_c import UnsupportedError
 from aiter_c.testing import Device, poisoned_scratch, run_case
 from aiter_c.testing.ops.top_k import SPLIT_COLUMNS, TopKCase, top_k_reference
 
@@ -124,15 +123,3 @@ def test_scratch_is_bounded_and_only_for_rows_that_threads_share(next_n: int | N
         assert (1 if taken is None else taken.shape[1]) == parts
         assert taken is None or taken.shape == scratch.get("candidate_values").shape == (rows, parts, 20)
     aiter_c.set_num_threads(0)
-
-
-@pytest.mark.parametrize("op", OPS)
-@pytest.mark.accelerators
-def test_a_gpu_has_no_kernel_yet(op: str, device: Device) -> None:
-    case = TopKCase(next_n=None if op.endswith("prefill") else 2)
-    inputs = case.inputs()
-    inputs.freeze()
-    text = rf"^{op}: no kernel on (gfx942|gfx950|sm_90a), got logits_dtype float32$"
-    with pytest.raises(UnsupportedError, match=text):
-        device.call(op, **inputs.arguments())
-    assert all(block.first_change() is None for block in inputs.blocks.values())

@@ -3,10 +3,12 @@
 #ifndef AC_OPS_TOP_K_GPU_LOCAL_H
 #define AC_OPS_TOP_K_GPU_LOCAL_H
 
-#define AC_TOP_K_GPU_BITS 11  /* of a rank that one pass tells apart, at most */
-#define AC_TOP_K_GPU_COPIES 4 /* of every count: lanes that count the same digit meet in one of them less often */
+#define AC_TOP_K_GPU_BITS 11   /* of a rank that one pass tells apart, at most */
+#define AC_TOP_K_GPU_LIST 4096 /* columns that may be kept in shared memory */
 
-/* The counts, and what the waves tell each other. */
-#define AC_TOP_K_GPU_LOCAL (4 * (AC_TOP_K_GPU_COPIES << AC_TOP_K_GPU_BITS) + 4 * 3 * 32 + 16)
+#define AC_TOP_K_WHOLE_COLUMNS 65536 /* rows of so many are never cut into parts */
+
+/* The counts, the list of columns and ranks, and what the waves tell each other. */
+#define AC_TOP_K_GPU_LOCAL (4 * (1 << AC_TOP_K_GPU_BITS) + 8 * AC_TOP_K_GPU_LIST + 4 * 3 * 32 + 16)
 
 #endif

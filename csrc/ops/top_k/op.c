@@ -1,10 +1,12 @@
 /* Top-k of every row of a matrix, within a window of its columns: check -> launch. Two ops that differ in how they are
- * told the windows. Where there are fewer rows than threads, rows are cut into parts: see kernel_params.h. */
+ * told the windows. Where there are fewer rows than threads or compute units, long
+ * rows are cut into parts: see kernel_params.h. */
 #include <inttypes.h>
 
 #include "../../core/op.h"
 #include "../../core/rules.h"
 #include "../../device/device.h"
+#include "gpu_local.h"
 #include "kernel_params.h"
 
 extern const ac_kernel_family_t ac_kernels_top_k;
@@ -57,14 +59,33 @@ static int check_stride(const char *op, const char *name, const ac_view_t *logit
                    logits->stride[dim], dim, got);
 }
 
-/* Into how many parts rows are cut: as many as keep every thread busy, while a part is much longer than what it hands
- * on, and long enough to be worth a second launch. */
+/* Into how many parts rows are cut: as many as keep every thread, or compute unit, busy, while a part is much longer
+ * than what it hands on, and long enough to be worth a second launch. On a GPU one workgroup then has to be done with
+ * all that the parts of a row hand on, so that more parts do not always pay. */
 static int32_t choose_parts(const args_t *args) {
+    const bool on_cpu = args->target.device.type == AC_DEVICE_CPU;
     const int64_t least_columns = args->part_k * 4 > 16384 ? args->part_k * 4 : 16384;
-    const int64_t by_threads = args->target.facts.compute_units / (args->num_rows > 0 ? args->num_rows : 1);
+    const int64_t by_units = args->target.facts.compute_units / (args->num_rows > 0 ? args->num_rows : 1);
     const int64_t by_columns = args->columns / least_columns;
-    const int64_t parts = by_threads < by_columns ? by_threads : by_columns;
+    int64_t parts = by_units < by_columns ? by_units : by_columns;
+    if (!on_cpu && args->columns <= AC_TOP_K_WHOLE_COLUMNS) parts = 1;
+    while (!on_cpu && parts > 1 && parts * parts * args->part_k > args->columns) parts--;
     return parts > 1 ? (int32_t)parts : 1;
+}
+
+/* The kernel for the rows, and on a GPU for how many of them each compute unit has. */
+static int find_kernel(args_t *args, const char *op, ac_error_t *error) {
+    const int64_t units = args->target.facts.compute_units, items = args->num_rows * args->parts;
+    const ac_kernel_request_t request = {
+        .op = op,
+        .family = &ac_kernels_top_k,
+        .keys = {args->logits->dtype, args->columns, items / units + (items % units != 0)},
+        .features = AC_WRITES_FINAL | (args->parts > 1 ? AC_WRITES_PARTIALS : 0),
+        .rows = 1,
+    };
+    args->kernel = ac_choose_kernel(&request, args->target.facts.arch, error);
+    if (!args->kernel) return -1;
+    return ac_check_launch(op, "numRows", args->kernel, items, &args->target.facts, error);
 }
 
 static int check(args_t *args, const char *op, const ac_tensor_rule_t *rules, int rule_count, ac_error_t *error) {
@@ -87,13 +108,9 @@ static int check(args_t *args, const char *op, const ac_tensor_rule_t *rules, in
     if (check_stride(op, "stride1", args->logits, 1, args->stride1, error) < 0) return -1;
     if (ac_check_own_memory(op, args, rules, rule_count, error) < 0) return -1;
 
-    const ac_kernel_request_t request = {
-        .op = op, .family = &ac_kernels_top_k, .keys = {args->logits->dtype}, .features = AC_WRITES_FINAL, .rows = 1};
-    args->kernel = ac_choose_kernel(&request, args->target.facts.arch, error);
-    if (!args->kernel) return -1;
     args->part_k = args->k < args->columns ? args->k : args->columns;
     args->parts = choose_parts(args);
-    return 0;
+    return find_kernel(args, op, error);
 }
 
 static int find_workspaces(const void *arguments, const void *plan, ac_workspace_t *out, ac_error_t *error) {
@@ -106,7 +123,8 @@ static int find_workspaces(const void *arguments, const void *plan, ac_workspace
 }
 
 static int check_candidates(args_t *args, ac_error_t *error) {
-    ac_size_bind(&args->sizes, "parts", args->parts, "the number of threads");
+    const bool on_cpu = args->target.device.type == AC_DEVICE_CPU;
+    ac_size_bind(&args->sizes, "parts", args->parts, on_cpu ? "the number of threads" : "the compute units");
     ac_size_bind(&args->sizes, "part_k", args->part_k, args->k < args->columns ? "k" : "logits");
     if (ac_check_tensors(args, candidate_rules, 2, &args->sizes, error) < 0) return -1;
     return ac_check_own_memory(args->sizes.op, args, candidate_rules, AC_COUNT(candidate_rules), error);
