@@ -365,7 +365,7 @@ def mla_prefill_stage1(
     return_lse: bool,
     q_dtype: DTypeLike | None,
     kv_dtype: DTypeLike | None,
-    stream: int,
+    stream: int | None,
     splitData: SupportsDLPack | None = None,
     splitLse: SupportsDLPack | None = None,
     final_lse: SupportsDLPack | None = None,

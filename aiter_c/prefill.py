@@ -147,7 +147,7 @@ def mla_prefill_fwd(
     Returns (o, attn_lse): `o` itself, and the LSE of every row, float32 [T, 1, H, 1], natural log.
     """
     if page_size is None:
-        shape = getattr(kv_buffer, "shape", ())
+        shape: Any = getattr(kv_buffer, "shape", ())
         if len(shape) < 2:
             raise ValueError(f"mla_prefill_fwd: kv_buffer: expected 4 dimensions, got {list(shape)}")
         page_size = shape[1]
@@ -337,7 +337,7 @@ _LARGEST = {"float8_e4m3fn": 448.0, "float8_e4m3fnuz": 240.0}
 
 
 def fused_mla_prefill_qkv_fp8(
-    q: Tensor,
+    q: Any,
     k_nope: Any,
     v: Any,
     k_pe: Any,
@@ -346,7 +346,7 @@ def fused_mla_prefill_qkv_fp8(
     q_out: Any = None,
     k_out: Any = None,
     v_out: Any = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Any, Any, Any]:
     """q, k = [k_nope | k_pe] and v as fp8, rounded to nearest even and saturated (NaN stays), without scales.
 
     q [T, H, nope + rope], k_nope [T, H, nope], v [T, H, Dv], k_pe [T, 1, rope], any strides; torch or NumPy, whose
