@@ -120,7 +120,7 @@ template <class KIND> GPU_INLINE void prefill_init_barriers() {
     sm90_barrier_init(sm90_shared_address(&side.full_query), PRODUCERS + 1);
     sm90_barrier_init(sm90_shared_address(&side.empty_query), CONSUMERS);
     GPU_UNROLL for (int s = 0; s < KIND::KEY_STAGES; s++) {
-        sm90_barrier_init(sm90_shared_address(&side.full_key[s]), PRODUCERS + 4);
+        sm90_barrier_init(sm90_shared_address(&side.full_key[s]), 2 * PRODUCERS); /* copies, and `exists` */
         sm90_barrier_init(sm90_shared_address(&side.empty_key[s]), CONSUMERS);
     }
     GPU_UNROLL for (int s = 0; s < PREFILL_STAGES; s++) {
