@@ -70,12 +70,10 @@ GPU_INLINE void sm90_prefetch_items(const ac_attention_params_t &p, const ac_wor
 
 SM90_DECODE_GRID(mla_decode_bf16_r64, SM90_BF16, SM90_SAME, 1, 88, 208)
 SM90_DECODE_GRID(mla_decode_f16_r64, SM90_F16, SM90_SAME, 1, 88, 208)
-SM90_DECODE_GRID(mla_decode_fp8_r64, SM90_F16, SM90_FP8, 1, 104, 200)
-SM90_DECODE_GRID(mla_decode_bf16_fp8_r64, SM90_BF16, SM90_FP8, 1, 104, 200)
+SM90_DECODE(mla_decode_fp8_r64, SM90_F16, SM90_FP8, 1, 104, 200)
+SM90_DECODE(mla_decode_bf16_fp8_r64, SM90_BF16, SM90_FP8, 1, 104, 200)
 SM90_DECODE(mla_decode_bf16_lists_r64, SM90_BF16, SM90_SAME, 1, 88, 208)
 SM90_DECODE(mla_decode_f16_lists_r64, SM90_F16, SM90_SAME, 1, 88, 208)
-SM90_DECODE(mla_decode_fp8_lists_r64, SM90_F16, SM90_FP8, 1, 104, 200)
-SM90_DECODE(mla_decode_bf16_fp8_lists_r64, SM90_BF16, SM90_FP8, 1, 104, 200)
 SM90_DECODE_ONE(mla_decode_records_r64, SM90_BF16, SM90_RECORDS, 1, 88, 208)
 
 /* Queries that do not fit the matrix type. */
