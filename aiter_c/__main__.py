@@ -39,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     kernels.add_argument("--markdown", action="store_true", help="the summary as README has it")
     env = commands.add_parser("env", help="what a bug report needs")
     env.add_argument("--json", metavar="FILE", help="write it as JSON as well")
+    doctor = commands.add_parser("doctor", help="what is wrong with this installation, and what to do; exit status 1")
+    doctor.add_argument("--json", metavar="FILE", help="write it as JSON as well")
     return parser
 
 
@@ -69,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from aiter_c.cli.env import run
     elif arguments.command == "kernels":
         from aiter_c.cli.kernels import run
+    elif arguments.command == "doctor":
+        from aiter_c.cli.doctor import run
     elif arguments.what == "simcost":
         from aiter_c.cli.bench_simcost import run
     elif arguments.what == "call_overhead":
