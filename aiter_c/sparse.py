@@ -31,7 +31,8 @@ _FIRST = {"o": "out", "sm_scale": "softmax_scale", "num_kv_splits": "kv_splits",
 _SECOND = _FIRST | {
     "kv_buffer": "extra_kv", "kv_indptr": "extra_indptr", "kv_indices": "extra_indices", "kv_scale": "extra_kv_scale",
 }  # fmt: skip
-_TABLE = {"o": "out", "sm_scale": "softmax_scale", "kv_buffer": "kv", "block_tables": "topk_indices"}
+_TABLE = {"o": "out", "sm_scale": "softmax_scale", "kv_buffer": "kv"}
+_TABLE |= dict.fromkeys(("block_tables", "kv_indptr"), "topk_indices")  # it asks for an indptr where none is given
 
 
 def _call(op: str, names: dict[str, str], function: Any, *args: Any, **kwargs: Any) -> Any:

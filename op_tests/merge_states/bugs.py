@@ -108,7 +108,7 @@ _GPU_BUGS = [
     ("sink-in-lse", "if (p.sink && p.sink_in_lse && sum != 0) lse", "if (false) lse", "left out of the LSE"),
     ("sink-in-empty", "if (p.sink && p.sink_in_lse && sum != 0) lse", "if (p.sink && p.sink_in_lse) lse",
      "a row of nothing has the sink's LSE"),
-    ("sink-larger", "larger = gpu_max(lse, sink), smaller = lse < sink ? lse : sink;", "larger = lse, smaller = sink;",
+    ("sink-larger", "larger = is_less ? sink : lse, smaller = is_less ? lse : sink;", "larger = lse, smaller = sink;",
      "a sink far above the LSE"),
     ("keep", "if (is_kept()) return;", "", "a row of nothing becomes 0"),
     ("keep-lse", "lane() != 0 || is_kept()) return;", "lane() != 0) return;", "its LSE becomes -inf"),

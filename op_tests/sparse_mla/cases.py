@@ -129,7 +129,7 @@ def _corners() -> list[SparseCase]:
     ]
 
 
-def random_case(rng: random.Random, seed: int) -> SparseCase:
+def random_case(rng: random.Random, seed: int, *, hostile: bool = False) -> SparseCase:
     """Sizes are kept such that the fp64 reference needs milliseconds."""
     form = rng.choice((*FORMS, "fwd", "fwd", "decode"))
     kind = rng.choice(KINDS)
@@ -149,14 +149,15 @@ def random_case(rng: random.Random, seed: int) -> SparseCase:
             fields |= {"extra_scale": rng.choice((None, 0.3))}
     if form != "table":
         fields |= {"kv_scale": rng.choice((None, 2.3)), "q_scale": rng.choice((None, 0.25))}
-        fields |= {"sink": rng.random() < 0.4, "int64": form == "fwd" and rng.random() < 0.2}
+        fields |= {"sink": rng.random() < 0.4, "int64": form == "fwd" and not hostile and rng.random() < 0.2}
     if form in ("fwd", "decode"):
         fields["splits"] = rng.choice((None, -1, 1, 2, 5, 17))
+    fields |= {"strided": rng.random() < 0.3, "kv_strided": rng.random() < 0.4, "stale": rng.random() < 0.3}
     return of_kind(
         kind, form=form, heads=heads, lens=lens, page_size=rng.choice((1, 1, *PAGE_SIZES)),
         o_dtype=rng.choice(("bfloat16", "float16")), return_lse=rng.random() < 0.8,
-        score_std=rng.choice((0.05, 0.3, 1.0, 4.0)), strided=rng.random() < 0.3, kv_strided=rng.random() < 0.4,
-        masked=rng.choice(MASK_PATTERNS), stale=rng.random() < 0.3, workers=rng.choice((1, 3, 8)), seed=seed, **fields,
+        score_std=rng.choice((0.05, 0.3, 1.0, 4.0)), masked=rng.choice(MASK_PATTERNS), workers=rng.choice((1, 3, 8)),
+        seed=seed, hostile=hostile, **fields,
     )  # fmt: skip
 
 

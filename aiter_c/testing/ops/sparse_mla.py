@@ -5,7 +5,7 @@ to the keys that the lists select.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -91,6 +91,7 @@ class SparseCase(Case):
     kv_strided: bool = False  # rows of other layers lie between the pages
     masked: str = "none"  # one of MASK_PATTERNS, in every list
     stale: bool = False  # tensors of indices are longer than what is read
+    hostile: bool = False  # index tensors hold any numbers; slots that are in the cache are those that hold values
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -107,6 +108,7 @@ class SparseCase(Case):
             and len(self.extra_lens) in (0, len(self.lens))
             and not (self.extra_lens and self.form != "fwd")
             and not (self.sink and self.form == "table")
+            and not (self.hostile and self.int64)
             and not (self.wide and not (self.form == "fwd" and self.given))
             and (self.form not in ("table", "topk") or len(set(self.lens)) <= 1)
             and (self.o_dtype == "bfloat16" or self.form != "fwd" or self.given or self.q_dtype == "float16")
@@ -155,6 +157,8 @@ class SparseCase(Case):
         o, lse, o_allowance, lse_allowance = inputs.reference(p_dtype)
         empty = np.isneginf(lse)
         tolerance = OUTPUT_FP8_P if p_dtype in DTYPES_FP8 else OUTPUT
+        if self.sink and self.o_dtype == "float16":  # a sink may leave rows of subnormal numbers
+            tolerance = replace(tolerance, row_cosine=np.inf)
         fresh = {"dtype": self.o_dtype} if self.form == "fwd" and not self.given else {}
         out = {"o": Expected(o, tolerance, exact=empty, allowance=o_allowance, **fresh)}
         if self.return_lse and self.form != "table":
@@ -200,6 +204,34 @@ class SparseInputs(Inputs):
         named = {name: block.array for name, block in self.blocks.items() if not name.startswith("_")}
         return named | self.values
 
+    def select_again(self) -> None:
+        """slots as the index tensors have them now."""
+        for n, (source, pool) in enumerate(zip(self.case.sources, self.pools, strict=True)):
+            capacity = len(pool) * source.page_size
+            lists = self._lists(n, len(source.lens))
+            self.slots[n] = [np.where((one >= 0) & (one < capacity), one, -1).astype(np.int64) for one in lists]
+
+    def _lists(self, source: int, rows: int) -> list[np.ndarray]:
+        if self.case.form == "table":
+            return list(self.array("topk_indices")[:rows])
+        indptr, indices = (self.array(name) for name in (_FIRST_NAMES, _SECOND_NAMES)[source][1:])
+        begins = np.clip(indptr[:rows], 0, len(indices))
+        return [indices[b : max(int(b), min(int(e), len(indices)))] for b, e in zip(begins, indptr[1:], strict=False)]
+
+    def make_hostile(self, rng: np.random.Generator) -> None:
+        """Any numbers in the index tensors. By lists the indptr stays: it is the plan that says where a list is."""
+        for n, pool in enumerate(self.pools):
+            capacity = len(pool) * self.case.sources[n].page_size
+            used = np.unique(np.concatenate([*self.slots[n], [-1]]))
+            extremes = np.array([INT32_MIN, INT32_MIN + 1, -2, -1, capacity, capacity + 1, INT32_MAX])
+            names = ("", "", "topk_indices") if self.case.form == "table" else (_FIRST_NAMES, _SECOND_NAMES)[n]
+            _scatter(rng, self.array(names[2]), np.concatenate([used, used, extremes]), 0.5)
+            if self.case.form in ("fwd", "decode"):
+                length = len(self.array(names[2]))
+                near = np.array([INT32_MIN, -1, 0, 1, length // 2, length - 1, length, length + 1, INT32_MAX])
+                _scatter(rng, self.array(names[1]), near, 0.4)
+        self.select_again()
+
     def keys(self, row: int) -> np.ndarray:
         """The keys that a row selects, of all sources, with their scales."""
         parts = []
@@ -220,12 +252,21 @@ class SparseInputs(Inputs):
             allowance[row] = result.rounding
         if self.sink is not None:
             held = ~np.isneginf(lse)
-            with_sink = np.logaddexp(np.where(held, lse, 0.0), self.sink.astype(np.float64))
-            o *= np.where(held, np.exp(np.where(held, lse - with_sink, 0.0)), 0.0)[..., None]
+            with np.errstate(invalid="ignore"):  # NaN stays NaN
+                with_sink = np.logaddexp(np.where(held, lse, 0.0), self.sink.astype(np.float64))
+                o *= np.where(held, np.exp(np.where(held, lse, 0.0) - with_sink), 0.0)[..., None]
             if case.form == "fwd":
                 lse_allowance = lse_allowance + 2.0**-22
                 lse = np.where(held, with_sink, -np.inf)
         return o, lse, allowance, lse_allowance
+
+
+_FIRST_NAMES, _SECOND_NAMES = ("kv_buffer", "kv_indptr", "kv_indices"), ("extra_kv", "extra_indptr", "extra_indices")
+
+
+def _scatter(rng: np.random.Generator, array: np.ndarray, numbers: np.ndarray, share: float) -> None:
+    hit = rng.random(array.shape) < share
+    array[hit] = rng.choice(numbers, int(hit.sum()))
 
 
 def _strides(case: SparseCase, width: int) -> tuple[int, ...] | None:
@@ -307,8 +348,7 @@ def _build(case: SparseCase) -> SparseInputs:
     blocks = {"q": _query(case, rng, shift)}
     values: dict[str, object] = {}
     pools, slots = [], []
-    names = [("kv_buffer", "kv_indptr", "kv_indices"), ("extra_kv", "extra_indptr", "extra_indices")]
-    for source, (kv, indptr, indices) in zip(case.sources, names, strict=False):
+    for source, (kv, indptr, indices) in zip(case.sources, (_FIRST_NAMES, _SECOND_NAMES), strict=False):
         block, seen, lists = _pool(case, source, rng, shift)
         capacity = len(block.array) * source.page_size
         pools.append(block.array)
@@ -343,9 +383,11 @@ def _build(case: SparseCase) -> SparseInputs:
         blocks["qo_indptr"] = packed(np.arange(len(case.lens) + 1, dtype=np.int32), shift=shift)
         if case.form != "decode":
             blocks |= _work_lists(case, blocks, shift)
-    return SparseInputs(
-        case, blocks, values, written, q_values=to_float64(blocks["q"].array), pools=pools, slots=slots, sink=sink
-    )
+    q_values = to_float64(blocks["q"].array)
+    inputs = SparseInputs(case, blocks, values, written, q_values=q_values, pools=pools, slots=slots, sink=sink)
+    if case.hostile:
+        inputs.make_hostile(rng)
+    return inputs
 
 
 def _work_lists(case: SparseCase, blocks: dict[str, Block], shift: int) -> dict[str, Block]:

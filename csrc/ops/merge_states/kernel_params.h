@@ -11,7 +11,8 @@
 
 typedef struct ac_state_source_t {
     const char *o;   /* [T, H, D] */
-    const char *lse; /* [T, H] float32, natural log; -inf, +inf and NaN: the state holds nothing, its row is not read */
+    const char *lse; /* [T, H] float32, natural log; -inf: the state holds nothing, its row is not read. +inf and NaN:
+                        likewise, or with `spreads_nan` the result is NaN */
     int64_t o_row_stride, o_head_stride, lse_row_stride, lse_head_stride;
 } ac_state_source_t;
 
@@ -31,6 +32,7 @@ typedef struct ac_merge_states_params_t {
     int32_t whole_vectors; /* rows are whole vectors of 16 bytes of the sources, and everything is aligned to such */
     int32_t sink_in_lse;   /* the sink is in the LSE too */
     int32_t keep_empty;    /* nothing is written of a row that no state holds */
+    int32_t spreads_nan;
 } ac_merge_states_params_t;
 
 #endif

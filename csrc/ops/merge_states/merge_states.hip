@@ -99,6 +99,7 @@ template <int COLUMNS, int BYTES, bool WHOLE> struct merge_pair_t {
             lses[k] = gpu_entry((const float *)(from.lse + (first + k) * p.lse_stride + row * from.lse_row_stride +
                                                 head * from.lse_head_stride));
         }
+        if (p.spreads_nan) return;
         GPU_UNROLL for (int k = 0; k < GROUP; k++)
             lses[k] = lses[k] <= GPU_FLT_MAX ? lses[k] : GPU_MINUS_INFINITY; /* neither +inf nor NaN */
     }
@@ -214,7 +215,8 @@ template <int COLUMNS, int BYTES, bool WHOLE> struct merge_pair_t {
 
     /* ln(exp(lse) + exp(sink)) */
     static GPU_MEMBER float with_sink(float lse, float sink) {
-        float larger = gpu_max(lse, sink), smaller = lse < sink ? lse : sink;
+        bool is_less = lse < sink; /* not so where the LSE is NaN */
+        float larger = is_less ? sink : lse, smaller = is_less ? lse : sink;
         return larger + gpu_log2(1 + gpu_exp2((smaller - larger) * (float)AC_LOG2_E)) * (float)AC_LN_2;
     }
 

@@ -116,6 +116,7 @@ static int run(void *arguments, const void *plan, intptr_t stream, ac_error_t *e
         .together = S,
         .whole_vectors = are_whole_vectors(args),
         .sink_in_lse = 1,
+        .spreads_nan = 1,
     };
     p.sources[0] = source_of(args, args->segments, args->lse, S, 0);
     if (R > 0) p.sources[1] = source_of(args, args->more_segments, args->more_lse, R, S);
@@ -144,7 +145,8 @@ static int run(void *arguments, const void *plan, intptr_t stream, ac_error_t *e
 #define AC_OP_NOTES                                                                                                    \
     "lse_out = ln(exp(sink) + sum_n exp(lse[n])), out = sum_n exp(lse[n] - lse_out) * segments[n], over the states "   \
     "of\n"                                                                                                             \
-    "both tensors; a row that no state holds gives 0 and -inf. Sums as those of merge_states.\n"                       \
+    "both tensors; a row that no state holds gives 0 and -inf, one with an LSE of NaN or +inf NaN. Sums as those of "  \
+    "merge_states.\n"                                                                                                  \
     "Returns (lse_out,). Raises TypeError, ValueError, BufferError, UnsupportedError, DeviceError; a refused call\n"   \
     "writes nothing."
 #include "../define_op.inc"
