@@ -58,9 +58,9 @@ _BUGS = [
     ("out-dtype", OP, "p->out_dtype = (int32_t)out->dtype;", "p->out_dtype = p->o_dtype;", "another dtype"),
     ("sink-off", OP, "p->sink = ac_floats(args->sink);", "p->sink = NULL;", "the sink is left out"),
     # The arithmetic on the CPU.
-    ("nan", CPU, "return lse <= FLT_MAX ? lse : -INFINITY;", "return lse < INFINITY || lse != lse ? lse : -INFINITY;",
+    ("nan", CPU, "lse <= FLT_MAX || p->spreads_nan ?", "lse < INFINITY || lse != lse ?",
      "NaN is a number"),
-    ("infinity", CPU, "return lse <= FLT_MAX ? lse : -INFINITY;", "return lse == lse ? lse : -INFINITY;", "and +inf"),
+    ("infinity", CPU, "lse <= FLT_MAX || p->spreads_nan ?", "lse == lse ?", "and +inf"),
     ("nothing", CPU, "if (lse < -FLT_MAX) continue;", "", "a state that holds nothing is read"),
     ("top", CPU, "lse > pair.top ? lse : pair.top", "state == 0 ? lse : pair.top", "the first LSE for the largest"),
     ("weight", CPU, "const float factor = expf(lse - pair->top);", "const float factor = expf(lse);", "leaves fp32"),

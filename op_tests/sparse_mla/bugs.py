@@ -28,8 +28,8 @@ BUGS = [
     _bug("row", BLOCK, "row = page % kv->page_size;", "row = 0;", "the first row of the slot's page"),
     _bug("page", BLOCK, "page /= kv->page_size;", "", "slots are pages"),
     _bug("entries", ARG, "kv.view->shape[0], slots ? page_size : 1,", "kv.view->shape[0], 1,", "few slots are valid"),
-    _bug("entries-more", ARG, "kv.view->shape[0], slots ? page_size : 1,", "kv.view->shape[0] + 1, slots ? page_size : 1,",
-         "slots past the cache are read"),
+    _bug("entries-more", ARG, "kv.view->shape[0], slots ? page_size : 1,",
+         "kv.view->shape[0] + 1, slots ? page_size : 1,", "slots past the cache are read"),
     _bug("entry-rows", ARG, ".entry_rows = slots ? 1 :", ".entry_rows = 0 ? 1 :", "an entry is a page"),
     _bug("placed", OP, "entry_rows(args) != 1,", "args->page_size != 1,", "lists of a plan are masked by places"),
     _bug("splits", OP, "const int64_t keys = product(entries, entry_rows(args));",
@@ -38,7 +38,8 @@ BUGS = [
     _bug("last-page", OP, "if (entry_rows(args) == 1 || args->kv_lens)", "if (args->page_size == 1 || args->kv_lens)",
          "lengths of last pages are asked for"),
     # Tables.
-    _bug("table-width", GRID, "request), 0, most) : most;", "request), 0, most) : 0;", "a table without lengths is empty"),
+    _bug("table-width", GRID, "request), 0, most) : most;", "request), 0, most) : 0;",
+         "a table without lengths is empty"),
     _bug("table-rows", GRID, "*out_entries = kv->indices + request * kv->table_stride;",
          "*out_entries = kv->indices + request * kv->table_width;", "rows of a table are dense"),
     # Sinks of mla_decode_fwd.
@@ -47,7 +48,8 @@ BUGS = [
          "a wrong sink is seen after the output is written"),
     # Segments for the merge.
     _bug("unit", OP, "p->lse_unit = base_2 ? 1 :", "p->lse_unit = args->segmented ? 1 :", "states in base 2"),
-    _bug("cut", OP, "args->natural ? AC_MLA_SEGMENTS :", "args->natural ? AC_MLA_NO_SEGMENTS :", "partials, or o"),
+    _bug("cut", OP, ".segments = !args->segmented ? AC_MLA_NO_SEGMENTS", ".segments = 1 ? AC_MLA_NO_SEGMENTS",
+         "partials for segments"),
     _bug("wide", VARIANT, "if (args->slots && args->o) ac_view_narrow(args->o, AC_MLA_DV);", "", "a wide output"),
     _bug("wide-merge", SEGMENTS, "ac_view_narrow(args->out, args->segments->shape[3]);", "(void)0;", "a wide output"),
     _bug("second", SEGMENTS, "if (R > 0) p.sources[1] =", "if (R > 0) p.sources[0] =", "one list twice"),
