@@ -57,7 +57,8 @@ def test_the_command(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One row of decode, of sparse decode and of prefill, and those of the indexer's logits: the tables that a person reads, and JSON."""
+    """One row of decode, of sparse decode and of prefill, and those of the indexer's logits: the tables that a person
+    reads, and JSON."""
     if "gfx950" not in selected_devices:
         pytest.skip("gfx950 is not selected")
     key = next(key for key in AITER if key[0] == "gfx950")
