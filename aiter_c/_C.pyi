@@ -263,6 +263,7 @@ def mla_decode_stage2(
     lse: SupportsDLPack | None,
     qo_indptr: SupportsDLPack | None,
     *,
+    sink: SupportsDLPack | None = None,
     plan: MlaPlan,
     stream: int | None = None,
 ) -> None: ...
@@ -278,6 +279,7 @@ def mla_reduce_v1(
     final_lse: SupportsDLPack | None = None,
     *,
     lists_are_complete: bool = False,
+    sink: SupportsDLPack | None = None,
     stream: int | None = None,
 ) -> None: ...
 def mla_metadata(
@@ -412,8 +414,6 @@ def merge_states(
     lse_layout: Literal["th", "ht"] = "th",
     *,
     sink: SupportsDLPack | None = None,
-    sink_in_lse: bool = False,
-    keep_empty: bool = False,
     stream: int | None = None,
 ) -> tuple[Any, Any]: ...
 def merge_attn_states(

@@ -7,7 +7,7 @@ with one split stage 1 wrote `o` and the LSE, and stage 2 never runs.
 
 from __future__ import annotations
 
-from aiter_c._C import MlaPlan, merge_states, mla_decode_stage1, mla_decode_stage2, mla_reduce_v1
+from aiter_c._C import MlaPlan, mla_decode_stage1, mla_decode_stage2, mla_reduce_v1
 from aiter_c.metadata import get_meta_param
 from aiter_c.prefill import (
     mla_prefill_fwd,
@@ -174,15 +174,12 @@ def mla_decode_fwd(
             kv_dtype, slots, sink=sink,
         )  # fmt: skip
     if used_plan.writes_output:
-        logits = o
-    elif work_indptr is None or reduce_indptr is None or reduce_partial_map is None:  # stage 1 saw to it: all or none
-        mla_decode_stage2(logits, attn_lse, o, lse, qo_indptr, plan=used_plan, stream=used_stream)
+        return o, lse if return_lse else None
+    if work_indptr is None or reduce_indptr is None or reduce_partial_map is None:  # stage 1 saw to it: all or none
+        mla_decode_stage2(logits, attn_lse, o, lse, qo_indptr, sink=sink, plan=used_plan, stream=used_stream)
     else:
         mla_reduce_v1(
             logits, attn_lse, reduce_indptr, reduce_final_map, reduce_partial_map, max_seqlen_q, None, o, lse,
-            lists_are_complete=True, stream=used_stream,
+            lists_are_complete=True, sink=sink, stream=used_stream,
         )  # fmt: skip
-    if sink is not None:  # rows that hold nothing, and rows of nobody, stay as they are
-        merge_states((o,), (lse,), o, lse, sink=sink, keep_empty=True, stream=used_stream)
-        lse = lse if return_lse else None
-    return logits, lse
+    return logits, lse if return_lse else None

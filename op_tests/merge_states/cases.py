@@ -77,14 +77,6 @@ def _corner() -> list[MergeStatesCase]:
         for form in FORMS
         for level, empty in ((-200.0, "none"), (80.0, "none"), (500.0, "some"), (-math.inf, "some"), (3.0, "all"))
     ]
-    # ... and in the LSE; rows of nothing that keep what they hold.
-    cases += [
-        form_of(form, heads=3, dim=dim, o_dtype="float32", sink=True, sink_in_lse=True, sink_level=level, empty=empty,
-                given=keep, keep_empty=keep, layout=layout)
-        for form, dim, layout in (("tensor", 64, "ht"), ("sequence", 515, "th"))
-        for level, empty, keep in ((-200.0, "none", True), (3.0, "some", True), (90.0, "some", False),
-                                   (0.0, "all", True), (-math.inf, "some", False))
-    ]  # fmt: skip
     cases += [form_of("two", heads=3, dim=dim, return_lse=False, sink=sink) for dim, sink in ((64, True), (100, False))]
     return cases
 

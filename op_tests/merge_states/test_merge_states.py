@@ -28,10 +28,7 @@ def test_ids_tell_the_cases_apart() -> None:
 
 
 def test_signatures_are_pinned() -> None:
-    text = (
-        "(o, lse, out=None, lse_out=None, lse_layout='th', *, sink=None, sink_in_lse=False, keep_empty=False, "
-        "stream=None)"
-    )
+    text = "(o, lse, out=None, lse_out=None, lse_layout='th', *, sink=None, stream=None)"
     assert plain(aiter_c.merge_states) == text
     text = "(output, prefix_output, prefix_lse, suffix_output, suffix_lse, output_lse=None, *, sink=None, stream=None)"
     assert plain(aiter_c.merge_attn_states) == text

@@ -35,9 +35,7 @@ class Merged:
     lse_bound: np.ndarray
 
 
-def merge_states_reference(
-    o: np.ndarray, lse: np.ndarray, sink: np.ndarray | None = None, *, sink_in_lse: bool = False
-) -> Merged:
+def merge_states_reference(o: np.ndarray, lse: np.ndarray, sink: np.ndarray | None = None) -> Merged:
     """States o [N, T, H, D], lse [N, T, H], sink [H], in fp64. A state whose LSE is no number below +inf holds nothing,
     whatever stands in its row."""
     states, *shape = o.shape
@@ -57,11 +55,6 @@ def merge_states_reference(
     units = 8 + share * weight * (8 + 3 * np.where(np.isneginf(distance), 0.0, np.abs(distance)))
     out.o *= weight[..., None]
     out.bound = out.bound * weight[..., None] + dot_product_bound(units[..., None] * np.abs(out.o))
-    if sink_in_lse:
-        held = ~np.isneginf(out.lse)
-        out.lse[held] = np.logaddexp(out.lse, sink.astype(np.float64))[held]
-        size = np.abs(np.where(held, out.lse, 0.0)) + np.abs(np.where(np.isneginf(distance), 0.0, distance))
-        out.lse_bound = out.lse_bound + dot_product_bound(4 + 3 * size)
     return out
 
 
@@ -89,8 +82,6 @@ class MergeStatesCase(Case):
     aligned: bool = False  # every tensor begins at a multiple of 16 bytes; else anywhere
     sink: bool = False
     sink_level: float = 0.0  # mean of the sink's logits
-    sink_in_lse: bool = False
-    keep_empty: bool = False
     empty: str = "none"  # one of EMPTY_PATTERNS
     spread: float = 3.0  # standard deviation of the LSEs
     level: float = 0.0  # their mean
@@ -109,9 +100,6 @@ class MergeStatesCase(Case):
             and (self.return_lse or self.form == "two")
             and (self.form != "two" or (self.given and self.layout == "ht" and self.states == 2))
             and (self.form != "sequence" or self.states <= 16)
-            and not (self.sink_in_lse and not self.sink)
-            and not (self.keep_empty and not self.given)
-            and not ((self.keep_empty or self.sink_in_lse) and self.form == "two")
         )
         if not meaningful:
             raise ValueError(f"a case that means nothing: {self!r}")
@@ -143,17 +131,17 @@ class MergeStatesCase(Case):
 
     def expected(self, inputs: MergeStatesInputs, device: Device) -> dict[str, Expected]:
         """By the fp64 reference; a row of nothing is 0 and -inf to the bit."""
-        merged = merge_states_reference(inputs.o, inputs.lse, inputs.sink, sink_in_lse=self.sink_in_lse)
+        merged = merge_states_reference(inputs.o, inputs.lse, inputs.sink)
         empty = np.isneginf(merged.lse)
-        written = ~empty if self.keep_empty else np.ones_like(empty)
         fresh = {} if self.given else {"dtype": self.out_dtype or self.o_dtype}
-        rounding = OUTPUT_ROUNDING[self.out_dtype or self.o_dtype]
-        out = Expected(merged.o, rounding, written, exact=empty, allowance=merged.bound, **fresh)
+        out = Expected(
+            merged.o, OUTPUT_ROUNDING[self.out_dtype or self.o_dtype], exact=empty, allowance=merged.bound, **fresh
+        )
         if not self.return_lse:
             return {"out": out}
         turn = np.transpose if self.layout == "ht" else np.asarray
         lse = Expected(
-            turn(merged.lse), LSE_ROUNDING, turn(written), exact=turn(empty), allowance=turn(merged.lse_bound),
+            turn(merged.lse), LSE_ROUNDING, exact=turn(empty), allowance=turn(merged.lse_bound),
             **({} if self.given else {"dtype": "float32"}),
         )  # fmt: skip
         return {"out": out, "lse_out": lse}
@@ -168,7 +156,7 @@ class MergeStatesCase(Case):
         if not as_passed:
             raise AssertionError(f"other tensors were returned than were passed\n  {self.repro}")
         nothing = ~np.isfinite(outcome.inputs.lse).any(0)
-        if not self.keep_empty and np.signbit(outcome.outputs["out"].astype(np.float32)[nothing]).any():
+        if np.signbit(outcome.outputs["out"].astype(np.float32)[nothing]).any():
             raise AssertionError(f"-0.0 in a row of nothing\n  {self.repro}")
 
 
@@ -251,6 +239,5 @@ def _build(case: MergeStatesCase) -> MergeStatesInputs:
         blocks["sink"] = Block(sink.shape, "float32", shift=int(rng.integers(0, 4)), poison=True)
         blocks["sink"].array[...] = sink
     values = {} if case.form == "two" else {"lse_layout": case.layout}
-    values |= {name: True for name in ("sink_in_lse", "keep_empty") if getattr(case, name)}
     rounded = o.astype(dtype_of(case.o_dtype)).astype(np.float64)
     return MergeStatesInputs(case, blocks, values, written, rounded, lse, sink)

@@ -214,6 +214,9 @@ class SparseInputs(Inputs):
     def _lists(self, source: int, rows: int) -> list[np.ndarray]:
         if self.case.form == "table":
             return list(self.array("topk_indices")[:rows])
+        if self.case.form == "topk":
+            width = self.case.lens[0] if rows else 0
+            return list(self.array("kv_indices")[: rows * width].reshape(rows, width))
         indptr, indices = (self.array(name) for name in (_FIRST_NAMES, _SECOND_NAMES)[source][1:])
         begins = np.clip(indptr[:rows], 0, len(indices))
         return [indices[b : max(int(b), min(int(e), len(indices)))] for b, e in zip(begins, indptr[1:], strict=False)]
@@ -323,6 +326,8 @@ def _lists_of(
     """indptr and indices, with what is not read behind them."""
     indptr = np.concatenate([[0], np.cumsum([len(one) for one in lists])])
     indices = np.concatenate([*lists, np.empty(0, np.int64)])
+    if case.form == "topk":  # of the requests, which are longer than what is selected
+        indptr = np.arange(len(lists) + 1) * (len(indices) // max(len(lists), 1) + 7)
     if case.stale:
         tail = np.array([INT32_MIN, -1, 0, capacity, INT32_MAX])
         indptr, indices = np.concatenate([indptr, tail]), np.concatenate([indices, tail])

@@ -19,7 +19,7 @@ static const char *const lse_layouts[] = {"th", "ht", NULL};
 typedef struct {
     ac_tensors_arg_t o, lse;
     ac_view_t *out, *lse_out, *sink;
-    int lse_layout, sink_in_lse, keep_empty;
+    int lse_layout;
     ac_view_t *output, *prefix_output, *prefix_lse, *suffix_output, *suffix_lse, *output_lse;
     /* What the check found. */
     const ac_tensor_rule_t *rules; /* RULES of them */
@@ -217,8 +217,6 @@ static void fill_params(const args_t *args, ac_merge_states_params_t *p) {
     p->out_dtype = (int32_t)out->dtype;
     p->together = together ? p->num_states : 0;
     p->whole_vectors = are_whole_vectors(args);
-    p->sink_in_lse = args->sink_in_lse;
-    p->keep_empty = args->keep_empty;
 }
 
 static int run(void *arguments, const void *plan, intptr_t stream, ac_error_t *error) {

@@ -9,6 +9,7 @@
 #include "../../core/fault.h"
 #include "../attention/scale_arg.h"
 #include "../attention/work.h"
+#include "../merge_states/sink.h"
 #include "args.h"
 #include "variant.h"
 
@@ -476,7 +477,9 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
     if (args->expsum && target->runtime->fill32(target->runtime, target->device.index, ac_floats(args->expsum), one,
                                                 ac_view_numel(args->expsum), stream, error) < 0)
         return -1;
-    return ac_launch(target, &launch, error);
+    if (ac_launch(target, &launch, error) < 0) return -1;
+    if (!args->sink || !final) return 0; /* by lists, and of partials, the merge ends the rows */
+    return ac_apply_sink(op_name, target, args->o, args->lse, args->sink, stream, error);
 }
 
 static int check_variant(void *arguments, const void *plan, ac_error_t *error) {
