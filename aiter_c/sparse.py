@@ -209,7 +209,7 @@ def sparse_mla_fwd(
     _geometry(op, q, kv_lora_rank, qk_rope_head_dim)
     if out is None and not skip_reduce:
         out = _new_out(op, q, stream)
-    more = {"sm_scale": softmax_scale, "num_kv_splits": kv_splits, "q_scale": q_scale, "stream": stream}
+    more: dict[str, Any] = {"sm_scale": softmax_scale, "num_kv_splits": kv_splits, "q_scale": q_scale, "stream": stream}
     more |= {"q_dtype": q_dtype, "kv_dtype": kv_dtype}
     first = (op, _FIRST, kv_buffer, (kv_indptr, kv_indices, None), q)
     if extra_kv is None and attn_sink is None and not skip_reduce:

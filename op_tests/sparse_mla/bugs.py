@@ -6,7 +6,7 @@ from bugs import Bug
 
 _FILES = " ".join(f"op_tests/sparse_mla/test_{name}.py" for name in ("sparse_mla", "bad_arguments", "memory"))
 TESTS = {
-    "sparse": f"{_FILES} --device cpu",
+    "sparse": f"{_FILES} op_tests/dsa_layer --device cpu",
     "sparse-gpu": "op_tests/sparse_mla/test_sparse_mla.py --device gfx950 -m device",
 }
 OP, VARIANT, ARG = "csrc/ops/mla_decode/op.c", "csrc/ops/mla_decode/variant.c", "csrc/ops/attention/cache_arg.c"
