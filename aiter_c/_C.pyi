@@ -187,6 +187,8 @@ def mla_decode_stage1(
     plan: MlaPlan | None = None,
     q_dtype: DTypeLike | None = None,
     kv_dtype: DTypeLike | None = None,
+    slots: bool = False,
+    sink: SupportsDLPack | None = None,
     logits: SupportsDLPack | None = None,
     attn_lse: SupportsDLPack | None = None,
     lse: SupportsDLPack | None = None,
@@ -215,6 +217,9 @@ def mla_decode_variant(
     return_lse: bool = False,
     causal: bool = True,
     segmented: bool = False,
+    natural: bool = False,
+    slots: bool = False,
+    kv_format: Literal["plain", "fp8_ds_mla", "3buffer"] | None = "plain",
     stream: int | None = None,
     q_dtype: DTypeLike | None = None,
     kv_dtype: DTypeLike | None = None,
@@ -258,6 +263,7 @@ def mla_decode_stage2(
     lse: SupportsDLPack | None,
     qo_indptr: SupportsDLPack | None,
     *,
+    sink: SupportsDLPack | None = None,
     plan: MlaPlan,
     stream: int | None = None,
 ) -> None: ...
@@ -273,6 +279,7 @@ def mla_reduce_v1(
     final_lse: SupportsDLPack | None = None,
     *,
     lists_are_complete: bool = False,
+    sink: SupportsDLPack | None = None,
     stream: int | None = None,
 ) -> None: ...
 def mla_metadata(
@@ -420,6 +427,18 @@ def merge_attn_states(
     sink: SupportsDLPack | None = None,
     stream: int | None = None,
 ) -> None: ...
+def merge_segments(
+    segments: SupportsDLPack,
+    lse: SupportsDLPack,
+    more_segments: SupportsDLPack | None,
+    more_lse: SupportsDLPack | None,
+    out: SupportsDLPack,
+    sink: SupportsDLPack | None = None,
+    *,
+    return_lse: bool = False,
+    stream: int | None = None,
+    lse_out: SupportsDLPack | None = None,
+) -> tuple[Any]: ...
 def top_k_per_row_prefill(
     logits: SupportsDLPack,
     rowStarts: SupportsDLPack,

@@ -72,6 +72,7 @@ from aiter_c.prefill import (
     mla_prefill_reduce,
     mla_prefill_reduce_triton,
 )
+from aiter_c.sparse import sparse_mla_fwd, unified_attention_sparse_mla
 
 __version__ = _C.build_info()["version"]
 
@@ -121,8 +122,10 @@ __all__ = [
     "mla_reduce_v1",
     "mla_v40_decode_fwd",
     "set_num_threads",
+    "sparse_mla_fwd",
     "top_k_per_row_decode",
     "top_k_per_row_prefill",
     "triton_convert_req_index_to_global_index",
     "triton_gather_kv_indices_sparse",
+    "unified_attention_sparse_mla",
 ]

@@ -73,6 +73,8 @@ def mla_decode_fwd(
     q_dtype: DTypeLike = None,
     kv_dtype: DTypeLike = None,
     cp_interleave: int = 1,
+    slots: bool = False,
+    sink: SupportsDLPack | None = None,
 ) -> tuple[Any, Tensor | None]:
     """Decode with multi-head latent attention over a paged latent cache; writes `o` in place.
 
@@ -91,7 +93,7 @@ def mla_decode_fwd(
                           records of 656 bytes, see kv_format. Any mix of q and cache dtypes.
     o                     [T, H, 512] bfloat16 or float16; may be strided. Written.
     qo_indptr, kv_indptr  int32 [B+1]; kv_indptr counts pages, may be longer and may begin above 0.
-    kv_indices            int32 [n]: pages. An entry below 0 or past the pool masks its keys; they are not read.
+    kv_indices            int32 [n]: pages, or slots. One below 0 or past the pool masks its keys; they are not read.
     kv_last_page_lens     int32 [B]: rows in the last page of each request. Not looked at when page_size is 1.
     max_seqlen_q          int, at least 1: query rows of the longest request.
     sm_scale              float; None: 1 / sqrt(D).
@@ -112,6 +114,10 @@ def mla_decode_fwd(
                           do not capture such calls in a graph in the relaxed mode (in the others the driver refuses).
     plan                  MlaPlan of mla_plan: used as it is, a call it was not made for is refused.
     q_dtype, kv_dtype     the fp8 dtype of a q or kv_buffer that comes as uint8.
+    slots                 bool: kv_indices are slots, page * page_size + row, as sparse attention selects them. What
+                          counts entries (kv_indptr, lists) counts slots then, and kv_last_page_lens is not looked at.
+    sink                  float32 [H]: a logit without a value, exp(sink) in the denominator of `o`, not in the LSE. A
+                          row that sees no key stays 0. A plan for it needs return_lse=True.
 
     Persistent mode: the work items come from lists that get_mla_metadata_v1 (or AITER's op, for heads that it does not
     fold) has filled, and the partials are merged by mla_reduce_v1. All but work_meta_data and reduce_final_map are
@@ -123,7 +129,8 @@ def mla_decode_fwd(
     reduce_indptr, reduce_final_map, reduce_partial_map   int32 [G+1], [G, 2] or None, [P]: see mla_reduce_v1.
 
     num_kv_splits and num_kv_splits_indptr are then hints without effect: the lists decide. With max_seqlen_q 1 no
-    causal mask applies, and with page_size 1 an item's keys need then not be of its request's list (sparse attention).
+    causal mask applies, and with page_size 1, or slots, an item's keys need then not be of its request's list (sparse
+    attention).
     deterministic needs lists that were made so.
 
     Context parallelism: with g_kv_indptr the cache and kv_indptr hold the keys of one rank, and causal masks by their
@@ -152,18 +159,27 @@ def mla_decode_fwd(
         and reduce_indptr is None and reduce_final_map is None and reduce_partial_map is None
     ):  # fmt: skip
         lists = (work_meta_data, work_indptr, work_info_set, reduce_indptr, reduce_final_map, reduce_partial_map)
-    used_plan, used_stream, logits, attn_lse, lse = mla_decode_stage1(
-        q, kv_buffer, o, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, max_seqlen_q, page_size, nhead_kv,
-        sm_scale, logit_cap, num_kv_splits, num_kv_splits_indptr, lists, q_scale, kv_scale, return_lse, g_kv_indptr,
-        cp_world_size, cp_rank, cp_interleave, causal, deterministic, kv_format, stream, plan, q_dtype, kv_dtype,
-    )  # fmt: skip
+    if sink is None:
+        used_plan, used_stream, logits, attn_lse, lse = mla_decode_stage1(
+            q, kv_buffer, o, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, max_seqlen_q, page_size, nhead_kv,
+            sm_scale, logit_cap, num_kv_splits, num_kv_splits_indptr, lists, q_scale, kv_scale, return_lse,
+            g_kv_indptr, cp_world_size, cp_rank, cp_interleave, causal, deterministic, kv_format, stream, plan, q_dtype,
+            kv_dtype, slots,
+        )  # fmt: skip
+    else:
+        used_plan, used_stream, logits, attn_lse, lse = mla_decode_stage1(
+            q, kv_buffer, o, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, max_seqlen_q, page_size, nhead_kv,
+            sm_scale, logit_cap, num_kv_splits, num_kv_splits_indptr, lists, q_scale, kv_scale, return_lse,
+            g_kv_indptr, cp_world_size, cp_rank, cp_interleave, causal, deterministic, kv_format, stream, plan, q_dtype,
+            kv_dtype, slots, sink=sink,
+        )  # fmt: skip
     if used_plan.writes_output:
-        return o, lse
+        return o, lse if return_lse else None
     if work_indptr is None or reduce_indptr is None or reduce_partial_map is None:  # stage 1 saw to it: all or none
-        mla_decode_stage2(logits, attn_lse, o, lse, qo_indptr, plan=used_plan, stream=used_stream)
+        mla_decode_stage2(logits, attn_lse, o, lse, qo_indptr, sink=sink, plan=used_plan, stream=used_stream)
     else:
         mla_reduce_v1(
             logits, attn_lse, reduce_indptr, reduce_final_map, reduce_partial_map, max_seqlen_q, None, o, lse,
-            lists_are_complete=True, stream=used_stream,
+            lists_are_complete=True, sink=sink, stream=used_stream,
         )  # fmt: skip
-    return logits, lse
+    return logits, lse if return_lse else None

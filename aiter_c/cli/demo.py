@@ -1,6 +1,7 @@
 """python -m aiter_c demo: the main job on real input. A ragged batch is decoded over a paged latent cache at the head
 counts of DeepSeek-V3 (128) and Kimi (64, 96) under tensor parallelism, by work lists, and on several ranks of context
-parallelism; a prompt is prefilled in chunks. Every row is checked against fp64."""
+parallelism; a prompt is prefilled in chunks; layers of DeepSeek-V3.2 select keys and attend to them. Every row is
+checked against fp64."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ import numpy as np
 
 import aiter_c
 from aiter_c import _C
-from aiter_c.cli import demo_lists, demo_prefill
+from aiter_c.cli import demo_lists, demo_prefill, demo_sparse
 from aiter_c.cli.ceilings import MOVED, Ceilings, arithmetic_of, cpu_floor_seconds, hints, measure_cpu
 from aiter_c.cli.report import Table, write_json
 from aiter_c.cli.timing import median_seconds
@@ -121,8 +122,13 @@ def _more_tables() -> dict[str, list[Any]]:
     prefill = Table(demo_prefill.COLUMNS)
     for row in demo_prefill.rows():
         prefill.add(row)
+    print("\nSparse attention, whole layers from the indexer to the merge, the steps of one rank timed:")
+    sparse = Table(demo_sparse.COLUMNS)
+    for layer in demo_sparse.layers():
+        sparse.add(demo_sparse.row(layer))
     print()
-    return {"persistent": lists.rows, "context_parallel": ranks.rows, "chunked_prefill": prefill.rows}
+    tables = {"persistent": lists, "context_parallel": ranks, "chunked_prefill": prefill, "sparse_layer": sparse}
+    return {name: list(table.rows) for name, table in tables.items()}
 
 
 def run(arguments: Namespace) -> int:

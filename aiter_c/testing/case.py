@@ -31,6 +31,7 @@ class Case:
 
     op: ClassVar[str]
     small: ClassVar[tuple[dict[str, object], ...]] = ({},)
+    takes_twice: ClassVar[bool] = False  # the call runs an op twice, which takes its scratch each time
     kinds: ClassVar[dict[str, type[Case]]] = {}  # by name of the class
 
     def __init_subclass__(cls, **keywords: object) -> None:

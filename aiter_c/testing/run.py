@@ -43,6 +43,8 @@ def run_case(case: Case, call: Callable | None = None, *, device: Device = CPU, 
         returned = call(**inputs.arguments() | extra)
     inputs.check_untouched()
     scratch.check_margins(case.repro)
+    if scratch.repeated and not case.takes_twice:
+        raise AssertionError(f"allocated twice: {', '.join(scratch.repeated)}\n  {case.repro}")
     outputs, expected = case.outputs(inputs, returned), case.expected(inputs, device)
     check_outputs(outputs, expected, case.repro)
     outcome = Outcome(case, device, inputs, returned, outputs, expected, scratch)

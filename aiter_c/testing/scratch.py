@@ -14,9 +14,11 @@ from .memory import Block, dtype_of
 
 
 class Scratch:
-    """What a call took, by the op's names for it ("lse", "logits", ...)."""
+    """What a call took, by the op's names for it ("lse", "logits", ...). `repeated`: what it took twice, of which the
+    second is another name."""
 
     def __init__(self) -> None:
+        self.repeated: list[str] = []
         self._blocks: dict[str, Block] = {}
 
     def allocate(
@@ -24,7 +26,8 @@ class Scratch:
     ) -> np.ndarray | DeviceTensor:
         """An allocator (see `allocated_by`): NaN in every element, known bytes around them, on like's device."""
         if name in self._blocks:
-            raise AssertionError(f"{name} was allocated twice")
+            name = f"{name}, again"
+            self.repeated.append(name)
         block = self._blocks[name] = Block(tuple(shape), dtype_of(dtype))
         block.fill_nan()
         block.freeze()

@@ -40,4 +40,9 @@ bool ac_view_is_same(const ac_view_t *view, const ac_view_t *other);
 /* True when `view` has the elements of whole[i] for some i, and no two elements of `whole` share memory. */
 bool ac_view_is_part(const ac_view_t *view, const ac_view_t *whole);
 
+/* Leaves the first columns of a tensor that has more of them. */
+static inline void ac_view_narrow(ac_view_t *view, int64_t columns) {
+    if (view->ndim > 0 && view->shape[view->ndim - 1] > columns) view->shape[view->ndim - 1] = columns;
+}
+
 #endif

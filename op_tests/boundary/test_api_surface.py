@@ -31,7 +31,7 @@ AITER_PARAMETERS = {
 }  # fmt: skip
 OUR_PARAMETERS = {
     "deterministic": False, "kv_format": None, "stream": None, "plan": None, "q_dtype": None, "kv_dtype": None,
-    "cp_interleave": 1,
+    "cp_interleave": 1, "slots": False, "sink": None,
 }  # fmt: skip
 HOME = Path(aiter_c.mla.__file__).resolve().parent
 NAMES = sorted(path.stem for path in HOME.glob("*.py") if not path.stem.startswith("_"))

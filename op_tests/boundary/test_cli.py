@@ -15,7 +15,7 @@ from interpreter import run_python
 
 import aiter_c
 from aiter_c.__main__ import main
-from aiter_c.cli import backend, bench_overhead, demo, demo_lists, demo_prefill
+from aiter_c.cli import backend, bench_overhead, demo, demo_lists, demo_prefill, demo_sparse
 from aiter_c.cli.backend import Cpu
 from aiter_c.cli.bench_ops import mla_decode as decode_bench
 from aiter_c.testing.ops.mla_decode_perf import (
@@ -51,6 +51,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_prefill, "NEW", (20, 3))
     monkeypatch.setattr(demo_prefill, "CONTEXT", (40, 0))
     monkeypatch.setattr(demo_prefill, "CHUNKS", (16, 40))
+    monkeypatch.setattr(demo_sparse, "HEADS", ((12, 1, 1), (4, 2, 2)))
+    monkeypatch.setattr(demo_sparse, "LENS", (150, 3))
+    monkeypatch.setattr(demo_sparse, "TOP_K", 64)
     monkeypatch.setattr(backend, "measure_cpu", lambda: CEILINGS)
     monkeypatch.setattr(decode_bench, "TARGETS", [decode_shape(2, 4, 64), decode_shape(1, 4, 32, "float8_e4m3fn")])
     monkeypatch.setattr(decode_bench, "OTHERS", [])
@@ -86,13 +89,17 @@ def test_demo_checks_and_reports(small: None, tmp_path: Path, capsys: pytest.Cap
     assert len(rows) == 2 * 2 * 3 and {row["path"] for row in rows} == {"stage 1", "stage 1 + 2"}
     assert all(row["% of ceiling"] > 0 and row["max |o - ref|"] < 0.1 for row in rows)
     assert report["ceilings"]["read_bytes_per_s"] == [1e10, 1e10]
-    assert "24 rows, every element" in capsys.readouterr().out
+    assert "26 rows, every element" in capsys.readouterr().out
     for row in report["persistent"]:
         assert row["items"] > row["partials"] > 1 and row["max |lists - grid|"] < 0.02 and row["plan ms"] > 0
     assert len(report["persistent"]) == 2 and all(row["max |o - ref|"] < 0.1 for row in report["persistent"])
     chunked = report["chunked_prefill"]
     assert [row["passes"] for row in chunked] == [4, 2] * 3 and {row["work"] for row in chunked} == {"grid", "lists"}
     assert all(row["max |o - ref|"] < 0.1 and row["max |lse - one pass|"] < 1e-5 for row in chunked)
+    layers = report["sparse_layer"]
+    assert [(row["ranks"], row["keys"], row["selected"]) for row in layers] == [(1, 153, 67), (2, 304, 133)]
+    assert all(row["max |o - ref|"] < 0.1 and row["decode ms"] > 0 for row in layers)
+    assert [row["merge ms"] is None for row in layers] == [True, False]
     ranks = report["context_parallel"]
     assert [(row["ranks"], row["keys per rank"]) for row in ranks] == [
         *((1, "153 to 153 of 153"), (2, "70 to 83 of 153"), (4, "32 to 51 of 153"), (8, "16 to 35 of 153"))

@@ -20,8 +20,8 @@ EXPORT int64_t shim_decode_params(const int64_t *a, ac_mla_decode_params_t *p) {
     p->attention.q_row_stride = H * 576 * 2;
     p->attention.q_head_stride = 576 * 2;
     p->attention.kv[0].cache = (ac_kv_cache_t){
-        .base = (const char *)a[1], .num_pages = a[12], .page_stride = page, .latent_stride = page, .rope_stride = page,
-        .rope_offset = AC_MLA_DV * 2, .page_size = 1, .page_multiplier = 1, .page_shift = 0,
+        .base = (const char *)a[1], .num_entries = a[12], .page_stride = page, .latent_stride = page, .rope_stride = page,
+        .rope_offset = AC_MLA_DV * 2, .page_size = 1, .entry_rows = 1, .page_multiplier = 1, .page_shift = 0,
         .latent_dtype = AC_BFLOAT16, .rope_dtype = AC_BFLOAT16, .rope_dim = 64,
     };
     p->attention.o = (char *)a[2];
@@ -59,7 +59,7 @@ EXPORT int64_t shim_work(const ac_mla_decode_params_t *p, int64_t index, int64_t
     ac_work_t work;
     if (!ac_work_from_grid(&p->attention, &p->work.grid, index, (int)tile_rows, &work)) return 0;
     const int64_t all[] = {work.query_begin, work.first_pair, work.num_rows, work.begin, work.end,
-                           work.pages ? work.pages - p->attention.kv[0].indices : -1, work.partial_row,
+                           work.entries ? work.entries - p->attention.kv[0].indices : -1, work.partial_row,
                            work.partial_step};
     memcpy(numbers, all, sizeof all);
     for (int64_t t = 0; t < tokens; t++) seen[t] = ac_seen_end(&work, t);

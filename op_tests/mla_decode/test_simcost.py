@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aiter_c.__main__ import main
-from aiter_c.cli import bench_simcost, simcost_prefill
+from aiter_c.cli import bench_simcost, simcost_prefill, simcost_sparse
 from aiter_c.cli.bench_simcost import AITER, issue_proxy
 from aiter_c.testing import Device
 
@@ -57,15 +57,17 @@ def test_the_command(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One row of decode and of prefill, and those of the indexer's logits: the tables that a person reads, and JSON."""
+    """One row of decode, of sparse decode and of prefill, and those of the indexer's logits: the tables that a person
+    reads, and JSON."""
     if "gfx950" not in selected_devices:
         pytest.skip("gfx950 is not selected")
     key = next(key for key in AITER if key[0] == "gfx950")
     monkeypatch.setattr(bench_simcost, "AITER", {key: AITER[key]})
     monkeypatch.setattr(simcost_prefill, "KEYS", [row for row in simcost_prefill.KEYS if row[0] == "gfx950"][:1])
+    monkeypatch.setattr(simcost_sparse, "KEYS", [("gfx950", 16, "fp8")])
     assert main(["bench", "simcost", "--arch", "gfx950", "--json", str(tmp_path / "cost.json")]) == 0
     out = capsys.readouterr().out
-    assert "ratio" in out and "causal" in out
-    _, _, *logits = json.loads((tmp_path / "cost.json").read_text())
+    assert "ratio" in out and "causal" in out and "x dense" in out
+    _, _, _, *logits = json.loads((tmp_path / "cost.json").read_text())
     assert [row["keys"] for row in logits] == ["pages, q 1", "pages, q 4", "contiguous"]
     assert all(row["mfma"] == row["least mfma"] and row["valu"] >= row["least valu"] for row in logits), logits

@@ -33,7 +33,8 @@ def test_aiters_signature() -> None:
     """AITER's parameters in its order, then ours, keyword-only."""
     text = (
         "(partial_output, partial_lse, reduce_indptr, reduce_final_map, reduce_partial_map, max_seqlen_q, "
-        "num_kv_splits, final_output, final_lse=None, *, lists_are_complete=False, stream=None)"
+        "num_kv_splits, final_output, final_lse=None, *, lists_are_complete=False, sink=None, "
+        "stream=None)"
     )
     assert str(inspect.signature(aiter_c.mla_reduce_v1)) == text
 

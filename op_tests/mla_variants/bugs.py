@@ -23,7 +23,7 @@ def _gpu(name: str, within: str, old: str, new: str, why: str) -> Bug:
 
 BUGS = [
     # Tables.
-    _bug("table-high", WORK, "request), 0, kv->table_width * page_size);", "request), 0, INT32_MAX);", "past a row"),
+    _bug("table-high", WORK, "request), 0, most) : most;", "request), 0, INT32_MAX) : most;", "past a row"),
     _bug("table-low", WORK, "ac_clamp64(ac_list_entry(kv->lengths, request), 0,",
          "ac_clamp64(ac_list_entry(kv->lengths, request), INT32_MIN,", "lengths below 0",
          harmless="a run that ends before its begin is empty as well"),
@@ -44,8 +44,8 @@ BUGS = [
     # Segments.
     _bug("granule", PLAN, "plan->split_granule = plan->request.page_size;", "", "segments are not cut at pages"),
     _bug("power", PLAN, "count < MAX_SEGMENTS) count *= 2;", "count < MAX_SEGMENTS) count++;", "not a power of two"),
-    _bug("base-e", OP, "p->lse_unit = args->segmented ? 1 :", "p->lse_unit = 0 ? 1 :", "maxima in base e"),
-    _bug("empty", OP, "p->lse_empty = args->segmented ? -FLT_MAX :", "p->lse_empty = 0 ? -FLT_MAX :", "-inf"),
+    _bug("base-e", OP, "p->lse_unit = base_2 ? 1 :", "p->lse_unit = 0 ? 1 :", "maxima in base e"),
+    _bug("empty", OP, "p->lse_empty = base_2 ? -FLT_MAX :", "p->lse_empty = 0 ? -FLT_MAX :", "-inf"),
     _bug("sums", OP, "ac_floats(args->expsum), one,", "ac_floats(args->expsum), lowest,", "sums are not 1"),
     _bug("segment-cpu", CPU, "p->o + segment * segment_bytes + row", "p->o + row", "all segments in one place"),
     _bug("segment-lse-cpu", CPU, "p->segments + segment : NULL", "p->segments : NULL", "all maxima in one place"),

@@ -89,7 +89,7 @@ PLANNER = [
     Bug(
         "plan-page-size",
         OPS,
-        '        {"page_size", r->page_size, args->page_size, NULL, NULL},\n',
+        '        {"page_size", r->page_size, entry_rows(args), NULL, NULL},\n',
         "",
         "a plan for pages of another size is used",
         "refuse",
@@ -124,8 +124,8 @@ HOST = [
     Bug(
         "last-page-lens",
         OPS,
-        "if (args->page_size == 1 || args->kv_lens) args->kv_last_page_lens = NULL;",
-        "if (args->page_size == 0 || args->kv_lens) args->kv_last_page_lens = NULL;",
+        "if (entry_rows(args) == 1 || args->kv_lens) args->kv_last_page_lens = NULL;",
+        "if (entry_rows(args) == 0 || args->kv_lens) args->kv_last_page_lens = NULL;",
         "lengths are looked at with pages of one row",
     ),
     Bug(
@@ -241,7 +241,7 @@ HOST = [
 ]
 
 CPU_KERNELS = [
-    Bug("pool-end", CPU, "page >= kv->num_pages", "page > kv->num_pages", "the page after the last is read"),
+    Bug("pool-end", CPU, "page >= kv->num_entries", "page > kv->num_entries", "the page after the last is read"),
     Bug("pool-begin", CPU, "if (page < 0 || page >=", "if (page >=", "negative pages are read"),
     Bug(
         "page-stride",
@@ -267,8 +267,8 @@ CPU_KERNELS = [
     Bug(
         "page-middle",
         CPU,
-        "run = ac_min64(kv->page_size - row, to - from)",
-        "run = ac_min64(kv->page_size, to - from)",
+        "run = ac_min64(kv->entry_rows - skipped, to - from)",
+        "run = ac_min64(kv->entry_rows, to - from)",
         "a block that begins inside a page leaves it",
     ),
     Bug(
@@ -498,8 +498,8 @@ GPU_KERNELS = [
     Bug(
         "gpu-pool-end",
         GPU,
-        "location.page < kv.num_pages",
-        "location.page <= kv.num_pages",
+        "location.entry < kv.num_entries",
+        "location.entry <= kv.num_entries",
         "the page after the last",
         "gpu",
         "mla_decode",
@@ -507,8 +507,8 @@ GPU_KERNELS = [
     Bug(
         "gpu-page-stride",
         GPU,
-        "((uint32_t)location.page * kv.page_stride + offset",
-        "((int32_t)(location.page * kv.page_stride) + offset",
+        "(place.page * kv.page_stride + offset",
+        "((int32_t)(place.page * kv.page_stride) + offset",
         "pages beyond 2 GiB wrap",
         "gpu",
         "mla_decode",

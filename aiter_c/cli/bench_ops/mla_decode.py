@@ -54,7 +54,7 @@ def growth(kind: str) -> list[MlaCase]:
     return GROWTH if kind == "cpu" else []
 
 
-def _records(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def records_of(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """fp8_ds_mla: 512 e4m3fn, their scales (here 2**-6 all), 64 bfloat16."""
     records = np.empty((*shape, RECORD_BYTES), np.uint8)
     records[..., :512] = random_values(rng, (*shape, 512), "float8_e4m3fn", 0.5 * 2**6).view(np.uint8)
@@ -63,7 +63,7 @@ def _records(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return records
 
 
-def _keys_of(case: MlaCase, rows: np.ndarray) -> np.ndarray:
+def keys_of(case: MlaCase, rows: np.ndarray) -> np.ndarray:
     """[n, 576] in fp64, of cache rows."""
     if case.kv_format == "plain":
         return rows.astype(np.float64)
@@ -172,10 +172,10 @@ class Problem:
         if case.kv_format == "plain":
             cache = random_values(rng, (num_pages, case.page_size, 1, 576), case.kv_dtype)
         else:
-            cache = _records(rng, (num_pages, case.page_size))
+            cache = records_of(rng, (num_pages, case.page_size))
         if not hasattr(self, "_keys"):
             keys = cache[checked].reshape(-1, cache.shape[-1])
-            self._keys = _keys_of(case, keys[: max(case.kv_lens)])
+            self._keys = keys_of(case, keys[: max(case.kv_lens)])
         return self.backend.put(cache)
 
     def _call(self, pool: Any, plan: aiter_c.MlaPlan, lists: dict[str, Any]) -> Callable[[], Any]:

@@ -13,12 +13,14 @@
  * one form covers token-by-token pages, region-by-region pages, padded pages and block-major pools. */
 typedef struct ac_kv_cache_t {
     const char *base;
-    int64_t num_pages; /* a page index below 0 or from num_pages on masks its rows */
+    int64_t num_entries; /* an entry of a list below 0 or from num_entries on masks its rows */
     int64_t page_stride;
     int64_t latent_offset, latent_stride; /* of page, of row */
     int64_t rope_offset, rope_stride;
     int64_t scale_offset, scale_stride;
     int32_t page_size;
+    int32_t entry_rows; /* that an entry of a list stands for: page_size, the entry is a page; or 1, it is a slot:
+                           number page * page_size + row */
     uint32_t page_multiplier, page_shift; /* n / page_size == (uint64_t)n * multiplier >> shift for 0 <= n < 2^31 */
     int32_t latent_dtype, rope_dtype;     /* ac_dtype_t */
     int32_t rope_dim;                     /* 64 or 0 */

@@ -103,13 +103,14 @@ static void set_page_divisor(ac_kv_cache_t *cache) {
     cache->page_multiplier = (uint32_t)((((uint64_t)1 << cache->page_shift) + d - 1) / d);
 }
 
-int ac_kv_cache_describe(ac_arg_t kv, const ac_kv_kind_t *kind, int64_t page_size, ac_kv_cache_t *out_cache,
+int ac_kv_cache_describe(ac_arg_t kv, const ac_kv_kind_t *kind, int64_t page_size, bool slots, ac_kv_cache_t *out_cache,
                          ac_error_t *error) {
     const ac_cache_format_t *format = &ac_cache_formats[kind->format];
     const int64_t bytes = ac_kv_record_bytes(kind->format);
     const int64_t latent = AC_MLA_DV * ac_dtype_bytes(format->latent_dtype), scales = format->scale_bytes;
     ac_kv_cache_t cache = {.base = kv.view->data,
                            .page_size = (int32_t)page_size,
+                           .entry_rows = slots ? 1 : (int32_t)page_size,
                            .rope_dim = kind->rope_dim,
                            .latent_dtype = (int32_t)format->latent_dtype,
                            .rope_dtype = (int32_t)format->rope_dtype,
@@ -121,7 +122,8 @@ int ac_kv_cache_describe(ac_arg_t kv, const ac_kv_kind_t *kind, int64_t page_siz
     case AC_BY_REGION: failed = describe_regions(kv, bytes, latent, scales, page_size, &cache, error); break;
     }
     if (failed || ac_check_dense_rows(kv, error) < 0) return -1;
-    cache.num_pages = kv.view->shape[0];
+    if (__builtin_mul_overflow(kv.view->shape[0], slots ? page_size : 1, &cache.num_entries))
+        cache.num_entries = INT64_MAX;
     cache.page_stride = ac_stride_bytes(kv.view, 0);
     set_page_divisor(&cache);
     *out_cache = cache;

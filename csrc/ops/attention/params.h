@@ -6,14 +6,14 @@
 
 #include "cache.h"
 
-/* A cache, and which of its pages belong to a request: entries [indptr[b], indptr[b + 1]) of `indices`. Or, where
- * `lengths` is not NULL, as many of row b of a table as hold lengths[b] keys. */
+/* A cache, and which of its pages or slots belong to a request: entries [indptr[b], indptr[b + 1]) of `indices`. Or,
+ * where `indptr` is NULL, as many of row b of a table as hold lengths[b] keys, or all. */
 typedef struct ac_kv_source_t {
     ac_kv_cache_t cache;
-    const int32_t *indptr;         /* [B+1]; counts pages */
-    const int32_t *indices;        /* [num_indices]: pages; or [B, table_width] */
-    const int32_t *last_page_lens; /* [B], or NULL: page_size is 1 */
-    const int32_t *lengths;        /* [B]: keys; or NULL: no table */
+    const int32_t *indptr;         /* [B+1]; counts entries */
+    const int32_t *indices;        /* [num_indices]: pages or slots; or [B, table_width] */
+    const int32_t *last_page_lens; /* [B], or NULL: all pages are full */
+    const int32_t *lengths;        /* [B]: keys of a table's row; or NULL */
     int64_t num_indices;
     int64_t table_width, table_stride; /* entries of a row, and from one row to the next */
 } ac_kv_source_t;

@@ -48,51 +48,68 @@ GPU_INLINE mla_row_t mla_tile_row(const ac_attention_params_t &p, const ac_work_
     return row;
 }
 
-/* A position in the request's list of pages, the same for all lanes. */
+/* A position in the request's list of pages or slots, the same for all lanes. */
 typedef struct mla_cursor_t {
-    const int32_t *slot; /* the list entry of the key's page */
-    int32_t row;         /* the key's row in its page */
-    int64_t left;        /* keys from here to the end of the range */
+    const int32_t *entry; /* the key's */
+    int32_t row;          /* the key's, of those that the entry stands for */
+    int64_t left;         /* keys from here to the end of the range */
 } mla_cursor_t;
 
-GPU_INLINE uint32_t mla_pages_before(const ac_kv_cache_t &kv, uint32_t rows) {
-    return (uint32_t)((uint64_t)rows * kv.page_multiplier >> kv.page_shift);
+GPU_INLINE uint32_t mla_page_of(const ac_kv_cache_t &kv, uint32_t row) {
+    return (uint32_t)((uint64_t)row * kv.page_multiplier >> kv.page_shift);
+}
+
+GPU_INLINE uint32_t mla_entries_before(const ac_kv_cache_t &kv, uint32_t rows) {
+    return kv.entry_rows == 1 ? rows : mla_page_of(kv, rows);
 }
 
 /* At key number `key` of the request, which may be past the range. */
 GPU_INLINE mla_cursor_t mla_cursor_at(const ac_attention_params_t &p, const ac_work_t &work, const mla_range_t &range,
                                       int64_t key) {
-    int64_t page_size = p.kv[0].cache.page_size, slot = key / page_size;
-    return (mla_cursor_t){work.pages + slot, (int32_t)(key - slot * page_size), range.end - key};
+    int64_t rows = p.kv[0].cache.entry_rows, entry = key / rows;
+    return (mla_cursor_t){work.entries + entry, (int32_t)(key - entry * rows), range.end - key};
 }
 
 GPU_INLINE void mla_advance(const ac_kv_cache_t &kv, int keys, mla_cursor_t *cursor) {
-    uint32_t row = (uint32_t)cursor->row + keys, pages = mla_pages_before(kv, row);
-    cursor->slot += pages;
-    cursor->row = (int32_t)(row - pages * kv.page_size);
+    uint32_t row = (uint32_t)cursor->row + keys, entries = mla_entries_before(kv, row);
+    cursor->entry += entries;
+    cursor->row = (int32_t)(row - entries * kv.entry_rows);
     cursor->left -= keys;
 }
 
-/* Where key `cursor + t` is: page and row in it. Page -1 if it is past the range or masked. */
+/* Where key `cursor + t` is: the list's entry, and its row of that. Entry -1 if it is past the range or masked. */
 typedef struct mla_location_t {
-    int32_t page, row;
+    int32_t entry, row;
 } mla_location_t;
 
 GPU_INLINE mla_location_t mla_locate(const ac_kv_cache_t &kv, const mla_cursor_t &cursor, int t) {
-    uint32_t row = (uint32_t)cursor.row + t, pages = mla_pages_before(kv, row);
-    mla_location_t location = {-1, (int32_t)(row - pages * kv.page_size)};
-    if (t < cursor.left) location.page = gpu_entry(cursor.slot + pages);
+    uint32_t row = (uint32_t)cursor.row + t, entries = mla_entries_before(kv, row);
+    mla_location_t location = {-1, (int32_t)(row - entries * kv.entry_rows)};
+    if (t < cursor.left) location.entry = gpu_entry(cursor.entry + entries);
     return location;
 }
 
 GPU_INLINE bool mla_in_pool(const ac_kv_cache_t &kv, mla_location_t location) {
-    return location.page >= 0 && location.page < kv.num_pages;
+    return location.entry >= 0 && location.entry < kv.num_entries;
+}
+
+/* A key's page and its row there. Only for a location in the pool. */
+typedef struct mla_place_t {
+    uint32_t page, row;
+} mla_place_t;
+
+GPU_INLINE mla_place_t mla_place(const ac_kv_cache_t &kv, mla_location_t location) {
+    uint32_t entry = (uint32_t)location.entry;
+    if (kv.entry_rows == kv.page_size) return (mla_place_t){entry, (uint32_t)location.row};
+    uint32_t page = mla_page_of(kv, entry);
+    return (mla_place_t){page, entry - page * kv.page_size};
 }
 
 /* The key's part at `offset` of its page, whose rows are `stride` bytes apart. Only for a location in the pool. */
 GPU_INLINE const char *mla_key_address(const ac_kv_cache_t &kv, mla_location_t location, int64_t offset,
                                        int64_t stride) {
-    return kv.base + ((uint32_t)location.page * kv.page_stride + offset + (uint32_t)location.row * stride);
+    mla_place_t place = mla_place(kv, location);
+    return kv.base + (place.page * kv.page_stride + offset + place.row * stride);
 }
 
 #endif

@@ -30,10 +30,10 @@ typedef struct ac_work_t {
     int64_t first_pair;
     int num_rows; /* pairs in the tile: 1 .. tile_rows */
     int32_t causal;
-    const int32_t *pages; /* the request's part of the page list */
-    int64_t begin, end;   /* the run of keys */
-    int64_t frontier;     /* keys of the request before its query token 0 */
-    int64_t total;        /* keys of the request */
+    const int32_t *entries; /* the request's part of the list of pages or slots */
+    int64_t begin, end;     /* the run of keys */
+    int64_t frontier;       /* keys of the request before its query token 0 */
+    int64_t total;          /* keys of the request */
     ac_shard_t shard;
     int64_t partial_row; /* token t's results are partial row partial_row + t * partial_step; or, where that is
                             negative, final rows: of segment -1 - partial_row */

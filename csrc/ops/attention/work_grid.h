@@ -26,19 +26,20 @@ typedef struct ac_work_grid_t {
     int32_t writes_output; /* 1: final rows and LSE (one split, or segments); 0: partials */
 } ac_work_grid_t;
 
-/* The request's pages, and the number of keys in them. */
-AC_INLINE int64_t ac_request_keys(const ac_kv_source_t *kv, int64_t request, const int32_t **out_pages) {
-    int64_t page_size = kv->cache.page_size;
-    if (kv->lengths) {
-        *out_pages = kv->indices + request * kv->table_stride;
-        return ac_clamp64(ac_list_entry(kv->lengths, request), 0, kv->table_width * page_size);
+/* The request's part of the list, and the number of its keys. */
+AC_INLINE int64_t ac_request_keys(const ac_kv_source_t *kv, int64_t request, const int32_t **out_entries) {
+    int64_t rows = kv->cache.entry_rows;
+    if (!kv->indptr) {
+        int64_t most = kv->table_width * rows;
+        *out_entries = kv->indices + request * kv->table_stride;
+        return kv->lengths ? ac_clamp64(ac_list_entry(kv->lengths, request), 0, most) : most;
     }
     int64_t begin = ac_clamp64(ac_list_entry(kv->indptr, request), 0, kv->num_indices);
-    int64_t pages = ac_clamp64(ac_list_entry(kv->indptr, request + 1), begin, kv->num_indices) - begin;
-    int64_t length = pages * page_size;
-    *out_pages = pages > 0 ? kv->indices + begin : 0;
-    if (kv->last_page_lens && pages > 0)
-        length -= page_size - ac_clamp64(ac_list_entry(kv->last_page_lens, request), 0, page_size);
+    int64_t entries = ac_clamp64(ac_list_entry(kv->indptr, request + 1), begin, kv->num_indices) - begin;
+    int64_t length = entries * rows;
+    *out_entries = entries > 0 ? kv->indices + begin : 0;
+    if (kv->last_page_lens && entries > 0)
+        length -= rows - ac_clamp64(ac_list_entry(kv->last_page_lens, request), 0, rows);
     return length;
 }
 
@@ -74,7 +75,7 @@ AC_INLINE int ac_work_from_grid(const ac_attention_params_t *p, const ac_work_gr
     out->first_pair = tile * tile_rows;
     if (out->first_pair >= pairs) return 0;
     out->num_rows = (int)ac_min64(pairs - out->first_pair, tile_rows);
-    int64_t length = ac_request_keys(&p->kv[0], request, &out->pages);
+    int64_t length = ac_request_keys(&p->kv[0], request, &out->entries);
     ac_cut(&grid->splits, request, split, length, out);
     out->shard = p->shard;
     out->causal = p->causal;

@@ -27,20 +27,20 @@ typedef struct ac_work_source_t {
 AC_INLINE void ac_item_keys(const ac_attention_params_t *p, const ac_work_source_t *source, const int32_t *item,
                             ac_work_t *work) {
     const ac_kv_source_t *kv = &p->kv[0];
-    int64_t first = ac_clamp64(ac_list_entry(kv->indptr, 0), 0, kv->num_indices), page_size = kv->cache.page_size;
+    int64_t first = ac_clamp64(ac_list_entry(kv->indptr, 0), 0, kv->num_indices), entry_rows = kv->cache.entry_rows;
     int64_t begin = ac_clamp64(first + ac_list_entry(item, AC_WORK_KV_BEGIN), 0, kv->num_indices);
     int64_t end = ac_clamp64(first + ac_list_entry(item, AC_WORK_KV_END), begin, kv->num_indices);
     if (!source->lists.placed) {
-        work->pages = kv->indices + begin;
+        work->entries = kv->indices + begin;
         work->begin = 0;
-        work->end = work->total = (end - begin) * page_size;
+        work->end = work->total = (end - begin) * entry_rows;
         work->frontier = 0;
         return;
     }
-    int64_t request = ac_list_entry(item, AC_WORK_REQUEST), length = ac_request_keys(kv, request, &work->pages);
+    int64_t request = ac_list_entry(item, AC_WORK_REQUEST), length = ac_request_keys(kv, request, &work->entries);
     int64_t origin = ac_clamp64(ac_list_entry(kv->indptr, request), 0, kv->num_indices);
-    work->begin = ac_clamp64((begin - origin) * page_size, 0, length);
-    work->end = ac_clamp64((end - origin) * page_size, work->begin, length);
+    work->begin = ac_clamp64((begin - origin) * entry_rows, 0, length);
+    work->end = ac_clamp64((end - origin) * entry_rows, work->begin, length);
     work->total = ac_request_total(p, request, length);
     work->frontier = work->total - (ac_clamp64(ac_list_entry(source->grid.qo_indptr, request + 1), 0, p->num_rows) -
                                     work->query_begin);

@@ -81,7 +81,9 @@ template <int COLUMNS, int BYTES, bool WHOLE> struct merge_pair_t {
 
     static GPU_MEMBER int lane() { return gpu_thread() % LANES; }
     static GPU_MEMBER int column(int load) { return (lane() + load * LANES) * VALUES; }
-    GPU_MEMBER const ac_state_source_t &source(int64_t state) const { return p.sources[p.together ? 0 : state]; }
+    GPU_MEMBER const ac_state_source_t &source(int64_t state) const {
+        return p.sources[p.together ? state >= p.together : state];
+    }
 
     GPU_MEMBER const char *row_of(int64_t state) const {
         const ac_state_source_t &from = source(state);
@@ -97,6 +99,7 @@ template <int COLUMNS, int BYTES, bool WHOLE> struct merge_pair_t {
             lses[k] = gpu_entry((const float *)(from.lse + (first + k) * p.lse_stride + row * from.lse_row_stride +
                                                 head * from.lse_head_stride));
         }
+        if (p.spreads_nan) return;
         GPU_UNROLL for (int k = 0; k < GROUP; k++)
             lses[k] = lses[k] <= GPU_FLT_MAX ? lses[k] : GPU_MINUS_INFINITY; /* neither +inf nor NaN */
     }
@@ -164,14 +167,17 @@ template <int COLUMNS, int BYTES, bool WHOLE> struct merge_pair_t {
         }
     }
 
-    /* What the sums are multiplied by; 0 where there is none. The sink joins here alone: the LSE leaves it out. */
+    /* What the sums are multiplied by; 0 where there is none. */
     GPU_MEMBER float scale() const {
         float weights = sum;
         if (p.sink) weights += gpu_exp2((gpu_entry(p.sink + head) - top) * (float)AC_LOG2_E);
         return sum == 0 ? 0 : 1 / weights;
     }
 
+    GPU_MEMBER bool is_kept() const { return sum == 0 && p.keep_empty; }
+
     GPU_MEMBER void store(int64_t block) {
+        if (is_kept()) return;
         char *out = p.out + row * p.out_row_stride + head * p.out_head_stride;
         float factor = scale(), zero = sum == 0 ? 0.0f : -0.0f; /* a row of nothing is 0, other zeros keep their sign */
         GPU_UNROLL for (int j = 0; j < LOADS; j++) {
@@ -207,9 +213,17 @@ template <int COLUMNS, int BYTES, bool WHOLE> struct merge_pair_t {
         }
     }
 
+    /* ln(exp(lse) + exp(sink)) */
+    static GPU_MEMBER float with_sink(float lse, float sink) {
+        bool is_less = lse < sink; /* not so where the LSE is NaN */
+        float larger = is_less ? sink : lse, smaller = is_less ? lse : sink;
+        return larger + gpu_log2(1 + gpu_exp2((smaller - larger) * (float)AC_LOG2_E)) * (float)AC_LN_2;
+    }
+
     GPU_MEMBER void store_lse() const {
-        if (!p.out_lse || lane() != 0) return;
+        if (!p.out_lse || lane() != 0 || is_kept()) return;
         float lse = sum == 0 ? GPU_MINUS_INFINITY : top + gpu_log2(sum) * (float)AC_LN_2;
+        if (p.sink && p.sink_in_lse && sum != 0) lse = with_sink(lse, gpu_entry(p.sink + head));
         gpu_store(p.out_lse + row * p.out_lse_row_stride + head * p.out_lse_head_stride,
                   __builtin_bit_cast(uint32_t, lse));
     }

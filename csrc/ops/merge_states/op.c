@@ -7,6 +7,7 @@
 #include "../../core/rules.h"
 #include "../../device/device.h"
 #include "kernel_params.h"
+#include "vectors.h"
 
 extern const ac_kernel_family_t ac_kernels_merge_states;
 
@@ -177,24 +178,16 @@ static void lse_strides(const args_t *args, const ac_view_t *lse, int64_t *out_r
     *out_head = ac_stride_bytes(lse, row == last ? last - 1 : last);
 }
 
-static bool is_multiple_of_16(int64_t number) { return number % 16 == 0; }
-
-static bool is_aligned(const ac_view_t *view) {
-    bool aligned = is_multiple_of_16((int64_t)(uintptr_t)view->data);
-    for (int dim = 0; dim < view->ndim - 1; dim++) aligned &= is_multiple_of_16(ac_stride_bytes(view, dim));
-    return aligned;
-}
-
 /* Whether every row of the sources is whole vectors, and all rows, the output's as well, begin at aligned addresses. */
 static bool are_whole_vectors(const args_t *args) {
-    bool whole = is_multiple_of_16(ac_size(&args->sizes, "D") * ac_dtype_bytes(args->o.views[0]->dtype));
-    for (int i = 0; i < args->o.count; i++) whole &= is_aligned(args->o.views[i]);
-    return whole && is_aligned(args->out);
+    bool whole = ac_is_whole_vectors(ac_size(&args->sizes, "D") * ac_dtype_bytes(args->o.views[0]->dtype));
+    for (int i = 0; i < args->o.count; i++) whole &= ac_rows_are_aligned(args->o.views[i]);
+    return whole && ac_rows_are_aligned(args->out);
 }
 
 static void fill_params(const args_t *args, ac_merge_states_params_t *p) {
     const ac_view_t *out = args->out, *lse_out = args->lse_out;
-    const int together = !args->o.is_sequence;
+    const bool together = !args->o.is_sequence;
     for (int i = 0; i < args->o.count; i++) {
         const ac_view_t *o = args->o.views[i], *lse = args->lse.views[i];
         ac_state_source_t *source = &p->sources[i];
@@ -222,7 +215,7 @@ static void fill_params(const args_t *args, ac_merge_states_params_t *p) {
     p->value_dim = (int32_t)ac_size(&args->sizes, "D");
     p->o_dtype = (int32_t)args->o.views[0]->dtype;
     p->out_dtype = (int32_t)out->dtype;
-    p->together = together;
+    p->together = together ? p->num_states : 0;
     p->whole_vectors = are_whole_vectors(args);
 }
 

@@ -18,6 +18,7 @@ typedef struct ac_mla_decode_args_t {
     /* The lists of the persistent mode, a group: all of them except for meta_data and final_map, or none. */
     ac_view_t *work_meta_data, *work_indptr, *work_info_set, *reduce_indptr, *reduce_final_map, *reduce_partial_map;
     ac_view_t *g_kv_indptr; /* [B+1]; NULL: no context parallelism */
+    ac_view_t *sink;        /* [H]; NULL: none */
     /* Of variants alone: see variant.c. */
     ac_view_t *q_pe, *k_pe;            /* rope parts that lie behind the latent ones */
     ac_view_t *block_tables, *kv_lens; /* [B, w] and [B], in place of kv_indptr and kv_indices */
@@ -29,7 +30,7 @@ typedef struct ac_mla_decode_args_t {
     int64_t max_seqlen_q, page_size, nhead_kv, num_kv_splits, cp_world_size, cp_rank, cp_interleave;
     double sm_scale, logit_cap;
     int64_t kv_pe_offset, max_kv_len;
-    int causal, return_lse, lse_per_split, deterministic, kv_format, segmented;
+    int causal, return_lse, lse_per_split, deterministic, kv_format, segmented, natural, slots;
     ac_dtype_t q_dtype, kv_dtype;
     /* What the check found. */
     ac_sizes_t sizes;

@@ -9,6 +9,7 @@
 #include "../../core/fault.h"
 #include "../attention/scale_arg.h"
 #include "../attention/work.h"
+#include "../merge_states/sink.h"
 #include "args.h"
 #include "variant.h"
 
@@ -35,6 +36,7 @@ static const ac_tensor_rule_t rules[] = {
     RULE(kv_last_page_lens, INDICES, "B..", AC_DENSE_ROWS | AC_MAY_BE_NONE),
     RULE(num_kv_splits_indptr, INDICES, "B+1..", AC_DENSE_ROWS | AC_MAY_BE_NONE),
     RULE(g_kv_indptr, INDICES, "B+1..", AC_DENSE_ROWS | AC_MAY_BE_NONE),
+    RULE(sink, FLOATS, "H", AC_DENSE_ROWS | AC_MAY_BE_NONE),
     RULE(work_meta_data, AC_SET(AC_UINT64) | AC_SET(AC_INT64), "2", AC_DENSE_ROWS | AC_HOST_TOO | AC_MAY_BE_NONE),
     RULE(work_indptr, INDICES, "W+1", AC_DENSE_ROWS | AC_MAY_BE_NONE),
     RULE(work_info_set, INDICES, "i 8", AC_CONTIGUOUS | AC_MAY_BE_NONE),
@@ -66,9 +68,12 @@ static const ac_tensor_rule_t segment_buffers[] = {
     RULE(logits, FLOATS, "T H S 512", AC_CONTIGUOUS | AC_WRITTEN),
     RULE(attn_lse, FLOATS, "T H S", AC_CONTIGUOUS | AC_WRITTEN),
     RULE(lse, FLOATS, "T H", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
-    RULE(expsum, FLOATS, "T H S", AC_CONTIGUOUS | AC_WRITTEN),
+    RULE(expsum, FLOATS, "T H S", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
 };
 _Static_assert(AC_COUNT(segment_buffers) == BUFFERS, "the same buffers");
+
+/* Keys that an entry of kv_indices, or of a table, stands for. */
+static int64_t entry_rows(const ac_mla_decode_args_t *args) { return args->slots ? 1 : args->page_size; }
 
 static bool has_lists(const ac_mla_decode_args_t *args) { return args->work_indptr != NULL; }
 
@@ -180,7 +185,7 @@ static int check_plan(const ac_mla_decode_args_t *args, const ac_mla_plan_t *pla
         {"num_heads", r->num_heads, ac_size(&args->sizes, "H"), NULL, NULL},
         {"max_seqlen_q", r->max_seqlen_q, args->max_seqlen_q, NULL, NULL},
         {"num_workers", r->num_workers, num_workers(args), NULL, NULL},
-        {"page_size", r->page_size, args->page_size, NULL, NULL},
+        {"page_size", r->page_size, entry_rows(args), NULL, NULL},
         {"qk_rope_head_dim", r->rope_dim, args->kv.rope_dim, NULL, NULL},
         {"return_lse", r->return_lse, args->return_lse, truth[r->return_lse != 0], truth[args->return_lse != 0]},
         {"arch", r->arch, args->target.facts.arch, ac_arch_name((ac_arch_t)r->arch),
@@ -216,7 +221,7 @@ static int bind_uniform_rows(ac_mla_decode_args_t *args, ac_error_t *error) {
 /* Everything but the buffers, whose sizes only the plan knows. */
 static int check(void *arguments, const void *plan, ac_error_t *error) {
     ac_mla_decode_args_t *args = arguments;
-    args->return_lse |= args->lse != NULL;
+    args->return_lse |= args->lse != NULL || args->sink != NULL;
     if (check_numbers(args, error) < 0 || check_splits(args, plan != NULL, error) < 0) return -1;
     if (check_lists_given(args, error) < 0 || check_shard(args, error) < 0) return -1;
     if (ac_find_target(op_name, "q", args->q->device, &args->target, error) < 0) return -1;
@@ -224,7 +229,7 @@ static int check(void *arguments, const void *plan, ac_error_t *error) {
     if (ac_kv_cache_kind(ARG(kv_buffer), args->kv_buffer, args->kv_format, args->kv_dtype, args->page_size, &args->kv,
                          error) < 0)
         return -1;
-    if (args->page_size == 1 || args->kv_lens) args->kv_last_page_lens = NULL; /* not looked at */
+    if (entry_rows(args) == 1 || args->kv_lens) args->kv_last_page_lens = NULL; /* not looked at */
     else if (ac_check_given(ARG(kv_last_page_lens), error) < 0) return -1;
     ac_sizes_init(&args->sizes, op_name);
     ac_size_bind(&args->sizes, "D", args->kv.row_width, "kv_buffer");
@@ -234,7 +239,8 @@ static int check(void *arguments, const void *plan, ac_error_t *error) {
     if (ac_check_tensors(args, rules + 1, INPUTS - 1, &args->sizes, error) < 0) return -1;
     if (ac_check_int(op_name, "qo_indptr", ac_size(&args->sizes, "B"), 0, INT32_MAX, error) < 0) return -1;
     if (check_lists(args, error) < 0) return -1;
-    if (ac_kv_cache_describe(ARG(kv_buffer), &args->kv, args->page_size, &args->cache, error) < 0) return -1;
+    if (ac_kv_cache_describe(ARG(kv_buffer), &args->kv, args->page_size, args->slots, &args->cache, error) < 0)
+        return -1;
     return plan ? check_plan(args, plan, error) : 0;
 }
 
@@ -247,8 +253,8 @@ static int64_t product(int64_t a, int64_t b) {
 /* Keys of all requests at most. */
 static int64_t total_kv(const ac_mla_decode_args_t *args) {
     const int64_t B = ac_size(&args->sizes, "B");
-    const int64_t pages = args->block_tables ? product(B, ac_size(&args->sizes, "w")) : ac_size(&args->sizes, "n");
-    const int64_t keys = product(pages, args->page_size);
+    const int64_t entries = args->block_tables ? product(B, ac_size(&args->sizes, "w")) : ac_size(&args->sizes, "n");
+    const int64_t keys = product(entries, entry_rows(args));
     return args->max_kv_len > 0 ? ac_min64(keys, product(B, args->max_kv_len)) : keys;
 }
 
@@ -258,7 +264,7 @@ static int make_plan(const void *arguments, void *out_plan, ac_error_t *error) {
         .batch = (int32_t)ac_size(&args->sizes, "B"),
         .num_heads = (int32_t)ac_size(&args->sizes, "H"),
         .max_seqlen_q = (int32_t)args->max_seqlen_q,
-        .page_size = (int32_t)args->page_size,
+        .page_size = (int32_t)entry_rows(args),
         .q_dtype = args->q->dtype,
         .kv_dtype = args->kv.dtype,
         .o_dtype = args->o ? args->o->dtype : AC_DTYPE_NONE,
@@ -271,7 +277,9 @@ static int make_plan(const void *arguments, void *out_plan, ac_error_t *error) {
         .total_kv = total_kv(args),
         .return_lse = args->return_lse,
         .deterministic = args->deterministic,
-        .segmented = args->segmented,
+        .segments = !args->segmented ? AC_MLA_NO_SEGMENTS
+                    : args->natural  ? AC_MLA_SEGMENTS
+                                     : AC_MLA_PAGE_SEGMENTS,
         .device = args->target.device,
         .arch = (int32_t)args->target.facts.arch,
         .compute_units = args->target.facts.compute_units,
@@ -312,12 +320,12 @@ static int find_variant_workspaces(const void *arguments, const void *the_plan, 
     const ac_mla_plan_t *plan = the_plan;
     const int64_t T = ac_size(&args->sizes, "T"), H = ac_size(&args->sizes, "H"), S = plan->num_kv_splits;
     if (find_workspaces(arguments, the_plan, out, error) < 0) return -1;
-    out[3] = (ac_workspace_t){args->segmented, AC_FLOAT32, 3, {T, H, S}};
+    out[3] = (ac_workspace_t){args->segmented && !args->natural, AC_FLOAT32, 3, {T, H, S}};
     if (args->segmented) {
         out[0] = (ac_workspace_t){true, AC_FLOAT32, 4, {T, H, S, AC_MLA_DV}};
-        out[1] = out[3];
+        out[1] = (ac_workspace_t){true, AC_FLOAT32, 3, {T, H, S}};
     }
-    if (!args->qo_indptr)
+    if (!args->qo_indptr && !args->slots)
         out[2] = (ac_workspace_t){args->return_lse, AC_FLOAT32, 3, {ac_size(&args->sizes, "B"), args->max_seqlen_q, H}};
     return 0;
 }
@@ -370,7 +378,7 @@ static void fill_lists(const ac_mla_decode_args_t *args, ac_mla_decode_params_t 
         .num_partials = ac_size(&args->sizes, "R"),
         .num_requests = (int32_t)ac_size(&args->sizes, "B"),
         .num_workers = (int32_t)ac_size(&args->sizes, "W"),
-        .placed = p->causal || p->shard.stride != 1 || args->page_size != 1,
+        .placed = p->causal || p->shard.stride != 1 || entry_rows(args) != 1,
     };
 }
 
@@ -397,6 +405,7 @@ static void fill_params(const ac_mla_decode_args_t *args, const ac_mla_plan_t *p
         p->shard = (ac_shard_t){(int32_t)args->cp_world_size, (int32_t)args->cp_rank, (int32_t)args->cp_interleave};
         p->total_indptr = ac_ints(args->g_kv_indptr);
     }
+    const bool base_2 = args->segmented && !args->natural;
     const ac_view_t *o = args->segmented ? args->logits : args->o;
     p->o = o->data;
     p->o_row_stride = ac_stride_bytes(o, 0);
@@ -404,8 +413,8 @@ static void fill_params(const ac_mla_decode_args_t *args, const ac_mla_plan_t *p
     p->o_dtype = (int32_t)o->dtype;
     p->segments = args->segmented ? plan->num_kv_splits : 1;
     p->lse = ac_floats(args->segmented ? args->attn_lse : args->lse);
-    p->lse_unit = args->segmented ? 1 : (float)AC_LN_2;
-    p->lse_empty = args->segmented ? -FLT_MAX : -INFINITY;
+    p->lse_unit = base_2 ? 1 : (float)AC_LN_2;
+    p->lse_empty = base_2 ? -FLT_MAX : -INFINITY;
     p->partial_o = plan->writes_output ? NULL : ac_floats(args->logits);
     p->partial_lse = plan->writes_output ? NULL : ac_floats(args->attn_lse);
     p->q_scale = ac_scale_for(&args->q_scale, args->q->dtype, args->target.device);
@@ -462,13 +471,15 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
     /* Rows that no request serves: of the grid stage 1 or stage 2 writes them, where there is a workgroup. */
     if (params.attention.lse && (lists || launch.grid == 0) &&
         target->runtime->fill32(target->runtime, target->device.index, params.attention.lse,
-                                args->segmented ? lowest : minus_infinity, T * H * params.attention.segments, stream,
-                                error) < 0)
+                                args->segmented && !args->natural ? lowest : minus_infinity,
+                                T * H * params.attention.segments, stream, error) < 0)
         return -1;
     if (args->expsum && target->runtime->fill32(target->runtime, target->device.index, ac_floats(args->expsum), one,
                                                 ac_view_numel(args->expsum), stream, error) < 0)
         return -1;
-    return ac_launch(target, &launch, error);
+    if (ac_launch(target, &launch, error) < 0) return -1;
+    if (!args->sink || !final) return 0; /* by lists, and of partials, the merge ends the rows */
+    return ac_apply_sink(op_name, target, args->o, args->lse, args->sink, stream, error);
 }
 
 static int check_variant(void *arguments, const void *plan, ac_error_t *error) {

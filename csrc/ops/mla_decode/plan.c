@@ -134,9 +134,9 @@ int ac_mla_plan(const char *op, const ac_mla_request_t *request, ac_mla_plan_t *
     plan.row_tiles = (int32_t)tiles;
     plan.tile_rows = plan.stage1->tile_rows;
     plan_splits(&plan);
-    if (request->segmented) plan_segments(&plan);
+    if (request->segments == AC_MLA_PAGE_SEGMENTS) plan_segments(&plan);
     plan.writes_output = !request->num_workers && plan.num_kv_splits == 1 && !AC_FAULT("merge_after_direct");
-    plan.writes_output |= request->segmented;
+    plan.writes_output |= request->segments != AC_MLA_NO_SEGMENTS;
     const int64_t runs = request->num_workers ? request->num_workers : (int64_t)request->batch * plan.num_kv_splits;
     if (__builtin_mul_overflow(runs, tiles, &plan.grid))
         return ac_fail(error, AC_ERROR_VALUE,

@@ -13,9 +13,17 @@
 
 extern const ac_kernel_family_t ac_kernels_mla_decode, ac_kernels_mla_merge;
 
+/* Splits that are final rows, for somebody else to merge. */
+typedef enum ac_mla_segments_t {
+    AC_MLA_NO_SEGMENTS,
+    AC_MLA_SEGMENTS,      /* cut as other splits are */
+    AC_MLA_PAGE_SEGMENTS, /* cut at whole pages, a power of two of them */
+} ac_mla_segments_t;
+
 /* What a plan is made from: the call, and the device as far as a plan depends on it. */
 typedef struct ac_mla_request_t {
-    int32_t batch, num_heads, max_seqlen_q, page_size;
+    int32_t batch, num_heads, max_seqlen_q;
+    int32_t page_size;                     /* keys that a list's entry stands for */
     ac_dtype_t q_dtype, kv_dtype, o_dtype; /* o_dtype AC_DTYPE_NONE: any the kernel writes */
     int32_t kv_format;                     /* ac_kv_format_t */
     int32_t kv_lora_rank, rope_dim;
@@ -23,8 +31,7 @@ typedef struct ac_mla_request_t {
     int32_t num_workers;   /* of lists; 0: work items come from the grid */
     int64_t total_kv;      /* upper bound of all KV lengths together; -1: not known */
     int return_lse, deterministic;
-    int segmented; /* splits are for somebody else to merge: lists are cut at whole pages. No field of MlaPlan: such
-                      plans do not outlive their call */
+    ac_mla_segments_t segments; /* no field of MlaPlan: such plans do not outlive their call */
     ac_device_t device;
     int32_t arch; /* ac_arch_t */
     int32_t compute_units;

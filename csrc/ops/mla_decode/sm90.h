@@ -18,7 +18,7 @@ GPU_INLINE void sm90_prefetch_lists(const ac_attention_params_t &p, const ac_wor
     int thread = gpu_thread();
     const int32_t *lengths = p.kv[0].lengths ? p.kv[0].lengths : p.kv[0].indptr;
     sm90_prefetch_if(thread == 0 && grid.qo_indptr, grid.qo_indptr + request);
-    sm90_prefetch_if(thread == 1, lengths + request);
+    sm90_prefetch_if(thread == 1 && lengths, lengths + request);
     sm90_prefetch_if(thread == 2 && p.kv[0].last_page_lens, p.kv[0].last_page_lens + request);
     sm90_prefetch_if(thread == 3 && grid.splits.indptr, grid.splits.indptr + request);
     sm90_prefetch_if(thread == 4, p.q_scale.pointer);

@@ -5,6 +5,7 @@
 #include "../../core/rules.h"
 #include "../../device/device.h"
 #include "../attention/work.h"
+#include "../merge_states/sink.h"
 #include "../mla_merge/kernel_params.h"
 #include "stage2.h"
 #include "variant.h"
@@ -12,7 +13,7 @@
 static const char op_name[] = "mla_decode_fwd";
 
 typedef struct {
-    ac_view_t *logits, *attn_lse, *o, *lse, *qo_indptr;
+    ac_view_t *logits, *attn_lse, *o, *lse, *qo_indptr, *sink;
 } args_t;
 
 #define ARG(field) ((ac_arg_t){op_name, #field, args->field})
@@ -25,6 +26,7 @@ static const ac_tensor_rule_t rules[] = {
     RULE(logits, AC_SET(AC_FLOAT32), "T S H 512", AC_CONTIGUOUS),
     RULE(attn_lse, AC_SET(AC_FLOAT32), "T S H 1", AC_CONTIGUOUS),
     RULE(qo_indptr, AC_SET(AC_INT32), "B+1..", AC_DENSE_ROWS | AC_MAY_BE_NONE),
+    RULE(sink, AC_SET(AC_FLOAT32), "H", AC_DENSE_ROWS | AC_MAY_BE_NONE),
 };
 
 int64_t ac_mla_merge_grid(const ac_mla_plan_t *plan, int64_t T) {
@@ -59,6 +61,7 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
     ac_size_bind(&sizes, "B", r->batch, "plan");
     if (ac_check_tensors(args, rules, AC_COUNT(rules), &sizes, error) < 0) return -1;
     if (ac_check_own_memory(op_name, args, rules, AC_COUNT(rules), error) < 0) return -1;
+    if (args->sink && ac_check_given(ARG(lse), error) < 0) return -1;
 
     const int64_t T = ac_size(&sizes, "T");
     const int64_t served = ac_min64(r->max_seqlen_q, T);
@@ -95,7 +98,8 @@ static int run(void *arguments, const void *the_plan, intptr_t stream, ac_error_
         .final_rows = params.o,
         .lse = params.lse,
     };
-    return ac_launch(&target, &launch, error);
+    if (ac_launch(&target, &launch, error) < 0) return -1;
+    return args->sink ? ac_apply_sink(op_name, &target, args->o, args->lse, args->sink, stream, error) : 0;
 }
 
 #define AC_OP mla_decode_stage2

@@ -55,13 +55,15 @@ static int append_rope(ac_arg_t part, int64_t offset, ac_arg_t of, ac_view_t *vi
                    part.op, part.name, AC_MLA_ROPE, AC_MLA_DV, of.name);
 }
 
-/* [N, D] and [N, 1, D] are caches of page size 1. */
-static void page_rows(ac_view_t *kv) {
+/* [N, D] and [N, page_size, D] are plain caches too. */
+static void page_rows(int64_t page_size, ac_view_t *kv) {
+    const int last = kv->ndim - 1;
     if (kv->ndim != 2 && kv->ndim != 3) return;
-    const int64_t width = kv->shape[kv->ndim - 1], step = kv->stride[kv->ndim - 1];
-    if (kv->ndim == 3 && kv->shape[1] != 1) return;
-    kv->shape[1] = kv->shape[2] = 1;
-    kv->stride[1] = kv->stride[2] = kv->stride[0];
+    if ((kv->ndim == 2 ? 1 : kv->shape[1]) != page_size) return;
+    const int64_t width = kv->shape[last], step = kv->stride[last], row = kv->stride[last - 1];
+    kv->shape[1] = page_size;
+    kv->shape[2] = 1;
+    kv->stride[1] = kv->stride[2] = row;
     kv->shape[3] = width;
     kv->stride[3] = step;
     kv->ndim = 4;
@@ -72,12 +74,12 @@ static int check_lists(const ac_mla_decode_args_t *args, ac_error_t *error) {
         return ac_check_given(ARG(kv_indptr), error) < 0 ? -1 : ac_check_given(ARG(kv_indices), error);
     if (args->kv_indptr || args->kv_indices)
         return ac_fail(error, AC_ERROR_VALUE, "%s: kv_indptr: expected None with block_tables, got a tensor", op_name);
-    return ac_check_given(ARG(block_tables), error) < 0 ? -1 : ac_check_given(ARG(kv_lens), error);
+    if (ac_check_given(ARG(block_tables), error) < 0) return -1;
+    return args->slots ? 0 : ac_check_given(ARG(kv_lens), error);
 }
 
 int ac_mla_check_variant(ac_mla_decode_args_t *args, ac_error_t *error) {
     args->nhead_kv = 1;
-    args->kv_format = AC_KV_PLAIN;
     if (check_lists(args, error) < 0) return -1;
     if (!args->segmented && ac_check_given(ARG(o), error) < 0) return -1;
     if (args->max_kv_len != AC_NO_INT && ac_check_int(op_name, "max_kv_len", args->max_kv_len, 0, INT64_MAX, error) < 0)
@@ -85,7 +87,8 @@ int ac_mla_check_variant(ac_mla_decode_args_t *args, ac_error_t *error) {
     if (args->q_pe && append_rope(ARG(q_pe), 0, ARG(q), args->q, error) < 0) return -1;
     if (args->k_pe && append_rope(ARG(k_pe), args->kv_pe_offset, ARG(kv_buffer), args->kv_buffer, error) < 0) return -1;
     args->q_pe = args->k_pe = NULL;
-    if (args->page_size == 1) page_rows(args->kv_buffer);
+    if (args->kv_format == AC_KV_PLAIN) page_rows(args->page_size, args->kv_buffer);
+    if (args->slots && args->o) ac_view_narrow(args->o, AC_MLA_DV);
     if (args->qo_indptr) return 0;
     if (ac_mla_join_rows(ARG(q), 3, args->q, error) < 0) return -1;
     return args->o ? ac_mla_join_rows(ARG(o), 3, args->o, error) : 0;

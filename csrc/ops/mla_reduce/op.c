@@ -6,6 +6,7 @@
 #include "../../core/rules.h"
 #include "../../device/device.h"
 #include "../attention/work.h"
+#include "../merge_states/sink.h"
 #include "../mla_merge/kernel_params.h"
 
 extern const ac_kernel_family_t ac_kernels_mla_merge;
@@ -14,7 +15,7 @@ static const char op_name[] = "mla_reduce_v1";
 
 typedef struct {
     ac_view_t *partial_output, *partial_lse, *reduce_indptr, *reduce_final_map, *reduce_partial_map;
-    ac_view_t *final_output, *final_lse;
+    ac_view_t *final_output, *final_lse, *sink;
     int64_t max_seqlen_q, num_kv_splits;
     int lists_are_complete;
     /* What the check found. */
@@ -34,6 +35,7 @@ static const ac_tensor_rule_t rules[] = {
     RULE(reduce_partial_map, AC_SET(AC_INT32), "n", AC_DENSE_ROWS),
     RULE(final_output, OUTPUTS, "N H Dv", AC_DENSE_ROWS | AC_WRITTEN),
     RULE(final_lse, AC_SET(AC_FLOAT32), "N H", AC_CONTIGUOUS | AC_WRITTEN | AC_MAY_BE_NONE),
+    RULE(sink, AC_SET(AC_FLOAT32), "H", AC_DENSE_ROWS | AC_MAY_BE_NONE),
 };
 _Static_assert(AC_COUNT(rules) <= AC_MAX_TENSORS, "AC_MAX_TENSORS");
 
@@ -73,6 +75,7 @@ static int check(void *arguments, const void *plan, ac_error_t *error) {
     args_t *args = arguments;
     (void)plan;
     if (check_numbers(args, error) < 0) return -1;
+    if (args->sink && ac_check_given((ac_arg_t){op_name, "final_lse", args->final_lse}, error) < 0) return -1;
     if (ac_find_target(op_name, "partial_output", args->partial_output->device, &args->target, error) < 0) return -1;
     ac_sizes_init(&args->sizes, op_name);
     if (ac_check_tensors(args, rules, AC_COUNT(rules), &args->sizes, error) < 0) return -1;
@@ -137,7 +140,9 @@ static int run(void *arguments, const void *plan, intptr_t stream, ac_error_t *e
         .final_rows = params.o,
         .lse = params.lse,
     };
-    return ac_launch(&args->target, &launch, error);
+    if (ac_launch(&args->target, &launch, error) < 0) return -1;
+    if (!args->sink) return 0;
+    return ac_apply_sink(op_name, &args->target, args->final_output, args->final_lse, args->sink, stream, error);
 }
 
 #define AC_OP mla_reduce_v1

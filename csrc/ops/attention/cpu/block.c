@@ -1,17 +1,21 @@
 #include "block.h"
 
-/* Adds the keys [from, to) to the block until it is full; returns where it stopped. A page outside the pool masks its
+/* Adds the keys [from, to) to the block until it is full; returns where it stopped. An entry outside the pool masks its
  * keys: they are left out. */
 static int64_t gather(const ac_attention_params_t *p, const ac_work_t *work, int64_t from, int64_t to, int capacity,
                       ac_cpu_kv_block_t *block) {
     const ac_kv_cache_t *kv = &p->kv[0].cache;
-    int64_t slot = from / kv->page_size, row = from % kv->page_size;
+    int64_t index = from / kv->entry_rows, skipped = from % kv->entry_rows;
     int count = 0;
-    for (; from < to && count < capacity; slot++, row = 0) {
-        int64_t page = work->pages[slot], run = ac_min64(kv->page_size - row, to - from);
-        if (page < 0 || page >= kv->num_pages) {
+    for (; from < to && count < capacity; index++, skipped = 0) {
+        int64_t page = work->entries[index], row = skipped, run = ac_min64(kv->entry_rows - skipped, to - from);
+        if (page < 0 || page >= kv->num_entries) {
             from += run;
             continue;
+        }
+        if (kv->entry_rows != kv->page_size) { /* a slot */
+            row = page % kv->page_size;
+            page /= kv->page_size;
         }
         run = ac_min64(run, capacity - count);
         from += run;

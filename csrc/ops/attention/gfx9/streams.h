@@ -105,7 +105,7 @@ GPU_INLINE void load_page_ids(const ac_kv_cache_t &kv, int wave, uint32_t stage,
     const int key = a_t::first_load(wave) * 16 + (int)t;
     const void *page_id = zeros;
     if (t < a_t::LOADS * 16 && key < stream->page_id_cursor.left)
-        page_id = stream->page_id_cursor.slot + mla_pages_before(kv, (uint32_t)stream->page_id_cursor.row + key);
+        page_id = stream->page_id_cursor.entry + mla_entries_before(kv, (uint32_t)stream->page_id_cursor.row + key);
     start_load4(page_id, page_ids_at<a_t>(wave, stage));
     mla_advance(kv, a_t::KEYS, &stream->page_id_cursor);
 }
@@ -119,8 +119,8 @@ GPU_INLINE void load_group(const ac_kv_cache_t &kv, int wave, int i, uint32_t pa
     static_assert(ROPE * a_t::PARTS == tile::ROPE_STEPS, "all waves load the same amount");
     const uint32_t lane = recompute_lane_id(), t = tile::slot(lane, lane / 16);
     const int group = a_t::first_load(wave) + i, part = wave % a_t::PARTS, key = group * 16 + (int)t;
-    uint32_t row = (uint32_t)stream.key_cursor.row + key, pages = mla_pages_before(kv, row);
-    mla_location_t location = {lds<int32_t>(page_ids + (i * 16 + t) * 4), (int32_t)(row - pages * kv.page_size)};
+    uint32_t row = (uint32_t)stream.key_cursor.row + key, entries = mla_entries_before(kv, row);
+    mla_location_t location = {lds<int32_t>(page_ids + (i * 16 + t) * 4), (int32_t)(row - entries * kv.entry_rows)};
     bool exists = key < stream.key_cursor.left && mla_in_pool(kv, location);
     uint32_t valid = (uint32_t)__builtin_amdgcn_ballot_w64(exists) & 0xffff; /* lanes 0 to 15 have keys 0 to 15 */
     if (part == 0 && lane == 0) lds<uint32_t>(tile_at + tile::valid_at(a_t::KEYS) + group * 4) = valid;

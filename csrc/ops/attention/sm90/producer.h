@@ -96,7 +96,7 @@ GPU_MEMBER sm90_key_rows_t<sm90_producer<KIND>::THREAD_KEYS> sm90_producer<KIND>
     GPU_UNROLL for (int i = 0; i < THREAD_KEYS; i++) {
         bool exists_here = mla_in_pool(kv(), locations[i]);
         rows.latent[i] = nullptr;
-        rows.row[i] = locations[i].row;
+        rows.row[i] = (int32_t)mla_place(kv(), locations[i]).row;
         if (exists_here) rows.latent[i] = mla_key_address(kv(), locations[i], kv().latent_offset, kv().latent_stride);
         all = all && exists_here;
     }
