@@ -1,6 +1,6 @@
 /* fp32 arithmetic with the same bits on every device: each operation is rounded on its own, to nearest even, and no
- * compiler joins two into one. What is made of these functions in a fixed order is equal everywhere, but for the bits of
- * a NaN. */
+ * compiler joins two into one. What is made of these functions in a fixed order is equal everywhere, but for the bits
+ * of a NaN. */
 #ifndef AC_CORE_EXACT_H
 #define AC_CORE_EXACT_H
 

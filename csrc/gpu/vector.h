@@ -1,4 +1,5 @@
-/* Runs of elements in registers: vectors of words, elements of any dtype as fp32 and back, and values of other lanes. */
+/* Runs of elements in registers: vectors of words, elements of any dtype as fp32 and back, and values of other lanes.
+ */
 #ifndef AC_GPU_VECTOR_H
 #define AC_GPU_VECTOR_H
 

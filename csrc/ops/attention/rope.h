@@ -5,7 +5,8 @@
 #include "../../core/exact.h"
 #include "work.h"
 
-/* Pair i of a row is elements (i, i + pairs) where `neox`, else (2i, 2i + 1). Strides in bytes unless they say entries. */
+/* Pair i of a row is elements (i, i + pairs) where `neox`, else (2i, 2i + 1). Strides in bytes unless they say entries.
+ */
 typedef struct ac_rope_t {
     const int64_t *positions; /* [tokens]: rows of cos and sin, clamped to them */
     int64_t positions_stride; /* entries */

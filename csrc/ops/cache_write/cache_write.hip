@@ -4,9 +4,9 @@
 #include "../../gpu/votes.h"
 #include "rows.h"
 
-constexpr int RUN = 8;                                        /* elements of a lane at a time */
-constexpr int GROUP_LANES = AC_RECORD_GROUP / RUN;            /* that have a group of a record */
-constexpr int ROWS = AC_CACHE_WRITE_THREADS / GPU_WAVE;       /* of a workgroup */
+constexpr int RUN = 8;                                  /* elements of a lane at a time */
+constexpr int GROUP_LANES = AC_RECORD_GROUP / RUN;      /* that have a group of a record */
+constexpr int ROWS = AC_CACHE_WRITE_THREADS / GPU_WAVE; /* of a workgroup */
 static_assert(GPU_WAVE % GROUP_LANES == 0 && AC_MLA_DV % (GPU_WAVE * RUN) == 0, "whole groups in a wave");
 
 struct run_t {

@@ -13,9 +13,9 @@ extern const ac_kernel_family_t ac_kernels_cache_write;
 
 /* The arguments of all forms by their Python names; those that a form does not have are NULL. */
 typedef struct {
-    ac_view_t *kv_c, *k_pe, *kv_cache, *slot_mapping;                       /* of most */
-    ac_view_t *q_nope, *q_pe, *q_out, *positions, *cos_cache, *sin_cache;   /* of the fused ones */
-    ac_view_t *k_nope, *pos, *cos, *sin;                                    /* of the Triton form */
+    ac_view_t *kv_c, *k_pe, *kv_cache, *slot_mapping;                     /* of most */
+    ac_view_t *q_nope, *q_pe, *q_out, *positions, *cos_cache, *sin_cache; /* of the fused ones */
+    ac_view_t *k_nope, *pos, *cos, *sin;                                  /* of the Triton form */
     ac_view_t *decode_q_pe_out, *k_pe_out, *q_nope_zeros_out;
     ac_scale_arg_t scale, k_scale, q_scale;
     int64_t num_decode_toks_for_zeros;
@@ -40,8 +40,10 @@ typedef struct {
 /* T tokens, L latent and R rope elements, N latent elements of a query, G key heads, D = L + R. A cache's dtype and its
  * pages are looked at apart. */
 static const ac_tensor_rule_t concat_rules[] = {
-    RULE(kv_c, VALUES, "T.. L", AC_DENSE_ROWS | AC_LEADS), RULE(k_pe, VALUES, "T.. R|T.. 1 R", AC_DENSE_ROWS),
-    RULE(slot_mapping, LONGS, "T", 0),                     SCALE_RULE(scale),
+    RULE(kv_c, VALUES, "T.. L", AC_DENSE_ROWS | AC_LEADS),
+    RULE(k_pe, VALUES, "T.. R|T.. 1 R", AC_DENSE_ROWS),
+    RULE(slot_mapping, LONGS, "T", 0),
+    SCALE_RULE(scale),
     RULE(kv_cache, 0, NULL, OUT),
 };
 static const ac_tensor_rule_t fused_rules[] = {
@@ -128,7 +130,6 @@ static int describe_rows(args_t *args, const char *shape, int64_t heads, bool fl
     const int last = kv->ndim - 1;
     const int64_t latent = ac_size(&args->sizes, "L"), width = latent + ac_size(&args->sizes, "R");
     ac_size_bind(&args->sizes, "D", width, "latent + rope");
-    ac_size_bind(&args->sizes, "G", heads, "the keys");
     if (ac_check_tensors(args, &rule, 1, &args->sizes, error) < 0) return -1;
     const bool has_heads = flat || kv->ndim == 4, has_pages = kv->ndim - has_heads == 3;
     if (!has_heads && heads != 1)
@@ -285,8 +286,8 @@ static int check_fused_form(args_t *args, const char *op, bool segments, ac_erro
     if (segments ? got < width : got != width)
         return ac_fail(error, AC_ERROR_VALUE, "%s: q_out: expected rows of %s%" PRId64 " elements, got %" PRId64, op,
                        segments ? "at least " : "", width, got);
-    if (check_out_dtype(op, "kv_cache", "kv_dtype", args->kv_cache, args->kv_dtype,
-                        AC_SET(args->kv_c->dtype) | AC_FP8, error) < 0)
+    if (check_out_dtype(op, "kv_cache", "kv_dtype", args->kv_cache, args->kv_dtype, AC_SET(args->kv_c->dtype) | AC_FP8,
+                        error) < 0)
         return -1;
     if (segments ? describe_segments(args, error)
                  : describe_rows(args, "pages block D|pages block G D", ac_size(sizes, "G"), false, error))
@@ -372,8 +373,8 @@ static int check_cat(void *arguments, const void *plan, ac_error_t *error) {
     if (check_cat_outputs(args, error) < 0) return -1;
     if (describe_rows(args, "slots G D|pages block G D", ac_size(sizes, "G"), true, error) < 0) return -1;
     if (ac_check_own_memory(op, args, cat_rules, AC_COUNT(cat_rules), error) < 0) return -1;
-    return find_kernel(args, "k_nope", args->k_nope, cat_q_dtype(args), keys,
-                       ac_size(sizes, "H") + ac_size(sizes, "G"), error);
+    return find_kernel(args, "k_nope", args->k_nope, cat_q_dtype(args), keys, ac_size(sizes, "H") + ac_size(sizes, "G"),
+                       error);
 }
 
 static int find_workspaces(const void *arguments, const void *plan, ac_workspace_t *out, ac_error_t *error) {
@@ -469,7 +470,9 @@ static int launch(const args_t *args, const ac_cache_write_params_t *p, intptr_t
         .grid = ac_kernel_tiles(args->kernel, p->num_rows),
         .stream = stream,
         .writes = AC_WRITES_FINAL,
-        .final_rows = p->cache.base ? p->cache.base : p->query_out.data ? p->query_out.data : p->key_rope.data,
+        .final_rows = p->cache.base       ? p->cache.base
+                      : p->query_out.data ? p->query_out.data
+                                          : p->key_rope.data,
     };
     if (p->num_rows == 0 || !launch.final_rows) return 0;
     return ac_launch(&args->target, &launch, error);
@@ -517,7 +520,8 @@ static int run_cat(void *arguments, const void *plan, intptr_t stream, ac_error_
     "Returns None. Raises TypeError, ValueError, BufferError, UnsupportedError, DeviceError; a refused call writes\n"  \
     "nothing."
 #define SLOTS                                                                                                          \
-    "Token t goes to slot_mapping[t], row slot % page_size of page slot // page_size. fp8 is rounded to nearest even,\n" \
+    "Token t goes to slot_mapping[t], row slot % page_size of page slot // page_size. fp8 is rounded to nearest "      \
+    "even,\n"                                                                                                          \
     "saturates at the largest finite value and keeps NaN.\n\n"
 #define TURNED                                                                                                         \
     "A pair (a, b) of a rope part turns to (a cos - b sin, b cos + a sin) in fp32, each operation rounded. "           \
@@ -554,11 +558,12 @@ static int run_cat(void *arguments, const void *plan, intptr_t stream, ac_error_
 #define AC_OP fused_qk_rope_cat_and_cache_mla
 #define AC_OP_ARGS args_t
 #define AC_OP_PARAMS "cache_write/params_cat.inc"
-#define AC_OP_SUMMARY "Turn the rope parts of queries and keys, join each with its latent, and write both: Triton's form."
+#define AC_OP_SUMMARY                                                                                                  \
+    "Turn the rope parts of queries and keys, join each with its latent, and write both: Triton's form."
 #define AC_OP_NOTES                                                                                                    \
-    SLOTS TURNED                                                                                                       \
-    "as far as the cache goes; everything else is written of all tokens. Keys of tokens\n"                             \
-    "from T on are not turned. Returns (q_out, decode_q_pe_out, k_pe_out, q_nope_zeros_out or None). " RAISES
+    SLOTS TURNED "as far as the cache goes; everything else is written of all tokens. Keys of tokens\n"                \
+                 "from T on are not turned. Returns (q_out, decode_q_pe_out, k_pe_out, q_nope_zeros_out or "           \
+                 "None). " RAISES
 #include "../define_op.inc"
 
 #define OP(op, check_function, run_function, returned)                                                                 \

@@ -27,7 +27,8 @@ AC_INLINE float ac_scale_value(const ac_scale_t *scale) {
     return scale->pointer ? ac_float_of((uint32_t)ac_list_entry((const int32_t *)scale->pointer, 0)) : scale->value;
 }
 
-AC_INLINE const char *ac_source_row(const char *part, int64_t stride, int64_t head_stride, int64_t token, int64_t head) {
+AC_INLINE const char *ac_source_row(const char *part, int64_t stride, int64_t head_stride, int64_t token,
+                                    int64_t head) {
     return part + token * stride + head * head_stride;
 }
 AC_INLINE char *ac_target_row(const ac_row_target_t *target, int64_t token, int64_t head) {

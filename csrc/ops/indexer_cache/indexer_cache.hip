@@ -1,5 +1,5 @@
-/* The cache of the indexer's keys, the same source for AMD and NVIDIA. A team of 32 lanes of one wave writes a group of a
- * key, or turns a key or a query head, four neighbouring elements to a lane, or copies a key. */
+/* The cache of the indexer's keys, the same source for AMD and NVIDIA. A team of 32 lanes of one wave writes a group of
+ * a key, or turns a key or a query head, four neighbouring elements to a lane, or copies a key. */
 #include "../../gpu/vector.h"
 #include "layout.h"
 
@@ -101,9 +101,9 @@ struct head_t {
         }
         const float variance = ac_mul(sum_of_team(squares), 1.0f / AC_INDEXER_DIM);
         const float factor = ac_div(1.0f, ac_sqrt(ac_add(variance, p.epsilon)));
-        const int at = lane_of_team() * RUN;
+        const float *weight = p.norm_weight + lane_of_team() * RUN, *bias = p.norm_bias + lane_of_team() * RUN;
         GPU_UNROLL for (int i = 0; i < RUN; i++)
-            x[i] = ac_add(ac_mul(ac_mul(x[i], factor), gpu_entry(p.norm_weight + at + i)), gpu_entry(p.norm_bias + at + i));
+            x[i] = ac_add(ac_mul(ac_mul(x[i], factor), gpu_entry(weight + i)), gpu_entry(bias + i));
     }
 
     /* The other elements of the pairs are the lane's own, or those of the lane 32 elements away. */

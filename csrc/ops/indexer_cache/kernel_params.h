@@ -1,8 +1,9 @@
 /* What the kernels that write and read the indexer's cache get: plain data, shared by the host and by the kernels of
- * every device. Every value that a pointer leads to is untrusted; see layout.h, which clamps. Strides are in bytes unless
- * they say entries.
+ * every device. Every value that a pointer leads to is untrusted; see layout.h, which clamps. Strides are in bytes
+ * unless they say entries.
  *
- * A page is page_size keys of `dim` bytes, then the fp32 scales of the keys, `groups` each, in the order of the keys. */
+ * A page is page_size keys of `dim` bytes, then the fp32 scales of the keys, `groups` each, in the order of the keys.
+ */
 #ifndef AC_OPS_INDEXER_CACHE_KERNEL_PARAMS_H
 #define AC_OPS_INDEXER_CACHE_KERNEL_PARAMS_H
 

@@ -26,13 +26,13 @@ typedef struct {
     ac_indexer_cache_t cache;
 } args_t;
 
+#define CACHE "pages block bytes|pages block 1 bytes"
 #define RULE(field, dtypes, shape, flags) AC_RULE(args_t, field, dtypes, shape, flags)
 #define VALUES (AC_HALF | AC_SET(AC_FLOAT32))
 #define FLOATS AC_SET(AC_FLOAT32)
 #define LONGS AC_SET(AC_INT64)
 #define INTS AC_SET(AC_INT32)
 #define BYTES (AC_FP8 | AC_SET(AC_UINT8) | AC_SET(AC_INT8))
-#define CACHE "pages block bytes|pages block 1 bytes"
 
 static const ac_tensor_rule_t write_rules[] = {
     RULE(k, VALUES, "K D", AC_DENSE_ROWS | AC_LEADS),
@@ -64,9 +64,9 @@ static const ac_tensor_rule_t gather_rules[] = {
 static const char write_name[] = "indexer_k_quant_and_cache", rope_name[] = "indexer_qk_rope_quant_and_cache",
                   gather_name[] = "cp_gather_indexer_k_quant_cache";
 
-enum { WRITE, ROPE, GATHER };                           /* the step of a kernel */
-enum { UE8M0 };                                         /* of scale_fmt */
-#define MAX_DIM 65536                                   /* elements of a key */
+enum { WRITE, ROPE, GATHER };                                           /* the step of a kernel */
+enum { UE8M0 };                                                         /* of scale_fmt */
+#define MAX_DIM 65536                                                   /* elements of a key */
 #define LIMIT_OF(dtype) ((dtype) == AC_FLOAT8_E4M3FN ? 448.0f : 224.0f) /* what the largest of a group becomes */
 static const char *const scale_formats[] = {"ue8m0", "fp32", "", NULL};
 
@@ -87,8 +87,9 @@ static int describe_cache(args_t *args, int64_t dim, int64_t groups, ac_error_t 
                        kv->shape[last], kv->stride[1]);
     if (args->preshuffle && (page_size % 16 != 0 || dim % 16 != 0))
         return ac_fail(error, AC_ERROR_VALUE,
-                       "%s: preshuffle: expected multiples of 16 keys and of 16 bytes, got pages of %" PRId64
-                       " keys of %" PRId64 " bytes",
+                       "%s: preshuffle: expected multiples of 16 keys and of 16 bytes, got pages of %" PRId64 " keys "
+                       "of "
+                       "%" PRId64 " bytes",
                        op, page_size, dim);
     args->cache = (ac_indexer_cache_t){
         .base = kv->data,
@@ -193,8 +194,8 @@ static int check_gather(void *arguments, const void *plan, ac_error_t *error) {
     if (ac_check_int(op, "dst_k.shape[1]", dim, 1, MAX_DIM, error) < 0) return -1;
     if (bytes < 4 || bytes % 4 != 0 || dim % (bytes / 4) != 0)
         return ac_fail(error, AC_ERROR_VALUE,
-                       "%s: dst_scale: expected float32 scales whose number divides %" PRId64
-                       " (of dst_k), got rows of %" PRId64 " bytes",
+                       "%s: dst_scale: expected float32 scales whose number divides %" PRId64 " (of dst_k), got rows "
+                       "of %" PRId64 " bytes",
                        op, dim, bytes);
     if (describe_cache(args, dim, bytes / 4, error) < 0) return -1;
     if (ac_check_own_memory(op, args, gather_rules, AC_COUNT(gather_rules), error) < 0) return -1;
@@ -314,7 +315,7 @@ static int run_gather(void *arguments, const void *plan, intptr_t stream, ac_err
     "nothing."
 #define SCALES                                                                                                         \
     "The scale of a group is max(largest size, least) / limit, least 1e-4 for keys and 1e-10 for queries, limit 448\n" \
-    "for float8_e4m3fn and 224 for float8_e4m3fnuz; its codes are x * (1 / scale), rounded to nearest even. NaN\n"      \
+    "for float8_e4m3fn and 224 for float8_e4m3fnuz; its codes are x * (1 / scale), rounded to nearest even. NaN\n"     \
     "stays NaN and does not count in the largest. A token without a slot is skipped"
 
 #define AC_OP indexer_k_quant_and_cache
@@ -329,9 +330,9 @@ static int run_gather(void *arguments, const void *plan, intptr_t stream, ac_err
 #define AC_OP_PARAMS "indexer_cache/params_rope.inc"
 #define AC_OP_SUMMARY "Normalise, turn and quantise the indexer's keys into its cache; turn and quantise its queries."
 #define AC_OP_NOTES                                                                                                    \
-    "The first 64 elements turn. Queries and keys are rounded to their dtype after each step; weights_out =\n"          \
-    "weights * scale of the query * weights_scale. " SCALES ", but for\nits query where compute_all_q_rope says so.\n\n" \
-    RAISES
+    "The first 64 elements turn. Queries and keys are rounded to their dtype after each step; weights_out =\n"         \
+    "weights * scale of the query * weights_scale. " SCALES ", but for\nits query where compute_all_q_rope says "      \
+    "so.\n\n" RAISES
 #include "../define_op.inc"
 
 #define AC_OP cp_gather_indexer_k_quant_cache
@@ -339,7 +340,7 @@ static int run_gather(void *arguments, const void *plan, intptr_t stream, ac_err
 #define AC_OP_PARAMS "indexer_cache/params_gather.inc"
 #define AC_OP_SUMMARY "Copy the indexer's keys and scales of each request out of its cache, one after the other."
 #define AC_OP_NOTES                                                                                                    \
-    "Token t of request b is its key number t - cu_seq_lens[b]; of several requests the first has it. A key whose\n"    \
+    "Token t of request b is its key number t - cu_seq_lens[b]; of several requests the first has it. A key whose\n"   \
     "page is not in the table or the cache is zeros. Tokens of no request are not written.\n\n" RAISES
 #include "../define_op.inc"
 
