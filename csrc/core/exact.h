@@ -55,10 +55,17 @@ AC_INLINE float ac_div(float a, float b) {
 AC_INLINE float ac_sqrt(float x) { return __builtin_sqrtf(x); }
 #endif
 
-/* The larger of `top` and |x|; NaN does not count. The order in which many are taken does not matter. */
+/* The bits of |x|, 0 for NaN: they compare as the sizes do. */
+AC_INLINE uint32_t ac_size_bits(float x) {
+    const uint32_t size = ac_bits_of(x) & 0x7fffffff, infinity = 0x7f800000;
+    return size & (0u - (uint32_t)(size <= infinity));
+}
+
+/* The larger of `top`, which is not below 0, and |x|; NaN does not count. The order in which many are taken does not
+ * matter. */
 AC_INLINE float ac_max_size(float top, float x) {
-    const float size = ac_float_of(ac_bits_of(x) & 0x7fffffff);
-    return size > top ? size : top;
+    const uint32_t most = ac_bits_of(top), size = ac_size_bits(x);
+    return ac_float_of(size > most ? size : most);
 }
 
 /* The smallest power of two that is not below x, a normal number above 0. */

@@ -8,17 +8,18 @@
 /* The code of x: rounded to nearest even, beyond the largest finite value (448, or fnuz 240) that value, NaN stays NaN.
  * A value of fnuz has the code that its double has in fn, but for -0, which fnuz lacks. */
 AC_INLINE uint32_t ac_fp8_of(float x, int32_t is_fnuz) {
-    const float limit = is_fnuz ? 480.0f : 448.0f, unit = 16384.0f; /* 2^14: its last bit is worth 2^-9 */
-    const uint32_t sign = ac_bits_of(x) >> 24 & 0x80;
-    const float size = ac_mul(ac_float_of(ac_bits_of(x) & 0x7fffffff), is_fnuz ? 2.0f : 1.0f);
-    const float held = size < limit ? size : limit;
-    const uint32_t bits = ac_bits_of(held);
-    const uint32_t normal = ((bits + 0x7ffff + (bits >> 20 & 1)) >> 20) - (120 << 3);
-    const uint32_t small = ac_bits_of(ac_add(held, unit)) - ac_bits_of(unit); /* in units of the subnormals */
-    const uint32_t code = held < 0.015625f ? small : normal;
-    const uint32_t is_zero = code == 0;
-    if (x != x) return is_fnuz ? 0x80 : 0x7f;
-    return is_zero & (uint32_t)is_fnuz ? 0 : code | sign;
+    const float unit = 16384.0f; /* 2^14: its last bit is worth 2^-9 */
+    const uint32_t limit = is_fnuz ? 0x43f00000 : 0x43e00000, infinity = 0x7f800000, least_normal = 0x3c800000;
+    const uint32_t sign = ac_bits_of(x) >> 24 & 0x80, whole = ac_bits_of(x) & 0x7fffffff;
+    const uint32_t size = ac_bits_of(ac_mul(ac_float_of(whole), is_fnuz ? 2.0f : 1.0f));
+    const uint32_t held = size < limit ? size : limit; /* positive numbers compare as their bits do */
+    const uint32_t normal = ((held + 0x7ffff + (held >> 20 & 1)) >> 20) - (120 << 3);
+    const uint32_t small = ac_bits_of(ac_add(ac_float_of(held), unit)) - ac_bits_of(unit); /* in steps of subnormals */
+    /* Masks: of a choice some compilers make a branch, which no loop with vectors has. */
+    const uint32_t is_small = 0u - (uint32_t)(held < least_normal), is_nan = 0u - (uint32_t)(whole > infinity);
+    const uint32_t code = (small & is_small) | (normal & ~is_small);
+    const uint32_t finite = is_fnuz && code == 0 ? 0 : code | sign;
+    return (finite & ~is_nan) | ((is_fnuz ? 0x80 : 0x7f) & is_nan);
 }
 
 /* How values become fp8: divided by the scale, or multiplied by the inverse, which for a power of two is the same. */

@@ -55,4 +55,14 @@ static inline void store_fp8_row(char *to, int32_t dtype, int count, const float
         for (int i = 0; i < count; i++) codes[i] = (unsigned char)ac_fp8_of(from[i], 0);
 }
 
+/* The larger of `largest` and the largest size of `count` values; NaN does not count. */
+static inline float largest_of_row(const float *values, int count, float largest) {
+    uint32_t most = ac_bits_of(largest);
+    for (int i = 0; i < count; i++) {
+        const uint32_t size = ac_size_bits(values[i]);
+        most = size > most ? size : most;
+    }
+    return ac_float_of(most);
+}
+
 #endif
