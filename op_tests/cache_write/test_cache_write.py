@@ -22,11 +22,9 @@ EVERY = np.arange(2**16, dtype=np.uint16)
 
 @pytest.mark.parametrize("kind", FP8)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("scale", [1.0, 4.0, 0.3])
+@pytest.mark.parametrize("scale", [1.0, 0.3])
 def test_every_16_bit_value_as_fp8(kind: str, dtype: str, scale: float, device: Device) -> None:
     """ml_dtypes within the range, the largest value beyond it, NaN for NaN."""
-    if device.simulated and scale == 4.0:
-        pytest.skip("one scale by multiplication and one by division are enough on a simulated device")
     values = EVERY.view(getattr(ml_dtypes, dtype, dtype)).reshape(128, 512)
     rope, target = np.zeros((128, 64), values.dtype), getattr(ml_dtypes, kind)
     cache = np.zeros((128, 1, 576), target)

@@ -1,5 +1,5 @@
-"""The bench of the cache writes, of MLA and of the indexer, and of the gather: tokens to slots in any order, of caches in
-pages of 64. The last token's key is checked. The floor reads every input and writes every result once. The peer, for
+"""The bench of the cache writes, of MLA and of the indexer, and of the gather: tokens to slots in any order, of caches
+in pages of 64. The last token's key is checked. The floor reads every input and writes every result once. The peer, for
 what is a copy, is torch: a concatenation and an indexed assignment."""
 
 from __future__ import annotations
@@ -153,8 +153,8 @@ def _concat(problem: Problem, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _angles(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    turns = rng.uniform(0, 6, (4096, 32))
-    return {"cos_cache": np.cos(turns).astype(dtype_of("bfloat16")), "sin_cache": np.sin(turns).astype(dtype_of("bfloat16"))}
+    turns, kind = rng.uniform(0, 6, (4096, 32)), dtype_of("bfloat16")
+    return {"cos_cache": np.cos(turns).astype(kind), "sin_cache": np.sin(turns).astype(kind)}
 
 
 def _fused(problem: Problem, rng: np.random.Generator) -> dict[str, Any]:
