@@ -128,6 +128,7 @@ def random_case(rng: random.Random, seed: int) -> CacheWriteCase:
         angle_dtype=rng.choice(("bfloat16", "float32")),
         positions=rng.choice(("near", "far")),
         more_keys=rng.randrange(3),
+        fewer_slots=rng.randrange(2),
         given=rng.random() < 0.5,
         gap=rng.choice((0, 8, rng.randrange(9))),
         spare=rng.randrange(3),

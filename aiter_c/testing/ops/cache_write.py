@@ -25,8 +25,8 @@ OPS = {
     "cat": "fused_qk_rope_cat_and_cache_mla",
 }
 RECORDS = ("fp8_ds_mla", "3buffer")
-#: What the sources hold: N(0, 4); any bits; N(0, 1) times any power of two.
-DATA = ("normal", "codes", "wide")
+#: What the sources hold: N(0, 4); any bits; N(0, 4) times any power of two; zeros and the smallest numbers.
+DATA = ("normal", "codes", "wide", "small")
 #: Slots: each token one of its own; some none; just at the borders; none at all; any, the tokens then being alike.
 SLOTS = ("all", "some", "borders", "none", "any")
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
@@ -41,6 +41,8 @@ def source(kind: str, rng: np.random.Generator, shape: tuple[int, ...], dtype: s
     values = rng.standard_normal(shape).astype(np.float32) * 4
     if kind == "wide":
         values *= np.exp2(rng.integers(-20, 11, shape)).astype(np.float32)
+    if kind == "small":
+        values *= np.float32(2.0**-134) * (rng.random((*shape[:-1], 1)) < 0.5)
     with np.errstate(over="ignore"):
         return values.astype(dtype_of(dtype))
 
