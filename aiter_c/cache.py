@@ -14,7 +14,7 @@ TYPE_CHECKING = False  # of typing, which takes longer to import than all of thi
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from aiter_c._types import DTypeLike, Scale, SupportsDLPack, Tensor
+    from aiter_c._types import CacheDtype, DTypeLike, Scale, ScaleFormat, SupportsDLPack, Tensor
 
 __all__ = [
     "concat_and_cache_mla",
@@ -35,7 +35,7 @@ def concat_and_cache_mla(
     k_pe: SupportsDLPack,
     kv_cache: SupportsDLPack,
     slot_mapping: SupportsDLPack,
-    kv_cache_dtype: str,
+    kv_cache_dtype: CacheDtype,
     scale: Scale,
     *,
     kv_dtype: DTypeLike | None = None,
@@ -72,7 +72,7 @@ def concat_and_cache_mla_seg(
     k_pe: SupportsDLPack,
     kv_cache: SupportsDLPack,
     slot_mapping: SupportsDLPack,
-    kv_cache_dtype: str,
+    kv_cache_dtype: CacheDtype,
     scale: Scale,
     *,
     kv_dtype: DTypeLike | None = None,
@@ -238,7 +238,7 @@ def indexer_k_quant_and_cache(
     kv_cache: SupportsDLPack,
     slot_mapping: SupportsDLPack,
     quant_block_size: int,
-    scale_fmt: str | None,
+    scale_fmt: ScaleFormat | None,
     preshuffle: bool = False,
     *,
     kv_dtype: DTypeLike | None = None,
@@ -284,7 +284,7 @@ def indexer_qk_rope_quant_and_cache(
     sin_cache: SupportsDLPack,
     epsilon: float,
     quant_block_size: int,
-    scale_fmt: str | None,
+    scale_fmt: ScaleFormat | None,
     weights_scale: float,
     preshuffle: bool = False,
     is_neox: bool = True,

@@ -131,13 +131,6 @@ _BUGS = [
     ),
     ("segments", OP, ".rope_offset = page_size * latent * bytes,", ".rope_offset = latent * bytes,", "segments"),
     (
-        "scale-tensor",
-        OP,
-        "p->key_scale = ac_scale_for(key_scale, (ac_dtype_t)args->cache.latent_dtype,",
-        "p->key_scale = ac_scale_for(key_scale, AC_FLOAT8_E4M3FN,",
-        "a scale of a cache that is not fp8",
-    ),
-    (
         "int32-slots",
         OP,
         "#define LONGS AC_SET(AC_INT64)",
