@@ -82,7 +82,6 @@ class Problem:
         self.num_bytes = sum(array.nbytes for array in arrays)
         if case.form == "gather":  # reads what it writes
             self.num_bytes = 2 * case.tokens * 132
-        self.last = {name: array[-1:].copy() for name, array in pool.items() if isinstance(array, np.ndarray)}
         copies = [pool] + [
             {name: array.copy() if isinstance(array, np.ndarray) else array for name, array in pool.items()}
             for _ in range(backend.copies(self.num_bytes) - 1)
