@@ -23,3 +23,5 @@ DeviceLike: TypeAlias = Any
 Integers: TypeAlias = Any
 """An int, or a tensor of integers of NumPy or torch."""
 KvFormat: TypeAlias = Literal["plain", "fp8_ds_mla", "3buffer"]
+CacheDtype: TypeAlias = Literal["auto", "fp8", "fp8_e4m3", "fp8_ds_mla", "3buffer"]
+ScaleFormat: TypeAlias = Literal["ue8m0", "fp32", ""]

@@ -6,6 +6,7 @@ import ctypes
 
 #: DLPack's (code, bits) by dtype name.
 DTYPES = {
+    "int8": (0, 8),
     "int32": (0, 32),
     "int64": (0, 64),
     "uint8": (1, 8),

@@ -32,7 +32,7 @@ typedef struct ac_tensor_rule_t {
 } ac_tensor_rule_t;
 #define AC_RULE(args_t, field, dtypes, shape, flags) {#field, offsetof(args_t, field), dtypes, shape, flags}
 
-#define AC_MAX_SIZES 16
+#define AC_MAX_SIZES 20
 
 /* The sizes of a call, each with the argument that it came from. */
 typedef struct ac_sizes_t {

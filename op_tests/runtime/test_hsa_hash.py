@@ -29,8 +29,10 @@ DECODE, MERGE, LISTS, LOGITS = (
 )
 PLANNERS = {name for name in OBJECTS if name.endswith("_metadata")}
 PREFILL = {name for name in OBJECTS if name.endswith("mla_prefill")}
+STATES = {name for name in OBJECTS if name.endswith("merge_states")}
+WRITES = {name for name in OBJECTS if name.endswith(("cache_write", "indexer_cache"))}
 #: Those that need the largest float: a softmax has it as its base before the first key, logits as a bound on gfx9.
-SOFTMAX = DECODE | MERGE | PREFILL | (LOGITS & AMD) | {name for name in OBJECTS if name.endswith("merge_states")}
+SOFTMAX = DECODE | MERGE | PREFILL | (LOGITS & AMD) | STATES
 
 
 @pytest.fixture
@@ -77,6 +79,8 @@ def test_a_compiler_that_finds_system_headers_anyway(tmp_path: Path) -> None:
         ("csrc/gpu/gpu.h", "#if defined(__gfx950__)", "#if defined(__gfx950__) && 0", GFX950),
         ("csrc/gpu/sm90/ptx.h", "ex2.approx.ftz.f32", "ex2.approx.f32", NVIDIA & (DECODE | MERGE | PREFILL | LOGITS)),
         ("csrc/gpu/gfx9/fp8.h", "0x1p119f", "0x1p118f", AMD & (DECODE | PREFILL | LOGITS)),
+        ("csrc/core/fp8.h", "0x43e00000", "0x43e00001", WRITES | STATES),
+        ("csrc/ops/attention/rope.h", "rope->neox ? i : 2 * i", "rope->neox ? i : 3 * i", WRITES),
         ("csrc/ops/mla_merge/kernel_params.h", "int32_t o_dtype;", "int32_t o_dtype, more;", MERGE),
         ("csrc/ops/mla_metadata/pieces.h", "return 0;", "return 0 + 0;", LISTS),
         ("csrc/core/check.h", "int ac_check_given", "long ac_check_given", set()),

@@ -4,13 +4,8 @@
 #ifndef AC_OPS_ATTENTION_WORK_H
 #define AC_OPS_ATTENTION_WORK_H
 
+#include "../../core/inline.h"
 #include "params.h"
-
-#if defined(__HIP__) || defined(__CUDACC__)
-#define AC_INLINE static inline __device__ __attribute__((always_inline))
-#else
-#define AC_INLINE static inline
-#endif
 
 /* Entry i of a list in the caller's memory. On AMD a scalar load, which a workgroup does as one: the compiler does not
  * dare it by itself once the kernel has stored anything. */

@@ -4,68 +4,21 @@
  * values. All that a pair's outputs may lie over has been read when they are written: its LSE comes last. */
 #include "../../core/constants.h"
 #include "../../core/dtype.h"
-#include "../../gpu/gpu.h"
+#include "../../gpu/vector.h"
 #include "kernel_params.h"
 
 constexpr int MERGE_THREADS = 256;
 constexpr int MERGE_PER_UNIT = 4; /* workgroups */
 constexpr int VECTOR = 16;        /* bytes of a load */
 #if defined(__CUDACC__)
-constexpr int STATES = 2;             /* that are loaded together */
-constexpr bool ANY_ALIGNMENT = false; /* of a vector in global memory */
+constexpr int STATES = 2; /* that are loaded together */
 GPU_INLINE void order_wave() { __syncwarp(); }
 #else
 constexpr int STATES = 4;
-constexpr bool ANY_ALIGNMENT = true;
 GPU_INLINE void order_wave() { __builtin_amdgcn_wave_barrier(); }
 #endif
 
-template <int N> struct words_t {
-    uint32_t word[N];
-};
-typedef words_t<VECTOR / 4> vector_t;
-
-/* A vector at an address that is aligned to it, where the device wants that. CUDA reads and writes whole vectors only
- * by types of its own. */
-GPU_INLINE vector_t load_whole(const char *from) {
-#if defined(__CUDACC__)
-    uint4 v = *(const uint4 *)from;
-    return {{v.x, v.y, v.z, v.w}};
-#else
-    return gpu_load<vector_t>(from);
-#endif
-}
-
-template <int N> GPU_INLINE void store_whole(char *to, const words_t<N> &value) {
-#if defined(__CUDACC__)
-    if constexpr (N == 4) *(uint4 *)to = make_uint4(value.word[0], value.word[1], value.word[2], value.word[3]);
-    else *(uint2 *)to = make_uint2(value.word[0], value.word[1]);
-#else
-    gpu_store(to, value);
-#endif
-}
-
-GPU_INLINE float half_to_float(uint32_t bits) {
-#if defined(__CUDACC__)
-    float f;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"((uint16_t)bits));
-    return f;
-#else
-    return (float)__builtin_bit_cast(_Float16, (uint16_t)bits);
-#endif
-}
-
-/* Two values as a word of two of 16 bits. */
-GPU_INLINE uint32_t pack_halves(float low, float high, bool bf16) {
-#if defined(__CUDACC__)
-    uint32_t pair;
-    if (bf16) asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-    else asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-    return pair;
-#else
-    return bf16 ? gpu_bf16(low) | gpu_bf16(high) << 16 : gpu_f16(low) | gpu_f16(high) << 16;
-#endif
-}
+typedef gpu_words_t<VECTOR / 4> vector_t;
 
 /* A team for rows of up to COLUMNS values, or more in several steps: 16 of COLUMNS to a lane. Values of BYTES; WHOLE:
  * see whole_vectors. */
@@ -115,8 +68,8 @@ template <int COLUMNS, int BYTES, bool WHOLE> struct merge_pair_t {
     /* The values [at, at + VALUES) of a row; past its end anything. */
     GPU_MEMBER vector_t load(const char *from, int64_t at) const {
         from += at * BYTES;
-        bool is_whole = at + VALUES <= p.value_dim && (ANY_ALIGNMENT || (uintptr_t)from % VECTOR == 0);
-        if (WHOLE || is_whole) return load_whole(from);
+        bool is_whole = at + VALUES <= p.value_dim && (GPU_ANY_ALIGNMENT || (uintptr_t)from % VECTOR == 0);
+        if (WHOLE || is_whole) return gpu_load_words<VECTOR / 4>(from);
         vector_t vector = {};
         GPU_UNROLL for (int i = 0; i < VALUES; i++) {
             if (at + i >= p.value_dim) break;
@@ -131,7 +84,7 @@ template <int COLUMNS, int BYTES, bool WHOLE> struct merge_pair_t {
     GPU_MEMBER float value_of(const vector_t &vector, int i) const {
         if (BYTES == 4) return __builtin_bit_cast(float, vector.word[i]);
         uint32_t word = vector.word[i / 2], bits = i % 2 ? word >> 16 : word & 0xffff;
-        return p.o_dtype == AC_BFLOAT16 ? __builtin_bit_cast(float, bits << 16) : half_to_float(bits);
+        return p.o_dtype == AC_BFLOAT16 ? __builtin_bit_cast(float, bits << 16) : gpu_half_value(bits);
     }
 
     /* Adds a group of states, columns from `block` on. */
@@ -183,7 +136,7 @@ template <int COLUMNS, int BYTES, bool WHOLE> struct merge_pair_t {
         GPU_UNROLL for (int j = 0; j < LOADS; j++) {
             int64_t at = block + column(j);
             GPU_UNROLL for (int i = 0; i < VALUES; i++) acc[j][i] = __builtin_fmaf(acc[j][i], factor, zero);
-            if ((WHOLE || ANY_ALIGNMENT) && at + VALUES <= p.value_dim) store_values(out, at, acc[j]);
+            if ((WHOLE || GPU_ANY_ALIGNMENT) && at + VALUES <= p.value_dim) store_values(out, at, acc[j]);
             else if (!WHOLE) store_tail(out, at, acc[j]);
         }
     }
@@ -193,14 +146,14 @@ template <int COLUMNS, int BYTES, bool WHOLE> struct merge_pair_t {
             GPU_UNROLL for (int i = 0; i < VALUES; i += 4) {
                 vector_t vector;
                 GPU_UNROLL for (int k = 0; k < 4; k++) vector.word[k] = __builtin_bit_cast(uint32_t, values[i + k]);
-                store_whole(out + (at + i) * 4, vector);
+                gpu_store_words(out + (at + i) * 4, vector);
             }
             return;
         }
-        words_t<VALUES / 2> halves;
+        gpu_words_t<VALUES / 2> halves;
         GPU_UNROLL for (int i = 0; i < VALUES; i += 2)
-            halves.word[i / 2] = pack_halves(values[i], values[i + 1], p.out_dtype == AC_BFLOAT16);
-        store_whole(out + at * 2, halves);
+            halves.word[i / 2] = gpu_pack_halves(values[i], values[i + 1], p.out_dtype == AC_BFLOAT16);
+        gpu_store_words(out + at * 2, halves);
     }
 
     /* Value by value, up to the end of the row. */
@@ -209,7 +162,7 @@ template <int COLUMNS, int BYTES, bool WHOLE> struct merge_pair_t {
             if (at + i >= p.value_dim) break;
             if (p.out_dtype == AC_FLOAT32)
                 gpu_store(out + (at + i) * 4, __builtin_bit_cast(uint32_t, values[i]));
-            else gpu_store(out + (at + i) * 2, (uint16_t)pack_halves(values[i], 0, p.out_dtype == AC_BFLOAT16));
+            else gpu_store(out + (at + i) * 2, (uint16_t)gpu_pack_halves(values[i], 0, p.out_dtype == AC_BFLOAT16));
         }
     }
 
