@@ -98,10 +98,10 @@ class _Packed(_Exchange):
 class _Summed(_Exchange):
     """All ranks tell their LSEs; each weighs its own o; the weighted are summed by the group.
 
-    In which order the group adds is not known, so all sums are exact. With A = sum_n weight_n * max |o_n| of a row and
-    head, and 2^e <= A < 2^(e+1), each weighted o is rounded to a multiple of the grid 2^(e-22): any sum of some of them
-    is at most 2^23 + world_size / 2 multiples, which fp32 holds to the bit. A comes from merge_states, as the merge of
-    states whose only value is max |o_n|, and so does a rank's weight, as the merge of 1 from it and 0 from the others.
+    In which order the group adds is not known, so all sums are exact: of whole numbers. A = sum_n weight_n * max |o_n|
+    of a row and head is 2^23 steps of its grid, and each weighted o a number of steps, rounded. Any sum of some of them
+    is at most 2^23 + world_size / 2 and a little, which fp32 holds to the bit. A comes from merge_states, as the merge
+    of states whose only value is max |o_n|, and so does a rank's weight, as the merge of 1 from it and 0 from others.
     """
 
     def _allocate(self, max_rows: int) -> None:
@@ -132,8 +132,7 @@ class _Summed(_Exchange):
         yield "all_gather", heard, told
         merge_states(most.unsqueeze(-1), lses, grid.unsqueeze(-1), merged)
         merge_states(self._is_own.expand(-1, rows, self.heads, 1), lses, weight.unsqueeze(-1), own_lse)
-        grid.view(torch.int32).bitwise_and_(0x7F800000)  # the power of two
-        grid.clamp_(min=2.0**-100).mul_(2.0**-22)
+        grid.clamp_(min=2.0**-100).mul_(2.0**-23)
         weight.div_(grid)
         torch.mul(self._divided(o), self._divided(weight).unsqueeze(-1), out=term_of)
         term_of.masked_fill_(self._divided(nothing).unsqueeze(-1), 0.0).round_()
@@ -165,7 +164,7 @@ class CpMerge:
                     bits are those of `merge_states` over the states of all ranks.
                     "ag_rs": two collectives in fp32. The LSEs are gathered, each rank weighs its o by its share, and
                     the weighted are summed (reduce-scatter; with keep="all" an all-reduce). The LSE has the bits of
-                    `merge_states`. Each term is rounded to a multiple of 2^-22 to 2^-23 of the sum of the weighted
+                    `merge_states`. Each term is rounded to a multiple of 2^-23 * A, with A the sum of the weighted
                     largest |o| of the row and head: then the sums are exact, and in whatever order the group adds, the
                     bits are the same.
     keep            "own": a rank gets the merged rows of H / W heads, rank r of those from r * H / W on.
