@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -164,16 +164,20 @@ class CpMerge:
                     bits are those of `merge_states` over the states of all ranks.
                     "ag_rs": two collectives in fp32. The LSEs are gathered, each rank weighs its o by its share, and
                     the weighted are summed (reduce-scatter; with keep="all" an all-reduce). The LSE has the bits of
-                    `merge_states`. Each term is rounded to a multiple of 2^-23 * A, with A the sum of the weighted
-                    largest |o| of the row and head: then the sums are exact, and in whatever order the group adds, the
-                    bits are the same.
+                    `merge_states`. Each term is rounded to a multiple of 2^-23 * A (or 2^-123), with A the sum of the
+                    weighted largest |o| of the row and head: then the sums are exact, and in whatever order the group
+                    adds, the bits are the same.
     keep            "own": a rank gets the merged rows of H / W heads, rank r of those from r * H / W on.
                     "all": every rank gets all H heads, to the same bits.
     cp_world_size, cp_rank, cp_interleave   None, or what this rank's decode calls are given: refused where they are not
                     the group's, or where the ranks differ.
+    compare         whether every call compares the ranks' numbers of rows first, by a collective more, for which a GPU
+                    is waited for: not in a graph. None: on the CPU. Without it a call that one rank makes with another
+                    T, or that is refused on one rank, is for the others as if that rank were silent, or worse.
 
-    The constructor exchanges these arguments: where one rank's are wrong, or the ranks' differ, it raises on every rank
-    (TypeError or ValueError on the one that is wrong, else ValueError or RuntimeError), and the group stays as it was.
+    The constructor exchanges these arguments. Where one rank's are wrong, or the ranks' differ, it raises on every
+    rank: TypeError or ValueError where they are wrong and RuntimeError on the other ranks, ValueError on all where they
+    differ. So does a call that compares. The group stays as it was.
 
     Bytes that stay allocated on each rank, with R = max_rows and b = bytes of dtype, about: for "a2a" 2*R*H*(D*b + 4),
     with keep="all" W + 1 in place of 2; for "ag_rs" R*H*(4*D * (1 + 1/W) + 8*W + 21), with keep="all" without the 1/W.
@@ -193,6 +197,7 @@ class CpMerge:
         cp_world_size: int | None = None,
         cp_rank: int | None = None,
         cp_interleave: int | None = None,
+        compare: bool | None = None,
     ) -> None:
         rank, world_size = dist.get_rank(group), dist.get_world_size(group)
         if rank < 0:
@@ -200,6 +205,7 @@ class CpMerge:
         self._group, self._rank, self._world_size = group, rank, world_size
         self._failed = ""
         device = _with_index(torch.device(device))
+        self._compare = device.type == "cpu" if compare is None else bool(compare)
         told: dict[str, Any] = {"max_rows": max_rows, "heads": heads, "dim": dim, "dtype": dtype, "driver": driver}
         told |= {"keep": keep, "cp_world_size": cp_world_size, "cp_rank": cp_rank, "cp_interleave": cp_interleave}
         problem = None
@@ -214,10 +220,10 @@ class CpMerge:
         self._scatters = driver == "ag_rs" and keep == "own" and self._group_scatters(device)
 
     def _agree(self, problem: Exception | None, names: list[str], codes: list[int], device: torch.device) -> None:
-        """All ranks see the arguments of all, and raise all or none."""
+        """All ranks see the arguments of all, and raise all or none. `problem`: why this rank has none."""
         mine = torch.tensor([problem is not None, *codes], dtype=torch.int64, device=device)
         everyone = torch.empty(self._world_size * len(mine), dtype=torch.int64, device=device)
-        self._collective("all_gather", everyone, mine)
+        self._do([("all_gather", everyone, mine)])
         by_rank = everyone.view(self._world_size, -1).tolist()
         if problem is not None:
             raise problem
@@ -261,41 +267,44 @@ class CpMerge:
         rank has to replay. Calls of one CpMerge share its buffers: they belong on one stream. All ranks make the same
         calls in the same order.
 
-        Raises TypeError and ValueError for arguments, before anything was sent: the other ranks wait for this one until
-        their timeout. What torch.distributed raises for a rank that died, left or keeps silent comes as it is
-        (RuntimeError), with a note, within the timeout of the group. With gloo it is raised here; with NCCL the
-        watchdog ends the process (TORCH_NCCL_ASYNC_ERROR_HANDLING), but it does not watch the replays of a graph.
-        Afterwards this object refuses every call (RuntimeError), since the ranks may be in different ones.
+        Raises TypeError and ValueError for arguments, and RuntimeError where another rank refused its own (see
+        `compare`); then nothing was sent, and the next call is served. What torch.distributed raises for a rank that
+        died, left or keeps silent comes as it is (RuntimeError), with a note, within the timeout of the group. With
+        gloo it is raised here; with NCCL the watchdog ends the process (TORCH_NCCL_ASYNC_ERROR_HANDLING), but it does
+        not watch the replays of a graph. Afterwards this object refuses every call (RuntimeError), since the ranks may
+        be in different ones.
         """
         if self._failed:
             raise RuntimeError(f"CpMerge: an earlier call failed ({self._failed}); make a new group and a new CpMerge")
-        rows = self._check_states(o, lse)
-        exchange = self._exchange
-        out = self._output("out", out, (rows, exchange.kept, exchange.dim), _DTYPES, o.dtype)
-        lse_out = self._output("lse_out", lse_out, (rows, exchange.kept), (torch.float32,), torch.float32)
-        if out.stride(-1) != 1 and exchange.dim > 1:
-            raise ValueError(f"CpMerge: out: expected dense rows, got stride {out.stride(-1)} between their values")
-        if rows == 0:
-            return out, lse_out
-        self._failed = "it was interrupted"
-        try:
-            for name, received, sent in exchange.steps(o, lse, out, lse_out):
-                self._collective(name, received, sent)
-        except BaseException as error:
-            self._failed = f"{type(error).__name__}: {error}"[:200]
-            raise
-        self._failed = ""
+        if not self._compare:
+            out, lse_out = self._checked(o, lse, out, lse_out)
+        else:
+            problem = None
+            try:
+                out, lse_out = self._checked(o, lse, out, lse_out)
+            except (TypeError, ValueError) as error:
+                problem = error
+            self._agree(problem, ["o.shape[0]"], [0 if problem else len(o)], self._exchange.device)
+        assert out is not None and lse_out is not None
+        if len(o) > 0:
+            self._do(self._exchange.steps(o, lse, out, lse_out))
         return out, lse_out
 
-    def _check_states(self, o: torch.Tensor, lse: torch.Tensor) -> int:
-        """T."""
+    def _checked(
+        self, o: torch.Tensor, lse: torch.Tensor, out: torch.Tensor | None, lse_out: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The outputs, allocated where they are not given; refuses what does not fit."""
         exchange = self._exchange
         shape = ("T", exchange.heads, exchange.dim)
         _check_tensor("o", o, shape, (exchange.dtype,), exchange.device)
         if len(o) > self._max_rows:
             raise ValueError(f"CpMerge: o.shape[0]: expected at most max_rows={self._max_rows}, got {len(o)}")
         _check_tensor("lse", lse, (len(o), exchange.heads), (torch.float32,), exchange.device)
-        return len(o)
+        out = self._output("out", out, (len(o), exchange.kept, exchange.dim), _DTYPES, o.dtype)
+        lse_out = self._output("lse_out", lse_out, (len(o), exchange.kept), (torch.float32,), torch.float32)
+        if out.stride(-1) != 1 and exchange.dim > 1:
+            raise ValueError(f"CpMerge: out: expected dense rows, got stride {out.stride(-1)} between their values")
+        return out, lse_out
 
     def _output(
         self, name: str, given: torch.Tensor | None, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...],
@@ -309,6 +318,15 @@ class CpMerge:
         if any(size > 1 and stride == 0 for size, stride in zip(given.shape, given.stride(), strict=True)):
             raise ValueError(f"CpMerge: {name}: expected elements that are apart, got strides {given.stride()}")
         return given
+
+    def _do(self, steps: Iterable[_Step]) -> None:
+        """After a failure this object is of no more use: the ranks may be in different calls."""
+        try:
+            for name, received, sent in steps:
+                self._collective(name, received, sent)
+        except BaseException as error:
+            self._failed = f"{type(error).__name__}: {error}"[:200]
+            raise
 
     def _collective(self, name: str, received: torch.Tensor, sent: torch.Tensor) -> None:
         try:

@@ -37,7 +37,7 @@ def make(**changed: object) -> CpMerge:
 def test_signatures_are_pinned() -> None:
     assert plain(CpMerge) == (
         "(group, max_rows, heads, dim=512, dtype=torch.bfloat16, device='cuda', *, driver='a2a', keep='own', "
-        "cp_world_size=None, cp_rank=None, cp_interleave=None)"
+        "cp_world_size=None, cp_rank=None, cp_interleave=None, compare=None)"
     )
     assert plain(CpMerge.__call__) == "(self, o, lse, out=None, lse_out=None)"
     assert DRIVERS == ("a2a", "ag_rs") and KEEP == ("own", "all")

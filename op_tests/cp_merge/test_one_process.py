@@ -163,6 +163,17 @@ def test_values_that_are_no_numbers_reach_their_own_place_alone(driver: str) -> 
     assert same(out, calm)
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_rows_of_zeros_and_of_the_smallest_numbers(driver: str) -> None:
+    """A grid has a smallest step."""
+    o, lse = drawn_states(15)
+    for largest in (0.0, 2.0**-149, 1e-42, 1e-38, 1e-33):
+        out, merged = joined(play(exchanges(driver, "own", 6, 9, o), o * largest, lse, random.Random(16)), "own")
+        want, want_lse = stacked(o * largest, lse)
+        assert same(merged, want_lse) and ((out - want).abs() <= 2.0**-19 * 5 * largest + 6 * 2.0**-124).all(), largest
+        assert largest > 0.0 or (out == 0.0).all()
+
+
 @pytest.mark.parametrize(("driver", "keep"), list(product(DRIVERS, KEEP)))
 def test_dtypes_of_the_output(driver: str, keep: str) -> None:
     dtypes = (torch.bfloat16, torch.float16, torch.float32)

@@ -163,23 +163,37 @@ def ends(run: Callable, *, within: float) -> None:
 
 
 def check_refused_call(rank: int, group: dist.ProcessGroup, driver: str) -> int:
-    """A refusal before anything was sent: the rank can make the call again, for which the others wait."""
-    merge = make(group, driver)
-    o, lse = states(2, RANKS, 1, torch.bfloat16)
-    if rank % 4 == 1:
-        expect(ValueError, "CpMerge: lse: expected shape [1, 840], got [2, 840]", lambda: merge(o[rank], lse[:2, 0]))
+    """Of one rank, or with another number of rows: all raise at once, and the next call is served. The same without
+    comparing, where the others wait for the rank."""
     half, own = list(HALVES[rank // 4]), slice(rank % 4 * HEADS // 4, (rank % 4 + 1) * HEADS // 4)
-    assert same(merge(o[rank], lse[rank])[1], aiter_c.merge_states(o[half], lse[half])[1][:, own])
+    me = rank % 4 == 1
+    o, lse = states(2, RANKS, 2, torch.bfloat16)
+    want = aiter_c.merge_states(o[half], lse[half])[1][:, own]
+    wrong = "CpMerge: lse: expected shape [2, 840], got [1, 840]"
+    merge = make(group, driver)
+    for _ in range(3):
+        bad = (
+            (ValueError, wrong) if me else (RuntimeError, "CpMerge: rank 1 of 4 refused its arguments (see its error)")
+        )
+        expect(*bad, lambda: merge(o[rank], lse[rank, :1] if me else lse[rank]))
+        for rows in (0, 1):
+            text = f"CpMerge: o.shape[0]: expected the same on all ranks, got 2, {rows}, 2, 2"
+            expect(ValueError, text, lambda n=rows if me else 2: merge(o[rank, :n], lse[rank, :n]))
+        assert same(merge(o[rank], lse[rank])[1], want)
+    merge = make(group, driver, compare=False)
+    if me:
+        expect(ValueError, wrong, lambda: merge(o[rank], lse[rank, :1]))
+    assert same(merge(o[rank], lse[rank])[1], want)
     return 1
 
 
-def check_silent(rank: int, group: dist.ProcessGroup, driver: str, keep: str) -> int:
+def check_silent(rank: int, group: dist.ProcessGroup, driver: str, keep: str, compare: bool) -> int:
     """One rank does not come: all others get an error once the group's timeout is over, and no more calls."""
-    merge = make(group, driver, keep)
+    merge = make(group, driver, keep, compare=compare)
     o, lse = states(3, RANKS, 1, torch.bfloat16)
     merge(o[rank], lse[rank])
     if rank % 4 == 2:
-        time.sleep(2 * PATIENCE)
+        time.sleep(1.5 * PATIENCE)
         return 1
     ends(lambda: merge(o[rank], lse[rank]), within=PATIENCE + 5)
     expect(RuntimeError, "CpMerge: an earlier call failed (", lambda: merge(o[rank], lse[rank]))
@@ -188,7 +202,7 @@ def check_silent(rank: int, group: dist.ProcessGroup, driver: str, keep: str) ->
 
 def check_dead(rank: int, group: dist.ProcessGroup, driver: str, keep: str) -> int:
     """One rank's process is gone: the others do not wait for the timeout, which is long."""
-    merge = make(group, driver, keep)
+    merge = make(group, driver, keep, compare=False)
     o, lse = states(4, RANKS, 1, torch.bfloat16)
     merge(o[rank], lse[rank])
     if rank % 4 == 3:
@@ -210,7 +224,9 @@ def run(rank: int, folder: str, limit: float) -> None:
 
     driver = DRIVERS[rank // 4]  # each half has its own
     checks.append(("refused", check_refused_call, halves(limit), driver))
-    checks += [(f"silent-{keep}", check_silent, halves(PATIENCE), driver, keep) for keep in KEEP]
+    for keep, compare in (("own", False), ("all", False), ("own", True)):
+        name = f"silent-{keep}{'-compared' if compare else ''}"
+        checks.append((name, check_silent, halves(PATIENCE), driver, keep, compare))
     checks.append(("dead", check_dead, halves(limit), driver, "own"))
     for name, function, *arguments in checks:
         begin = time.monotonic()
