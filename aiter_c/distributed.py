@@ -205,28 +205,31 @@ class CpMerge:
         self._group, self._rank, self._world_size = group, rank, world_size
         self._failed = ""
         device = _with_index(torch.device(device))
-        self._compare = device.type == "cpu" if compare is None else bool(compare)
+        self._device, self._compare = device, device.type == "cpu" if compare is None else bool(compare)
         told: dict[str, Any] = {"max_rows": max_rows, "heads": heads, "dim": dim, "dtype": dtype, "driver": driver}
         told |= {"keep": keep, "cp_world_size": cp_world_size, "cp_rank": cp_rank, "cp_interleave": cp_interleave}
-        problem = None
+        told["compare"] = self._compare
+        names = [name for name in told if name != "cp_rank"]
         try:
             codes = _check(told, rank, world_size)
-        except (TypeError, ValueError) as error:
-            codes, problem = [0] * (len(told) - 1), error
-        self._agree(problem, [name for name in told if name != "cp_rank"], codes, device)
+        except (TypeError, ValueError):
+            self._agree(names, None)
+            raise
+        self._agree(names, codes)
         sizes = operator.index(max_rows), operator.index(heads), operator.index(dim)
         self._max_rows = sizes[0]
         self._exchange: _Exchange = _EXCHANGES[driver](rank, world_size, *sizes, dtype, device, keep)
-        self._scatters = driver == "ag_rs" and keep == "own" and self._group_scatters(device)
+        self._scatters = driver == "ag_rs" and keep == "own" and self._group_scatters()
 
-    def _agree(self, problem: Exception | None, names: list[str], codes: list[int], device: torch.device) -> None:
-        """All ranks see the arguments of all, and raise all or none. `problem`: why this rank has none."""
-        mine = torch.tensor([problem is not None, *codes], dtype=torch.int64, device=device)
-        everyone = torch.empty(self._world_size * len(mine), dtype=torch.int64, device=device)
+    def _agree(self, names: list[str], codes: list[int] | None) -> None:
+        """All ranks hear the numbers of all, None where one refuses its own and raises by itself; else raises where one
+        refused or they differ."""
+        mine = torch.tensor([codes is None, *(codes or [0] * len(names))], dtype=torch.int64, device=self._device)
+        everyone = torch.empty(self._world_size * len(mine), dtype=torch.int64, device=self._device)
         self._do([("all_gather", everyone, mine)])
+        if codes is None:
+            return
         by_rank = everyone.view(self._world_size, -1).tolist()
-        if problem is not None:
-            raise problem
         for rank, (wrong, *_) in enumerate(by_rank):
             if wrong:
                 raise RuntimeError(f"CpMerge: rank {rank} of {self._world_size} refused its arguments (see its error)")
@@ -235,10 +238,11 @@ class CpMerge:
             if len(set(values)) > 1:
                 raise ValueError(f"CpMerge: {name}: expected the same on all ranks, got {', '.join(values)}")
 
-    def _group_scatters(self, device: torch.device) -> bool:
+    def _group_scatters(self) -> bool:
         """Whether the backend has reduce-scatter; gloo has it since torch 2.8."""
+        one, all_ones = (torch.ones(count, device=self._device) for count in (1, self._world_size))
         try:
-            _reduce_scatter(self._exchange._empty(1), torch.zeros(self._world_size, device=device), group=self._group)
+            _reduce_scatter(one, all_ones, group=self._group)
         except (RuntimeError, NotImplementedError):
             return False
         return True
@@ -279,13 +283,12 @@ class CpMerge:
         if not self._compare:
             out, lse_out = self._checked(o, lse, out, lse_out)
         else:
-            problem = None
             try:
                 out, lse_out = self._checked(o, lse, out, lse_out)
-            except (TypeError, ValueError) as error:
-                problem = error
-            self._agree(problem, ["o.shape[0]"], [0 if problem else len(o)], self._exchange.device)
-        assert out is not None and lse_out is not None
+            except (TypeError, ValueError):
+                self._agree(["o.shape[0]"], None)
+                raise
+            self._agree(["o.shape[0]"], [len(o)])
         if len(o) > 0:
             self._do(self._exchange.steps(o, lse, out, lse_out))
         return out, lse_out
@@ -311,8 +314,8 @@ class CpMerge:
         fresh: torch.dtype,
     ) -> torch.Tensor:  # fmt: skip
         if given is None:
-            return torch.empty(shape, dtype=fresh, device=self._exchange.device)
-        _check_tensor(name, given, shape, dtypes, self._exchange.device)
+            return torch.empty(shape, dtype=fresh, device=self._device)
+        _check_tensor(name, given, shape, dtypes, self._device)
         if given.requires_grad:
             raise ValueError(f"CpMerge: {name}: expected a tensor that does not require grad, got one that does")
         if any(size > 1 and stride == 0 for size, stride in zip(given.shape, given.stride(), strict=True)):
@@ -370,7 +373,7 @@ def _check(told: dict[str, Any], rank: int, world_size: int) -> list[int]:
         elif value is None and name.startswith("cp_"):
             codes.append(-1)
         else:
-            codes.append(_integer(name, value, 0 if name == "cp_rank" else 1))
+            codes.append(_integer(name, value, 0 if name in ("cp_rank", "compare") else 1))
     numbers = dict(zip(told, codes, strict=True))
     if told["keep"] == "own" and numbers["heads"] % world_size:
         raise ValueError(

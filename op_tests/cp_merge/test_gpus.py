@@ -10,6 +10,7 @@ from interpreter import run_python, script
 
 pytestmark = [
     pytest.mark.torch,
+    pytest.mark.gpu,
     pytest.mark.isolated,
     pytest.mark.skipif(torch_gpus() < 2, reason="torch sees fewer than two GPUs"),
 ]

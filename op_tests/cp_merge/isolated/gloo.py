@@ -115,6 +115,7 @@ def check_arguments(rank: int, group: dist.ProcessGroup) -> int:
         ({"dtype": torch.float16}, ValueError, "dtype: expected the same on all ranks, got torch.bfloat16, ", ...),
         ({"driver": "ag_rs"}, ValueError, "driver: expected the same on all ranks, got a2a, a2a, a2a, ag_rs, ", ...),
         ({"keep": "all"}, ValueError, "keep: expected the same on all ranks, got own, own, own, all, own, ", ...),
+        ({"compare": False}, ValueError, "compare: expected the same on all ranks, got 1, 1, 1, 0, 1, ", ...),
         ({"cp_interleave": 16}, ValueError, "cp_interleave: expected the same on all ranks, got None, None, ", ...),
     ]  # fmt: skip
     for changed, kind, text, others in wrong:
