@@ -5,7 +5,8 @@ from __future__ import annotations
 from bugs import Bug
 
 TESTS = {
-    "ranks": "op_tests/cp_merge/test_one_process.py op_tests/cp_merge/test_arguments.py --device cpu",
+    "ranks": "op_tests/cp_merge/test_one_process.py --device cpu",
+    "cp-arguments": "op_tests/cp_merge/test_arguments.py --device cpu",
     "gloo": "op_tests/cp_merge/test_processes.py --device cpu",
 }
 _HERE = "aiter_c/distributed.py"
@@ -40,15 +41,20 @@ _BUGS = [
      "merge_states(most[[self.rank] * self.world_size].unsqueeze(-1), lses, grid.unsqueeze(-1), merged)",
      "each rank has a grid of its own"),
     # Arguments.
-    ("rows", "if len(o) > self._max_rows:", "if len(o) > self._max_rows + 1:", "a row too many"),
-    ("dense", "if out.stride(-1) != 1 and exchange.dim > 1:", "if False:", "values apart are refused too late"),
-    ("apart", "if any(size > 1 and stride == 0", "if any(size > 9 and stride == 0", "outputs that overlap"),
-    ("grad", "if given.requires_grad:", "if False:", "an output that requires grad"),
-    ("no-grad", "    @torch.no_grad()\n", "", "a graph of autograd is made"),
+    ("rows", "if len(o) > self._max_rows:", "if len(o) > self._max_rows + 1:", "a row too many", "cp-arguments"),
+    ("dense", "if out.stride(-1) != 1 and exchange.dim > 1:", "if False:", "values apart are refused too late",
+     "cp-arguments"),
+    ("apart", "if any(size > 1 and stride == 0", "if any(size > 9 and stride == 0", "outputs that overlap",
+     "cp-arguments"),
+    ("grad", "if given.requires_grad:", "if False:", "an output that requires grad", "cp-arguments"),
+    ("no-grad", "    @torch.no_grad()\n", "", "a graph of autograd is made", "cp-arguments"),
+    ("world-size", "if numbers[name] not in (-1, value):", "if False:", "another number of ranks than the group's",
+     "cp-arguments"),
+    ("refused", "        if not self._compare:\n", '        self._failed = "?"\n        if not self._compare:\n',
+     "a refusal before anything was sent is final", "cp-arguments"),
+    # Between processes.
     ("multiple", 'if told["keep"] == "own" and numbers["heads"] % world_size:', "if False:", "heads that do not divide",
      "gloo"),
-    ("world-size", "if numbers[name] not in (-1, value):", "if False:", "another number of ranks than the group's"),
-    # Between processes.
     ("agree", "if len(set(values)) > 1:", "if len(set(values)) > 2:", "ranks that differ are not told", "gloo"),
     ("agree-wrong", "            if wrong:\n", "            if wrong > 1:\n", "the others go on", "gloo"),
     ("agree-first", "        if codes is None:\n            return\n", "", "who is wrong does not learn why", "gloo"),
@@ -56,8 +62,6 @@ _BUGS = [
     ("early-call", '                self._agree(["o.shape[0]"], None)\n', "", "... in a call", "gloo"),
     ("failed", 'self._failed = f"{type(error).__name__}: {error}"[:200]', 'self._failed = ""',
      "after a failure calls are served", "gloo"),
-    ("refused", "        if not self._compare:\n", '        self._failed = "?"\n        if not self._compare:\n',
-     "a refusal before anything was sent is final"),
     ("compare", 'device.type == "cpu" if compare', "False if compare", "rows are not compared", "gloo"),
     ("note", "error.add_note(", "str(", "an error that does not say whose call it was", "gloo"),
     ("fallback", "sent.view(self._world_size, -1)[self._rank]", "sent.view(self._world_size, -1)[0]",
