@@ -8,6 +8,7 @@ cuda, hip        device 0 of the real runtime
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 
 import pytest
@@ -78,3 +79,12 @@ def _runtime(kind: str) -> dict:
 def _has_devices(kind: str) -> bool:
     runtime = _runtime(kind)
     return runtime["available"] and runtime["devices"] > 0
+
+
+def torch_gpus() -> int:
+    """How many torch sees; 0 without torch."""
+    if importlib.util.find_spec("torch") is None:
+        return 0
+    import torch
+
+    return torch.cuda.device_count()

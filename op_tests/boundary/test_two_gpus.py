@@ -5,26 +5,18 @@ Skipped and counted where torch sees fewer; test_current_device.py covers the ru
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 
 import pytest
+from devices import torch_gpus
 from interpreter import run_python, script
 
 SCRIPT = script("boundary/isolated/two_gpus.py")
 CHECKS = re.findall(r"^def check_(\w+)", Path(SCRIPT).read_text(), re.M)
 
 
-def _gpus() -> int:
-    if importlib.util.find_spec("torch") is None:
-        return 0
-    import torch
-
-    return torch.cuda.device_count()
-
-
-pytestmark = [pytest.mark.isolated, pytest.mark.skipif(_gpus() < 2, reason="torch sees fewer than two GPUs")]
+pytestmark = [pytest.mark.isolated, pytest.mark.skipif(torch_gpus() < 2, reason="torch sees fewer than two GPUs")]
 
 
 @pytest.mark.parametrize("switch", ["1", "0"], ids=["exchange", "dlpack"])
