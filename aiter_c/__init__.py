@@ -14,6 +14,7 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from None
 
+from aiter_c import _torch_table
 from aiter_c._C import (
     Array,
     DeviceError,
@@ -72,6 +73,8 @@ from aiter_c.prefill import (
     mla_prefill_reduce,
     mla_prefill_reduce_triton,
 )
+
+_torch_table.announce()
 
 __version__ = _C.build_info()["version"]
 
