@@ -85,6 +85,8 @@ class Copy:
 
     def rebuild(self, path: Path, code_object: str) -> str:
         """After the file has changed; what went wrong, or nothing."""
+        if path.suffix == ".py":
+            return ""
         if code_object:
             # All that include the file: one that is stale is refused by its hash, and that would look like a catch.
             done = run(self.folder, sys.executable, "scripts/build_kernels", "--arch", "gfx950")

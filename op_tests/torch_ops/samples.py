@@ -186,8 +186,13 @@ def _positions() -> torch.Tensor:
     return torch.tensor([[0, 3, -1, 9], [2, 1, 0, -1]], dtype=torch.int32)
 
 
+def _more_rows() -> torch.Tensor:
+    """Than there are requests."""
+    return torch.cat((_positions(), _positions()))
+
+
 def convert_index_lists() -> list[Call]:
-    args = (_i32(0, 1, 2), _i32(0, 10, 16), _i32(0, 4, 8), torch.arange(16, dtype=torch.int32), _positions(), 4)
+    args = (_i32(0, 1, 2), _i32(0, 10, 16), _i32(0, 4, 8), torch.arange(16, dtype=torch.int32), _more_rows(), 4)
     return [(args, {}), ((*args, torch.zeros(8, dtype=torch.int32)), {})]
 
 
@@ -205,7 +210,7 @@ def convert_index_padded() -> list[Call]:
 
 
 def gather_kv_indices_sparse() -> list[Call]:
-    args = (_i32(0, 4, 8), _i32(0, 1), _positions(), torch.arange(16, dtype=torch.int32), _i32(0, 10, 16), 4)
+    args = (_i32(0, 4, 8), _i32(0, 1), _more_rows(), torch.arange(16, dtype=torch.int32), _i32(0, 10, 16), 4)
     return [(args, {}), (args, {"out": torch.zeros(8, dtype=torch.int32)})]
 
 

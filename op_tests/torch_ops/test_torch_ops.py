@@ -213,6 +213,17 @@ def test_names_that_are_several_ops_are_traced_as_theirs() -> None:
         assert _same(want, _after(compiled, name, 0)), name
 
 
+def _scaled(q: torch.Tensor, cache: torch.Tensor, o: torch.Tensor, *rest: torch.Tensor) -> Any:
+    return aiter_c.mla_decode_fwd(q, cache, o, *rest, 1, kv_scale=0.25, q_dtype="float8_e4m3fn", return_lse=True)[1]
+
+
+def test_floats_as_scales_and_names_as_dtypes() -> None:
+    """A schema has tensors and torch's dtypes for them."""
+    torch._dynamo.reset()
+    want, got = samples._paged(dtype=samples.FP8), samples._paged(dtype=samples.FP8)
+    assert _same(_scaled(*want), torch.compile(_scaled, fullgraph=True, backend="eager")(*got)) and _same(want, got)
+
+
 def test_options_of_a_call_that_a_graph_has_not() -> None:
     """Named, when the graph is made."""
     args = (*samples._paged(), 1)
