@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from aiter_c import compat
-from aiter_c.testing import LSE, OUTPUT, OUTPUT_FP8_P, attend, check_close
+from aiter_c.testing import LSE, OUTPUT, OUTPUT_FP8_P, Tolerance, attend, check_close
 
 SCALE = 1 / 16
 FP8 = (torch.float8_e4m3fn, torch.float8_e4m3fnuz)
@@ -64,7 +64,7 @@ class Pool:
 def check(
     q: torch.Tensor, exact: np.ndarray, visible: Sequence[Sequence[int]], o: torch.Tensor,
     lse: torch.Tensor | None = None, *, q_scale: float = 1.0, kv_scale: float = 1.0, both_fp8: bool = False,
-    sm_scale: float = SCALE,
+    sm_scale: float = SCALE, tolerance: Tolerance | None = None,
 ) -> None:  # fmt: skip
     """Every element of o [T, H, 512] and of the LSE [T, H], for the rows that `visible` has."""
     q_exact = q.double().numpy()
@@ -72,8 +72,8 @@ def check(
         p_dtype = "float8_e4m3fn" if both_fp8 else "bfloat16"
         want = attend(q_exact[row], exact[list(slots)], sm_scale * q_scale * kv_scale, kv_scale, p_dtype=p_dtype)
         got = o[row].double().numpy()
-        tolerance = OUTPUT_FP8_P if both_fp8 else OUTPUT
-        check_close(f"o[{row}]", got, want.o, tolerance, "", allowance=want.rounding)
+        usual = OUTPUT_FP8_P if both_fp8 else OUTPUT
+        check_close(f"o[{row}]", got, want.o, tolerance or usual, "", allowance=want.rounding)
         if lse is not None:
             check_close(f"lse[{row}]", lse[row].numpy(), want.lse, LSE, "", allowance=want.lse_rounding)
 

@@ -262,7 +262,7 @@ REFUSED_BY_FLASH = {
 
 
 def _prefill(dtype: Any = np.float16) -> tuple:
-    q, k, v = (_values(5, 2, width, seed=width).astype(dtype) for width in (192, 192, 128))
+    q, k, v = (_values(5, 2, width, seed=seed).astype(dtype) for seed, width in enumerate((192, 192, 128)))
     return q, k, v, _i32(0, 2, 5), _i32(0, 2, 5), 3, 3
 
 
@@ -280,8 +280,9 @@ def test_flash_attention_of_triton_and_of_fp8() -> None:
     mine = np.full_like(out, np.nan)
     got, other = aiter.ops.triton.mha.flash_attn_varlen_func(*args, out=mine, config={}, **options)
     assert got is mine and np.array_equal(got, out) and np.array_equal(other, lse.T) and lse.shape == (2, 5)
-    with pytest.raises(aiter_c.UnsupportedError, match="sink"):
-        aiter.ops.triton.mha.flash_attn_varlen_func(*args, sink=np.zeros(2, np.float32))
+    for refused in ({"sink": np.zeros(2, np.float32)}, {"dropout_p": 0.5}, {"window_size": (-1, -1, 4)}):
+        with pytest.raises(aiter_c.UnsupportedError, match=next(iter(refused))):
+            aiter.ops.triton.mha.flash_attn_varlen_func(*args, **refused)
     q, k, v, *rest = _prefill(ml_dtypes.float8_e4m3fn)
     scales = (np.array([0.5], np.float32), np.array([2.0], np.float32), np.array([3.0], np.float32))
     scaled = aiter.flash_attn_varlen_fp8_pertensor_func(q, k, v, *scales, *rest, causal=True, softmax_scale=SCALE)
