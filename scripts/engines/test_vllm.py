@@ -89,7 +89,8 @@ class Step:
 
     def __init__(
         self, heads: int, q_lens: list[int], kv_lens: list[int], cache: str = "auto", *,
-        dtype: torch.dtype = torch.bfloat16, drafts: int = 0, full_graph: bool = False, block: int = 16, adaptive: bool = False, ranks: int = 1,
+        dtype: torch.dtype = torch.bfloat16, drafts: int = 0, full_graph: bool = False, block: int = 16,
+        adaptive: bool = False, ranks: int = 1,
     ) -> None:  # fmt: skip
         options = {"drafts": drafts, "full_graph": full_graph, "block": block, "adaptive": adaptive, "ranks": ranks}
         config = _config(heads, cache, dtype, **options)
