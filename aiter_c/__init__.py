@@ -14,6 +14,7 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from None
 
+from aiter_c import _torch_table
 from aiter_c._C import (
     Array,
     DeviceError,
@@ -85,6 +86,8 @@ from aiter_c.prefill import (
     mla_prefill_reduce_triton,
 )
 from aiter_c.sparse import sparse_mla_fwd, unified_attention_sparse_mla
+
+_torch_table.announce()
 
 __version__ = _C.build_info()["version"]
 

@@ -23,7 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--json", metavar="FILE", help="write the table as JSON")
     demo.add_argument("--plot", metavar="FILE", help="draw time and %% of ceiling per case (the extra `plot`)")
     bench = commands.add_parser("bench", help="time an op against the machine's ceilings and its peers")
-    bench.add_argument("what", choices=[*bench_ops.names(), "call_overhead", "simcost"])
+    bench.add_argument("what", choices=[*bench_ops.names(), "call_overhead", "simcost", "torch_ops"])
     bench.add_argument("--json", metavar="FILE", help="write the table as JSON")
     bench.add_argument("--device", choices=["cpu", "cuda", "hip"], default="cpu", help="of an op (default: cpu)")
     bench.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
@@ -77,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from aiter_c.cli.bench_simcost import run
     elif arguments.what == "call_overhead":
         from aiter_c.cli.bench_overhead import run
+    elif arguments.what == "torch_ops":
+        from aiter_c.cli.bench_torch_ops import run
     else:
         from aiter_c.cli.bench import run
     return run(arguments)

@@ -1,0 +1,1 @@
+/* No source, see ../reduce.cu: num_heads == 24 */
