@@ -139,15 +139,21 @@ template <int KIND, int N> struct mqa_contiguous_t {
     GPU_MEMBER void consume(const mqa_operand_t<KIND> &keys, float scale) const {
         constexpr int WIDTH = KIND == SM90_E4M3 ? COLUMNS : N; /* of a product; the fp16 operand takes more registers */
         const int turns = num_turns(), j = key_of(gpu_lane() & 1), upper = gpu_lane() >> 1 & 1;
+        const mqa_turns_t<MQA_CONSUMERS> order = {gpu_thread() / 128};
         float d[WIDTH / 2];
         mqa_sums_t sums[ROWS];
+        order.begin();
         GPU_NO_UNROLL for (int turn = 0; turn < turns; turn++) {
             const int stage = turn % STAGES;
             sm90_barrier_wait(full(stage), turn / STAGES & 1);
             GPU_UNROLL for (int row = 0; row < ROWS; row++) {
                 const int in_product = row % (WIDTH / N);
                 mqa_weights_t<N> own;
-                if (in_product == 0) mqa_multiply<KIND, WIDTH, PANEL>(d, keys, query(stage, row));
+                if (row == 0) order.take();
+                if (in_product == 0)
+                    mqa_multiply<KIND, WIDTH, PANEL>(d, keys, query(stage, row), [&] {
+                        if (row == 0) order.pass();
+                    });
                 own.load(weights(stage, row));
                 sums[row].add(d + in_product * N / 2, own);
             }
