@@ -71,7 +71,8 @@ def make_hostile(inputs: Inputs, share: float, seed: int) -> None:
     rng = np.random.default_rng([seed, 1])
     for name, block in inputs.blocks.items():
         if name in ("q_fp8", "kv_cache", "Q", "KV"):
-            block.array.view(np.uint8)[...] = rng.integers(0, 0x70, block.array.shape, np.uint8)
+            dtype = inputs.case.q_dtype if name in ("q_fp8", "Q") else inputs.case.kv_dtype
+            block.array.view(np.uint8)[...] = _fp8("normal", rng, block.array.shape, dtype)
         elif name in ("weights", "kv_scales"):
             block.array[...] = rng.standard_normal(block.array.shape)
         elif name not in inputs.written:

@@ -13,10 +13,12 @@ constexpr int MQA_MAX_ROWS = MQA_PRODUCERS * 32; /* of a workgroup */
 
 /* N: heads of a row at most. */
 template <int KIND, int N> struct mqa_contiguous_t {
-    static constexpr int COLUMNS = 128, ROWS = COLUMNS / N; /* heads and query rows of a turn */
+    /* Heads and query rows of a turn. */
+    static constexpr int COLUMNS = KIND == SM90_E4M3 ? 128 : N, ROWS = COLUMNS / N;
     static constexpr int KEYS = MQA_CONSUMERS * MQA_TILE;
     static constexpr int PANEL = COLUMNS * 128, Q_BYTES = PANEL * mqa_width<KIND>;
-    static constexpr int STAGES = KIND == SM90_E4M3 ? 6 : 4; /* turns */
+    static constexpr int STAGES = KIND == SM90_E4M3 ? 6 : 8; /* turns */
+    static_assert(STAGES * ROWS % MQA_PRODUCERS == 0, "who waits for a barrier has seen its last completion");
     static constexpr int WEIGHTS_AT = STAGES * Q_BYTES;
     static constexpr int WINDOWS_AT = WEIGHTS_AT + STAGES * ROWS * MQA_WEIGHTS;
     static constexpr int LIST_AT = WINDOWS_AT + MQA_MAX_ROWS * (int)sizeof(int2);
@@ -137,30 +139,27 @@ template <int KIND, int N> struct mqa_contiguous_t {
 
     /* Two rows of a turn are stored together. */
     GPU_MEMBER void consume(const mqa_operand_t<KIND> &keys, float scale) const {
-        constexpr int WIDTH = KIND == SM90_E4M3 ? COLUMNS : N; /* of a product; the fp16 operand takes more registers */
         const int turns = num_turns(), j = key_of(gpu_lane() & 1), upper = gpu_lane() >> 1 & 1;
-        const mqa_turns_t<MQA_CONSUMERS> order = {gpu_thread() / 128};
-        float d[WIDTH / 2];
+        float d[COLUMNS / 2];
         mqa_sums_t sums[ROWS];
-        order.begin();
         GPU_NO_UNROLL for (int turn = 0; turn < turns; turn++) {
             const int stage = turn % STAGES;
             sm90_barrier_wait(full(stage), turn / STAGES & 1);
+            mqa_multiply<KIND, COLUMNS, PANEL>(d, keys, query(stage, 0));
             GPU_UNROLL for (int row = 0; row < ROWS; row++) {
-                const int in_product = row % (WIDTH / N);
                 mqa_weights_t<N> own;
-                if (row == 0) order.take();
-                if (in_product == 0)
-                    mqa_multiply<KIND, WIDTH, PANEL>(d, keys, query(stage, row), [&] {
-                        if (row == 0) order.pass();
-                    });
                 own.load(weights(stage, row));
-                sums[row].add(d + in_product * N / 2, own);
+                sums[row].add(d + row * N / 2, own);
             }
             __syncwarp();
             if (gpu_lane() == 0) sm90_barrier_arrive(empty(stage));
-            GPU_UNROLL for (int row = 0; row < ROWS; row += 2)
-                store(list()[turn * ROWS + row + upper], j, mqa_total_of_two(sums[row], sums[row + 1]) * scale);
+            if constexpr (ROWS == 1) {
+                const float logit = sums[0].total() * scale;
+                if (!upper) store(list()[turn], j, logit);
+            } else {
+                GPU_UNROLL for (int row = 0; row < ROWS; row += 2)
+                    store(list()[turn * ROWS + row + upper], j, mqa_total_of_two(sums[row], sums[row + 1]) * scale);
+            }
         }
     }
 

@@ -35,6 +35,7 @@ struct mqa_part_t {
 template <int KIND, int N> struct mqa_paged_t {
     static constexpr int BLOCK_ROWS = KIND == SM90_E4M3 ? 4 : 2; /* query rows that share a pass over the keys */
     static constexpr int Q_ROWS = 2 * BLOCK_ROWS;                /* that there is place for */
+    static constexpr int AT_ONCE = KIND == SM90_E4M3 ? 2 : 1; /* in a product: the fp16 operand takes more registers */
     static constexpr int PANEL = Q_ROWS * N * 128, Q_BYTES = PANEL * mqa_width<KIND>;
     /* A place of a tile is always the same consumer's: who waits for a barrier must have seen its last completion. */
     static constexpr int STAGES = 5 * MQA_PAGED_CONSUMERS, MAX_PARTS = Q_ROWS;
@@ -44,8 +45,7 @@ template <int KIND, int N> struct mqa_paged_t {
     static constexpr int WINDOWS_AT = STAGES_AT + STAGES * STAGE_BYTES;
     static constexpr int PARTS_AT = WINDOWS_AT + Q_ROWS * (int)sizeof(int2);
     static constexpr int GROUPS_AT = PARTS_AT + MAX_PARTS * (int)sizeof(mqa_part_t);
-    static constexpr int FINISHED_AT = GROUPS_AT + STAGES * 4;
-    static constexpr int BARRIERS_AT = (FINISHED_AT + 4 + 7) / 8 * 8;
+    static constexpr int BARRIERS_AT = (GROUPS_AT + STAGES * 4 + 7) / 8 * 8;
     static constexpr int SHARED_AT = BARRIERS_AT + (2 * STAGES + 3 * MAX_PARTS) * 8;
     static constexpr int BYTES = SHARED_AT + (int)sizeof(mqa_shared_t);
     using schedule_t = mqa_schedule_t<MQA_TILE, mqa_producers_t>;
@@ -70,7 +70,6 @@ template <int KIND, int N> struct mqa_paged_t {
     GPU_MEMBER static uint32_t stage_at(int stage) { return shared() + STAGES_AT + stage * STAGE_BYTES; }
     /* Which of a tile's groups of 16 keys are there, as bits. */
     GPU_MEMBER static uint32_t &groups_at(int stage) { return ((uint32_t *)(gpu_shared + GROUPS_AT))[stage]; }
-    GPU_MEMBER static volatile int &finished() { return *(volatile int *)(gpu_shared + FINISHED_AT); } /* consumers */
     /* Of a row of all parts' rows. */
     GPU_MEMBER static float *weights_at(int row) { return (float *)(gpu_shared + WEIGHTS_AT + row * MQA_WEIGHTS); }
     GPU_MEMBER static int2 &window_at(int row) { return ((int2 *)(gpu_shared + WINDOWS_AT))[row]; } /* seen, end */
@@ -235,13 +234,11 @@ template <int KIND, int N> struct mqa_paged_t {
         const int warp = gpu_thread() / 32 % 4, row = gpu_lane() / 4, own = row + 8 * (gpu_lane() & 1);
         const int distance = p.k.preshuffled ? 256 : 16, row_distance = p.k.preshuffled ? 16 : AC_MQA_DIM;
         const char *place = gpu_shared + STAGES_AT + stage * STAGE_BYTES;
-        /* Of rows that are whole lines every second one takes its runs in the other order: no bank conflicts. */
-        keys.swapped = !p.k.preshuffled && (row & 1);
         const char *from = place + warp * MQA_GROUP_KEYS * AC_MQA_DIM + row * row_distance + (gpu_lane() & 3) * distance;
         sm90_barrier_wait(full(stage), use & 1);
         GPU_UNROLL for (int half = 0; half < 2; half++)
             GPU_UNROLL for (int i = 0; i < 2; i++)
-                keys.run[half][i] = *(const uint4 *)(from + half * 8 * row_distance + (i ^ keys.swapped) * 4 * distance);
+                keys.run[half][i] = *(const uint4 *)(from + half * 8 * row_distance + i * 4 * distance);
         keys.scale = ((const float *)(place + KEY_BYTES))[warp * MQA_GROUP_KEYS + own];
         keys.exists = (groups_at(stage) >> warp & 1) && in_length;
     }
@@ -266,42 +263,40 @@ template <int KIND, int N> struct mqa_paged_t {
         }
     }
 
-    /* What a lane needs of two rows, or of the last one: the upper half of a key's lanes stores the second. */
+    /* What a lane needs of the rows of a product: the upper half of a key's lanes stores the second. */
     struct rows_t {
-        mqa_weights_t<N> weights[2];
+        mqa_weights_t<N> weights[AT_ONCE];
         int2 window;
         float *out;
         uint32_t query;
     };
     GPU_MEMBER void take_rows(int place, int row, int rows, char *out, rows_t &own) const {
-        const int second = row + 1 < rows, mine = row + (second && gpu_lane() & 2);
+        const bool two = AT_ONCE == 2 && row + 1 < rows, upper = gpu_lane() & 2;
+        const int mine = row + (two && upper);
         own.weights[0].load(weights_at(place + row));
-        own.weights[1].load(weights_at(place + row + second));
+        if constexpr (AT_ONCE == 2) own.weights[1].load(weights_at(place + row + two));
         own.window = window_at(place + mine);
         own.out = (float *)(out + mine * p.logits_stride);
         own.query = query_at(place + row);
-        if (!second && gpu_lane() & 2) own.window.y = 0;
+        if (!two && upper) own.window.y = 0;
     }
 
     GPU_MEMBER void store(const rows_t &own, int32_t j, float logit, bool exists) const {
         if (j < own.window.y) own.out[j] = exists && j < own.window.x ? logit : GPU_MINUS_INFINITY;
     }
 
-    template <class nearly_done_t>
     GPU_MEMBER void compute(const mqa_operand_t<KIND> &keys, const mqa_keys_t &raw, const rows_t &own, int32_t j,
-                            bool two, nearly_done_t nearly_done) const {
-        constexpr int WIDTH = KIND == SM90_E4M3 ? 2 * N : N; /* of a product; the fp16 operand takes more registers */
+                            bool two) const {
         mqa_sums_t first, second;
-        if (two) {
-            float d[WIDTH / 2];
-            mqa_multiply<KIND, WIDTH, PANEL>(d, keys, own.query, nearly_done);
+        if (AT_ONCE == 2 && two) {
+            float d[AT_ONCE * N / 2];
+            mqa_multiply<KIND, AT_ONCE * N, PANEL>(d, keys, own.query);
             first.add(d, own.weights[0]);
-            if constexpr (WIDTH == N) mqa_multiply<KIND, N, PANEL>(d, keys, own.query + N * 128, [] {});
-            second.add(d + (WIDTH - N) / 2, own.weights[1]);
+            second.add(d + N / 2 * (AT_ONCE - 1), own.weights[AT_ONCE - 1]);
             store(own, j, mqa_total_of_two(first, second) * raw.scale, raw.exists);
         } else {
             float d[N / 2];
-            mqa_multiply<KIND, N, PANEL>(d, keys, own.query, nearly_done);
+            mqa_multiply<KIND, N, PANEL>(d, keys, own.query);
             first.add(d, own.weights[0]);
             store(own, j, first.total() * raw.scale, raw.exists);
         }
@@ -309,13 +304,11 @@ template <int KIND, int N> struct mqa_paged_t {
 
     GPU_MEMBER void consume(int consumer) const {
         const bool copied = by_copies();
-        const mqa_turns_t<MQA_PAGED_CONSUMERS> order = {consumer};
-        order.begin();
         GPU_NO_UNROLL for (int number = 0;; number++) {
             const int at = place_of(number), place = at << part_shift;
             sm90_barrier_wait(ready(at), turn_of(number));
             const mqa_part_t part = part_at(at);
-            if (part.count < 0) break;
+            if (part.count < 0) return;
             const int rows = rows_of(part.unit);
             char *out = p.logits + first_row(part.unit) * p.logits_stride;
             rows_t own;
@@ -334,18 +327,14 @@ template <int KIND, int N> struct mqa_paged_t {
                 else load_keys(part, j - 8 * odd, keys);
                 keys.use(p.k.dtype == AC_FLOAT8_E4M3FNUZ, operand);
                 if (copied) leave_keys(stage);
-                GPU_NO_UNROLL for (int row = 0; row < rows; row += 2) {
-                    if (rows > 2) take_rows(place, row, rows, out, own);
-                    if (row == 0) order.take();
-                    compute(operand, keys, own, j, row + 1 < rows, [&] {
-                        if (row == 0) order.pass();
-                    });
+                GPU_NO_UNROLL for (int row = 0; row < rows; row += AT_ONCE) {
+                    if (rows > AT_ONCE) take_rows(place, row, rows, out, own);
+                    compute(operand, keys, own, j, row + 1 < rows);
                 }
             }
             __syncwarp();
             if (gpu_lane() == 0) sm90_barrier_arrive(released(at));
         }
-        order.finish(finished());
     }
 
     /* --- all --- */
@@ -355,7 +344,6 @@ template <int KIND, int N> struct mqa_paged_t {
             GPU_NO_UNROLL for (int i = gpu_thread(); i < STAGES_AT / 16; i += MQA_PAGED_CONSUMERS * 128)
                 ((uint4 *)gpu_shared)[i] = make_uint4(0, 0, 0, 0);
         if (gpu_thread() == 0) {
-            finished() = 0;
             GPU_NO_UNROLL for (int stage = 0; stage < STAGES; stage++) {
                 sm90_barrier_init(full(stage), 1);
                 sm90_barrier_init(empty(stage), 4);

@@ -104,14 +104,12 @@ template <int KIND> struct mqa_operand_t {
 /* Two keys of a tile as a thread loads them: row r of its warp's 16, and r + 8. The loads are under way until `use`. */
 struct mqa_keys_t {
     uint4 run[2][2];
-    float scale;  /* of row r, or in odd lanes r + 8 */
-    bool exists;  /* likewise */
-    bool swapped; /* run j + 4 is where run j should be, and the other way round */
+    float scale; /* of row r, or in odd lanes r + 8 */
+    bool exists; /* likewise */
 
     /* Zeros where the key does not exist, without a read. Of any alignment. */
     GPU_MEMBER void load(const ac_mqa_keys_t &k, int half, bool there, const char *key) {
         const int64_t distance = ac_mqa_run_stride(&k);
-        swapped = false;
         key += (gpu_lane() & 3) * distance;
         GPU_UNROLL for (int i = 0; i < 2; i++) {
             const char *from = key + 4 * i * distance;
@@ -125,7 +123,7 @@ struct mqa_keys_t {
     template <int KIND> GPU_MEMBER void use(bool fnuz, mqa_operand_t<KIND> &out) const {
         GPU_UNROLL for (int half = 0; half < 2; half++)
             GPU_UNROLL for (int i = 0; i < 2; i++) {
-                const uint4 v = swapped ? run[half][1 - i] : run[half][i];
+                const uint4 v = run[half][i];
                 out.set(4 * i, half, v.x, fnuz), out.set(4 * i + 1, half, v.y, fnuz);
                 out.set(4 * i + 2, half, v.z, fnuz), out.set(4 * i + 3, half, v.w, fnuz);
             }
@@ -134,10 +132,12 @@ struct mqa_keys_t {
 
 /* --- products and sums --- */
 
-/* Scores of 64 keys with COLUMNS heads, those of one or more rows. `nearly_done` is called when three quarters are. */
-template <int KIND, int COLUMNS, int PANEL, class nearly_done_t>
-GPU_INLINE void mqa_multiply(float (&d)[COLUMNS / 2], const mqa_operand_t<KIND> &keys, uint32_t query,
-                             nearly_done_t nearly_done) {
+/* Scores of 64 keys with COLUMNS heads, those of one or more rows. One product at a time and as wide as registers
+ * allow: other warpgroups keep the matrix unit busy meanwhile. Two of them into the same accumulators, one after the
+ * other without a loop or a store between, ptxas of CUDA 13.0 gets wrong: it reads some of the first product's after the
+ * second. */
+template <int KIND, int COLUMNS, int PANEL>
+GPU_INLINE void mqa_multiply(float (&d)[COLUMNS / 2], const mqa_operand_t<KIND> &keys, uint32_t query) {
     constexpr int STEPS = KIND == SM90_E4M3 ? 4 : 8;
     const uint64_t b = sm90_descriptor(query, 0);
     sm90_pin(d);
@@ -145,39 +145,11 @@ GPU_INLINE void mqa_multiply(float (&d)[COLUMNS / 2], const mqa_operand_t<KIND> 
     GPU_UNROLL for (int step = 0; step < STEPS; step++) {
         const uint32_t a[4] = {keys.a[4 * step], keys.a[4 * step + 1], keys.a[4 * step + 2], keys.a[4 * step + 3]};
         sm90_wgmma_rs<KIND>(d, a, sm90_advance(b, step / 4 * PANEL + step % 4 * 32), step > 0);
-        if (step == STEPS * 3 / 4 - 1 || step == STEPS - 1) sm90_wgmma_commit();
     }
-    sm90_wgmma_wait<1>();
-    nearly_done();
+    sm90_wgmma_commit();
     sm90_wgmma_wait<0>();
     sm90_pin(d);
 }
-
-/* The matrix unit serves warpgroups that multiply at once by turns, so that all of them are done at about the same time,
- * and then all of them add up: unit and threads wait for each other, which costs the sum of both times. So warpgroups
- * go one after the other: a turn is handed on when its product is nearly done. Every warpgroup has as many turns as
- * the others, or hands them on. */
-template <int COUNT> struct mqa_turns_t {
-    int group; /* the caller's warpgroup */
-
-    GPU_MEMBER static int barrier(int group) { return 2 + group; }
-    GPU_MEMBER void begin() const {
-        if (group == COUNT - 1) pass();
-    }
-    GPU_MEMBER void take() const { sm90_sync(barrier(group), 256); }
-    GPU_MEMBER void pass() const { sm90_sync_arrive(barrier(group + 1 < COUNT ? group + 1 : 0), 256); }
-    /* Until all have come here; `count` is shared and 0 at first, and whose turn it is may touch it. */
-    GPU_MEMBER void finish(volatile int &count) const {
-        take();
-        if (gpu_thread() % 128 == 0) count = count + 1;
-        pass();
-        for (bool all = false; !all;) {
-            take();
-            all = count == COUNT;
-            pass();
-        }
-    }
-};
 
 /* The weights of a row that a thread needs: those of heads 2 j and 2 j + 1 of every eight. */
 template <int N> struct mqa_weights_t {
