@@ -1,6 +1,6 @@
-"""The bench of convert_req_index_to_global_index in vLLM's padded form, every row a request of its own; the first row is
-checked. The floor reads every position and the blocks that they are in, and writes every slot. The peer is the same in
-torch operations."""
+"""The bench of convert_req_index_to_global_index in vLLM's padded form, every row a request of its own; the first row
+is checked. The floor reads every position and the blocks that they are in, and writes every slot. The peer is the same
+in torch operations."""
 
 from __future__ import annotations
 
