@@ -12,6 +12,17 @@ from .memory import Block
 if TYPE_CHECKING:
     from .case import Case
 
+INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+
+
+def any_integers(rng: np.random.Generator, values: np.ndarray, share: float, distance: int = 9) -> None:
+    """Replaces a share of the entries of an index tensor, as a caller's bug could: half of them by numbers so near,
+    half by borders."""
+    far = rng.choice([INT32_MIN, INT32_MIN + 1, -2, -1, 0, INT32_MAX - 1, INT32_MAX, 2**30, 2**16], values.shape)
+    near = values.astype(np.int64) + rng.integers(-distance, distance + 1, values.shape)
+    pick = np.where(rng.random(values.shape) < 0.5, far, near.clip(INT32_MIN, INT32_MAX))
+    values[...] = np.where(rng.random(values.shape) < share, pick, values)
+
 
 @dataclass
 class Inputs:

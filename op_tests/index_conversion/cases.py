@@ -93,9 +93,9 @@ ALL = list(dict.fromkeys(SMOKE + CORNER + SWEEP))
 
 
 def on_device(cases: list[IndexConversionCase], device: Device) -> list[IndexConversionCase]:
-    """On a simulated device a part of SWEEP."""
+    """On a simulated device every second corner and a part of SWEEP, on each others."""
     if not device.simulated:
         return cases
     part = {"gfx942": 0, "gfx950": 1}[device.name]
-    random_cases = set(SWEEP[part * SIMULATED_RANDOM : (part + 1) * SIMULATED_RANDOM])
-    return [case for case in cases if case not in SWEEP or case in random_cases]
+    kept = {*SMOKE, *CORNER[part::2], *SWEEP[part * SIMULATED_RANDOM : (part + 1) * SIMULATED_RANDOM]}
+    return [case for case in cases if case in kept]

@@ -13,7 +13,8 @@ from interpreter import run_python, script
 from mla_metadata.cases import random_case
 
 from aiter_c.testing import Device, run_case
-from aiter_c.testing.ops.mla_metadata import MlaMetadataCase, any_integers
+from aiter_c.testing.inputs import any_integers
+from aiter_c.testing.ops.mla_metadata import MlaMetadataCase
 
 CALLS = 400
 

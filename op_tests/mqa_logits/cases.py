@@ -117,36 +117,30 @@ def _ragged() -> list[LogitsCase]:
     return cases
 
 
-def _sweep() -> list[PagedLogitsCase | LogitsCase]:
-    rng = random.Random(0)
-    out: list[PagedLogitsCase | LogitsCase] = []
-    for seed in range(RANDOM):
-        q, k = rng.choice(KINDS)
-        common = {"q_dtype": q, "kv_dtype": k, "heads": rng.choice(HEADS), "data": rng.choice(DATA), "seed": seed}
-        common["clean"] = rng.random() < 0.5
-        if rng.random() < 0.4:
-            sizes = {"rows": rng.randrange(1, 40), "keys": rng.randrange(1, 600)}
-            out.append(LogitsCase(window=rng.choice((*WINDOWS, "mixed")), **sizes, **common))
-            continue
-        block = rng.choice((*BLOCKS, rng.randrange(1, 70)))
-        longest = rng.randrange(1, 400)
-        out.append(
-            PagedLogitsCase(
-                lens=tuple(rng.choice((0, rng.randrange(longest + 1), longest)) for _ in range(rng.randrange(1, 5))),
-                next_n=rng.randrange(1, 5), block=block, preshuffle=block % 16 == 0 and rng.random() < 0.5,
-                max_model_len=longest, width=longest + rng.choice((-longest // 3, 0, 9)),
-                lens_shape=rng.choice(("b", "b1", "bn")), lens_stride=rng.choice((1, 2)),
-                spare_requests=rng.choice((0, 0, 1)), index_pad=rng.choice((0, 12)),
-                page_gap=rng.choice((0, 0, 16, 64)),
-                invalid=rng.choice(("none", "none", "some", "extremes")), out_gap=rng.choice((0, 3)), **common,
-            )
-        )  # fmt: skip
-    return out
+def random_case(rng: random.Random, seed: int, hostile: float = 0.0) -> PagedLogitsCase | LogitsCase:
+    """Any of them."""
+    q, k = rng.choice(KINDS)
+    common = {"q_dtype": q, "kv_dtype": k, "heads": rng.choice(HEADS), "data": rng.choice(DATA), "seed": seed}
+    common |= {"clean": rng.random() < 0.5, "hostile": hostile}
+    if rng.random() < 0.4:
+        sizes = {"rows": rng.randrange(1, 40), "keys": rng.randrange(1, 600)}
+        return LogitsCase(window=rng.choice((*WINDOWS, "mixed")), **sizes, **common)
+    block = rng.choice((*BLOCKS, rng.randrange(1, 70)))
+    longest = rng.randrange(1, 400)
+    return PagedLogitsCase(
+        lens=tuple(rng.choice((0, rng.randrange(longest + 1), longest)) for _ in range(rng.randrange(1, 5))),
+        next_n=rng.randrange(1, 5), block=block, preshuffle=block % 16 == 0 and rng.random() < 0.5,
+        max_model_len=longest, width=longest + rng.choice((-longest // 3, 0, 9)),
+        lens_shape=rng.choice(("b", "b1", "bn")), lens_stride=rng.choice((1, 2)),
+        spare_requests=rng.choice((0, 0, 1)), index_pad=rng.choice((0, 12)), page_gap=rng.choice((0, 0, 16, 64)),
+        invalid=rng.choice(("none", "none", "some", "extremes")), out_gap=rng.choice((0, 3)), **common,
+    )  # fmt: skip
 
 
 PAGED = _paged()
 RAGGED = _ragged()
-SWEEP = _sweep()
+_rng = random.Random(0)
+SWEEP = [random_case(_rng, seed) for seed in range(RANDOM)]
 ALL = list(dict.fromkeys((*SMOKE, *PAGED, *RAGGED, *SWEEP)))
 _SIMULATED = set(SMOKE) | set(PAGED) | set(RAGGED) | set(SWEEP[:RANDOM_ON_SIMULATORS])
 

@@ -15,6 +15,7 @@ from aiter_c.cli.backend import Cpu, Gpu, random_values
 from aiter_c.cli.bench_ops.mla_decode import Problem
 from aiter_c.cli.report import Table
 from aiter_c.testing.ops.mla_decode_perf import Batch, decode_shape, least_work, page_shape
+from aiter_c.testing.ops.top_k import TopKCase
 
 
 class Stream(io.StringIO):
@@ -179,6 +180,22 @@ def test_the_bench_with_torch_tensors(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert rows[0].split()[-7:] == ["0", f"{100 * least:.0f}", "0", "1.0", "-", "-", "-"]
     by_lists = [row.split() for row in rows if " lists " in row]
     assert [row[-4:] for row in by_lists] == 2 * [["1.0", "2.0", "1.00", "2.0000"]] and len(rows) > 6
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("what", ["top_k", "index_conversion"])
+def test_other_benches_with_torch_tensors(
+    what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The forms for a GPU, and a peer of the same result."""
+    op = bench_ops.load(what)
+    small = [TopKCase(rows=2, columns=300, k=40)] if what == "top_k" else [op.Shape(3, 300, 40)]
+    monkeypatch.setattr(bench, "make", lambda arguments: TorchOnCpu())
+    monkeypatch.setattr(op, "cases", lambda kind, quick: small)
+    arguments = Namespace(what=what, device="cuda", threads=0, quick=False, no_peers=False, json=None)
+    assert bench.run(arguments) == 0
+    header, row, *_ = capsys.readouterr().out.splitlines()
+    assert "torch" in header and header.split()[-3:] == ["x", "best", "peer"] and row.split()[-1] == "1.00"
 
 
 def test_pools_exceed_the_caches() -> None:

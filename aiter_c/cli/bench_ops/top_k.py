@@ -1,5 +1,5 @@
 """The bench of top_k_per_row_prefill: random rows with whole windows; the first row is checked. "x best peer" below 1
-is faster than torch.topk on as many threads."""
+is faster than torch.topk, on a CPU on as many threads."""
 
 from __future__ import annotations
 
@@ -31,10 +31,14 @@ _OTHERS = [
 ]
 
 
+#: What fills a GPU, and a decode step.
+_GPU = [TopKCase(rows=rows, columns=columns, k=2048) for rows, columns in ((1, 32768), (64, 32768), (1024, 65536))]
+
+
 def cases(kind: str, quick: bool) -> list[TopKCase]:
-    """There are kernels for the CPU."""
+    """Few of them, or all."""
     if kind == "gpu":
-        return []
+        return _GPU if quick else _GPU + _QUICK[1:] + _OTHERS
     return _QUICK if quick else _QUICK + _OTHERS
 
 
@@ -55,7 +59,7 @@ class Problem:
     flop, fp8_product = 0, False
 
     def __init__(self, case: TopKCase, backend: Cpu | Gpu) -> None:
-        self.case, self.backend, self.kernel = case, backend, _kernel()
+        self.case, self.backend, self.kernel = case, backend, _kernel() if backend.kind == "cpu" else "top_k"
         self.facts = {"rows": case.rows, "columns": case.columns, "k": case.k}
         self.num_bytes = 4 * case.rows * (case.columns + case.k)
         rng, shape = np.random.default_rng(case.columns + case.k), (case.rows, case.columns)
@@ -90,7 +94,7 @@ def _torch_topk(torch: Any) -> Callable[[Problem], list[Callable[[], Any]] | Non
         k = problem.case.k
         if k > problem.case.columns:
             return None
-        matrices = [torch.from_numpy(matrix) for matrix in problem.matrices]
+        matrices = [torch.as_tensor(matrix) for matrix in problem.matrices]
         return [lambda m=matrix: torch.topk(m, k, sorted=False).indices for matrix in matrices]
 
     return calls
@@ -101,5 +105,6 @@ def peers(backend: Cpu | Gpu) -> dict[str, Callable[[Problem], Any]]:
     torch = torch_or_none()
     if torch is None:
         return {}
-    torch.set_num_threads(aiter_c.get_num_threads())
+    if backend.kind == "cpu":
+        torch.set_num_threads(aiter_c.get_num_threads())
     return {"torch.topk": _torch_topk(torch)}

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..case import Case
 from ..compare import Expected
-from ..inputs import Inputs
+from ..inputs import INT32_MAX, INT32_MIN, Inputs, any_integers
 from ..memory import Block, packed
 
 if TYPE_CHECKING:
@@ -18,21 +18,12 @@ if TYPE_CHECKING:
     from ..device import Device
     from ..run import Outcome
 
-INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 #: ATOM's of one row per request, ATOM's of many, vLLM's with packed lists and with rows, SGLang's compaction.
 FORMS = ("lists", "gather", "ragged", "padded", "valid")
 #: What the entries are: positions within the list, some of them nothing, all nothing, just at the borders, any number.
 ENTRIES = ("all", "some", "none", "borders", "any")
 #: Ranges of the output: as many entries as the row has columns or keys, fewer, or more than it has.
 RANGES = ("exact", "short", "long")
-
-
-def any_integers(rng: np.random.Generator, values: np.ndarray, share: float) -> None:
-    """Replaces entries of an index tensor, as a caller's bug could."""
-    far = rng.choice([INT32_MIN, INT32_MIN + 1, -2, -1, 0, INT32_MAX - 1, INT32_MAX, 2**30, 2**16], values.shape)
-    near = values.astype(np.int64) + rng.integers(-9, 10, values.shape)
-    pick = np.where(rng.random(values.shape) < 0.5, far, near.clip(INT32_MIN, INT32_MAX))
-    values[...] = np.where(rng.random(values.shape) < share, pick, values)
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,14 +11,14 @@ import aiter_c
 
 from ..case import Case
 from ..compare import Expected
-from ..inputs import Inputs
+from ..inputs import INT32_MAX, Inputs, any_integers
 from ..memory import Block, packed
 
 if TYPE_CHECKING:
     from ..device import Device
     from ..run import Outcome
 
-INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+
 TAG, DETERMINISTIC = int.from_bytes(b"acwork01", "little"), 1
 MOST_TILES, MOST_BLOCKS = 2**20, 2**29
 FIXED_SPLITS, FIXED_MIN_KEYS, FIXED_GRANULE = 16, 512, 64
@@ -375,14 +375,6 @@ def _prefix(rows: list, shape: tuple[int, ...]) -> Expected:
     return Expected(values, written=written)
 
 
-def any_integers(rng: np.random.Generator, values: np.ndarray, share: float) -> None:
-    """Replaces entries of an index tensor, as a caller's bug could."""
-    far = rng.choice([INT32_MIN, INT32_MIN + 1, -1, 0, INT32_MAX - 1, INT32_MAX, 2**30, 2**16], len(values))
-    near = values.astype(np.int64) + rng.integers(-40, 41, len(values))
-    pick = np.where(rng.random(len(values)) < 0.5, far, near.clip(INT32_MIN, INT32_MAX))
-    values[...] = np.where(rng.random(len(values)) < share, pick, values)
-
-
 def _build(case: MlaMetadataCase) -> Inputs:
     rng = np.random.default_rng([case.seed, len(case.q_lens), sum(case.q_lens), sum(case.kv_lens)])
     pages = [ceil_div(length, case.page_size) for length in case.kv_lens]
@@ -397,7 +389,7 @@ def _build(case: MlaMetadataCase) -> Inputs:
     for name, values in index.items():
         blocks[name] = packed(values.astype(np.int32), shift=int(rng.integers(0, 4)))
         if case.hostile:
-            any_integers(rng, blocks[name].array, case.hostile)
+            any_integers(rng, blocks[name].array, case.hostile, 40)
     shapes = [(2,), (case.workers + 1,), *_sizes(case)]
     names = ("work_metadata_ptrs", "work_indptr", "work_info_set", "reduce_indptr", "reduce_final_map")
     for name, shape in zip((*names, "reduce_partial_map"), shapes, strict=True):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..case import Case
 from ..compare import Expected
-from ..inputs import Inputs
+from ..inputs import INT32_MAX, INT32_MIN, Inputs, any_integers
 from ..memory import Block, dtype_of, packed
 from ..tolerance import Tolerance, dot_product_bound
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..run import Outcome
 
 DIM = 128
-INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 FP8 = ("float8_e4m3fn", "float8_e4m3fnuz")
 _SHORT = {"float8_e4m3fn": "fn", "float8_e4m3fnuz": "fnuz"}
 
@@ -64,6 +63,20 @@ def logits_reference(
 def _roundings(device: Device, case: _Logits) -> float:
     native = case.q_dtype == case.kv_dtype == "float8_e4m3fn"
     return SM90_FP8_ROUNDINGS if device.name in ("cuda", "sm_90a") and native else FP32_ROUNDINGS
+
+
+def make_hostile(inputs: Inputs, share: float, seed: int) -> None:
+    """A share of the entries of the index tensors becomes any integers; everything that may be read by them has a
+    value."""
+    rng = np.random.default_rng([seed, 1])
+    for name, block in inputs.blocks.items():
+        if name in ("q_fp8", "kv_cache", "Q", "KV"):
+            dtype = inputs.case.q_dtype if name in ("q_fp8", "Q") else inputs.case.kv_dtype
+            block.array.view(np.uint8)[...] = _fp8("normal", rng, block.array.shape, dtype)
+        elif name in ("weights", "kv_scales"):
+            block.array[...] = rng.standard_normal(block.array.shape)
+        elif name not in inputs.written:
+            any_integers(rng, block.array, share)
 
 
 class _Logits:
@@ -121,6 +134,7 @@ class PagedLogitsCase(_Logits, Case):
     invalid: str = "none"
     clean: bool = True
     data: str = "normal"
+    hostile: float = 0.0  # share of the entries of index tensors that is any integers; `data` then means nothing
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -207,6 +221,8 @@ class PagedInputs(Inputs):
             if inputs.window(row, limit)[1] > 0:
                 q_bytes[row // n, row % n] = _fp8(case.data, rng, (case.heads, DIM), case.q_dtype)
                 weights.array[row] = rng.standard_normal(case.heads)
+        if case.hostile:
+            make_hostile(inputs, case.hostile, case.seed)
         return inputs
 
     def window(self, row: int, limit: int) -> tuple[int, int]:
@@ -340,6 +356,7 @@ class LogitsCase(_Logits, Case):
     out: bool = True  # `logits` is passed
     out_gap: int = 0  # columns of `logits` past Sk
     data: str = "normal"
+    hostile: float = 0.0  # share of the entries of index tensors that is any integers; `data` then means nothing
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -429,6 +446,8 @@ class ContiguousInputs(Inputs):
             blocks["logits"] = Block((case.rows, case.keys + case.out_gap), "float32")
         inputs = cls(case, blocks, values, written=("logits",) if case.out else ())
         inputs._fill(rng)
+        if case.hostile:
+            make_hostile(inputs, case.hostile, case.seed)
         return inputs
 
     def windows(self) -> list[tuple[int, int]]:

@@ -36,6 +36,11 @@ GPU_INLINE void sm90_barrier_wait(uint32_t barrier, uint32_t parity) {
     } while (!done);
 }
 
+/* Arrives, and has the phase wait for so many bytes of bulk copies. */
+GPU_INLINE void sm90_barrier_arrive_expect(uint32_t barrier, uint32_t bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+
 /* Barrier number `id` of the hardware, for `threads` threads. */
 GPU_INLINE void sm90_sync(int id, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
@@ -72,6 +77,12 @@ GPU_INLINE void sm90_copy16(uint32_t to, const void *from, uint32_t bytes) {
 }
 
 GPU_INLINE void sm90_copies_wait(void) { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+/* A run of bytes, a multiple of 16 and aligned so, by the copy engine; the barrier counts the bytes that are there. */
+GPU_INLINE void sm90_copy_bulk(uint32_t to, const void *from, uint32_t bytes, uint32_t barrier) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+                 "l"(from), "r"(bytes), "r"(barrier) : "memory");
+}
 
 /* Groups of copies: commit closes one, wait leaves the last N of them running. */
 GPU_INLINE void sm90_copies_commit(void) { asm volatile("cp.async.commit_group;" ::: "memory"); }

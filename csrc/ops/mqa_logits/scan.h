@@ -1,4 +1,4 @@
-/* A sum over the threads of a workgroup. */
+/* A sum over a team of threads: see mqa_everyone_t. */
 #ifndef AC_OPS_MQA_LOGITS_SCAN_H
 #define AC_OPS_MQA_LOGITS_SCAN_H
 
@@ -14,17 +14,17 @@ GPU_INLINE uint32_t mqa_lane_below(uint32_t x, int distance) {
 }
 #endif
 
-/* The sum of x over the threads up to this one, and over all. `sums` is shared: one number per wave. */
-template <int THREADS> GPU_INLINE uint32_t mqa_scan(uint32_t x, uint32_t (&sums)[8], uint32_t &all) {
-    constexpr int WAVES = THREADS / MQA_WAVE;
-    const int wave = gpu_thread() / MQA_WAVE, lane = gpu_thread() % MQA_WAVE;
+/* The sum of x over the team's threads up to this one, and over all. `sums` is shared: one number per wave. */
+template <class team_t> GPU_INLINE uint32_t mqa_scan(uint32_t x, uint32_t (&sums)[8], uint32_t &all) {
+    constexpr int WAVES = team_t::THREADS / MQA_WAVE;
+    const int wave = team_t::thread() / MQA_WAVE, lane = team_t::thread() % MQA_WAVE;
     GPU_UNROLL for (int distance = 1; distance < MQA_WAVE; distance *= 2) {
         const uint32_t below = mqa_lane_below(x, distance);
         if (lane >= distance) x += below;
     }
-    gpu_barrier(); /* of the last scan's readers */
+    team_t::barrier(); /* of the last scan's readers */
     if (lane == MQA_WAVE - 1) sums[wave] = x;
-    gpu_barrier();
+    team_t::barrier();
     all = 0;
     GPU_UNROLL for (int w = 0; w < WAVES; w++) {
         if (w == wave) x += all;

@@ -1,8 +1,8 @@
 /* Who does what on a GPU, over keys in pages. A unit is a group's block of rows, a tile a run of TILE_KEYS keys of a
- * unit. All tiles of all units stand in one row; worker w of W gets the tiles [all * w / W, all * (w + 1) / W), so that
- * no worker has more than one tile above another, whatever the lengths are. Every workgroup finds its share by itself:
- * one pass over the lengths, and one more where there are more units than threads. The columns that are not seen are
- * shared out likewise, in runs. */
+ * unit. All tiles of all units stand in one row, of which every worker gets its share, a run; no share has more than
+ * one tile above another, whatever the lengths are. Every workgroup finds its share by itself: one pass over the
+ * lengths, and one more where there are more units than threads. The columns that are not seen are shared out likewise,
+ * in runs. */
 #ifndef AC_OPS_MQA_LOGITS_SCHEDULE_H
 #define AC_OPS_MQA_LOGITS_SCHEDULE_H
 
@@ -15,12 +15,20 @@ struct mqa_shared_t {
     int32_t unit, tile;
 };
 
+/* The threads that work together: all of a workgroup. */
+template <int COUNT> struct mqa_everyone_t {
+    static constexpr int THREADS = COUNT;
+    GPU_MEMBER static int thread() { return gpu_thread(); }
+    GPU_MEMBER static void barrier() { gpu_barrier(); }
+};
+
 /* Where a worker is. */
 struct mqa_cursor_t {
     int32_t unit, tile, length; /* length: columns of the unit */
 };
 
-template <int TILE_KEYS, int THREADS> struct mqa_schedule_t {
+template <int TILE_KEYS, class team_t> struct mqa_schedule_t {
+    static constexpr int THREADS = team_t::THREADS;
     const ac_mqa_logits_params_t &p;
     mqa_shared_t &s;
 
@@ -42,39 +50,46 @@ template <int TILE_KEYS, int THREADS> struct mqa_schedule_t {
 
     GPU_MEMBER uint32_t tiles_of_all() const {
         uint32_t mine = 0, all;
-        GPU_NO_UNROLL for (int32_t unit = gpu_thread(); unit < num_units(); unit += THREADS) mine += tiles_of(unit);
-        mqa_scan<THREADS>(mine, s.sums, all);
+        GPU_NO_UNROLL for (int32_t unit = team_t::thread(); unit < num_units(); unit += THREADS) mine += tiles_of(unit);
+        mqa_scan<team_t>(mine, s.sums, all);
         return all;
     }
 
+    /* The tiles of a worker; all shares are alike but for one tile. */
+    GPU_MEMBER uint32_t share_of(uint32_t total, uint32_t worker, uint32_t &first) const {
+        const uint32_t workers = (uint32_t)p.num_workers, share = total / workers, more = total - share * workers;
+        first = worker * share + (worker < more ? worker : more);
+        return share + (worker < more);
+    }
+
     /* The first tile of the worker; returns how many it has. */
-    GPU_MEMBER int32_t find(int64_t worker, mqa_cursor_t &out) const {
+    GPU_MEMBER int32_t find(uint32_t worker, mqa_cursor_t &out) const {
         const int32_t units = num_units();
-        uint32_t all, mine = gpu_thread() < units ? (uint32_t)tiles_of(gpu_thread()) : 0;
-        uint32_t upto = mqa_scan<THREADS>(mine, s.sums, all), before = 0;
+        uint32_t all, mine = team_t::thread() < units ? (uint32_t)tiles_of(team_t::thread()) : 0;
+        uint32_t upto = mqa_scan<team_t>(mine, s.sums, all), before = 0;
         const uint32_t total = units > THREADS ? tiles_of_all() : all;
-        const uint32_t first = (uint32_t)((uint64_t)total * (uint64_t)worker / (uint64_t)p.num_workers);
-        const uint32_t last = (uint32_t)((uint64_t)total * (uint64_t)(worker + 1) / (uint64_t)p.num_workers);
-        if (gpu_thread() == 0) s.unit = units, s.tile = 0; /* lengths may change between two reads */
-        gpu_barrier();
+        uint32_t first;
+        const uint32_t count = share_of(total, worker, first);
+        if (team_t::thread() == 0) s.unit = units, s.tile = 0; /* lengths may change between two reads */
+        team_t::barrier();
         GPU_NO_UNROLL for (int32_t chunk = 0;; chunk += THREADS) {
             if (chunk) {
-                const int32_t unit = chunk + gpu_thread();
+                const int32_t unit = chunk + team_t::thread();
                 mine = unit < units ? (uint32_t)tiles_of(unit) : 0;
                 before += all;
-                upto = mqa_scan<THREADS>(mine, s.sums, all);
+                upto = mqa_scan<team_t>(mine, s.sums, all);
             }
             if (first < before + upto && first >= before + upto - mine) {
-                s.unit = chunk + gpu_thread();
+                s.unit = chunk + team_t::thread();
                 s.tile = (int32_t)(first - (before + upto - mine));
             }
             if (first < before + all || chunk + THREADS >= units) break;
         }
-        gpu_barrier();
+        team_t::barrier();
         out.unit = s.unit, out.tile = s.tile;
         if (out.unit >= units) return 0;
         out.length = length_of(out.unit);
-        return (int32_t)(last - first);
+        return (int32_t)count;
     }
 
     /* The next tile; its unit is num_units() where there is none. */
@@ -87,16 +102,16 @@ template <int TILE_KEYS, int THREADS> struct mqa_schedule_t {
         } while (at.length == 0);
     }
 
-    /* -inf to the worker's part of what is not seen. */
-    GPU_MEMBER void clean(int64_t worker) const {
-        constexpr int32_t RUN = 16 * THREADS; /* columns */
+    /* -inf to the worker's part of what is not seen; by all threads of the workgroup, which are COUNT. */
+    template <int COUNT> GPU_MEMBER void clean(int64_t worker) const {
+        constexpr int32_t RUN = 4 * COUNT; /* columns */
         const int64_t runs = ac_ceil_div64(p.columns, RUN), all = runs * p.num_rows;
         GPU_NO_UNROLL for (int64_t i = worker; i < all; i += p.num_workers) {
             const int64_t row = i / runs, run = i - row * runs, group = row / p.group_rows;
             const ac_mqa_window_t window = ac_mqa_window(&p, group, row - group * p.group_rows);
             const int64_t end = ac_min64((run + 1) * RUN, p.columns);
             float *out = (float *)(p.logits + row * p.logits_stride);
-            GPU_NO_UNROLL for (int64_t j = ac_max64(run * RUN, window.end) + gpu_thread(); j < end; j += THREADS)
+            GPU_NO_UNROLL for (int64_t j = ac_max64(run * RUN, window.end) + gpu_thread(); j < end; j += COUNT)
                 gpu_store<float>(out + j, GPU_MINUS_INFINITY);
         }
     }

@@ -8,7 +8,7 @@
 template <class matrix_t, int HEAD_TILES> struct mqa_paged_t {
     using wave_t = mqa_gfx9_t<matrix_t, HEAD_TILES>;
     using raw_keys_t = typename wave_t::raw_keys_t;
-    using schedule_t = mqa_schedule_t<MQA_KEYS, MQA_THREADS>;
+    using schedule_t = mqa_schedule_t<MQA_KEYS, mqa_everyone_t<MQA_THREADS>>;
     /* Query rows that share a pass over the keys: two workgroups share the LDS of gfx942, 64 KB. */
 #if defined(__gfx942__)
     static constexpr int BLOCK_ROWS = wave_t::OWN ? 3 : 2;
@@ -95,7 +95,7 @@ template <class matrix_t, int HEAD_TILES> struct mqa_paged_t {
      * looked up. */
     GPU_MEMBER void run() {
         mqa_cursor_t at[3];
-        const int32_t count = schedule.find(gpu_block(), at[0]);
+        const int32_t count = schedule.find((uint32_t)gpu_block(), at[0]);
         if (count > 0) {
             raw_keys_t raw[2];
             int32_t page[3], unit = -1;
@@ -117,7 +117,7 @@ template <class matrix_t, int HEAD_TILES> struct mqa_paged_t {
                 }
             }
         }
-        if (p.clean) schedule.clean(gpu_block());
+        if (p.clean) schedule.template clean<MQA_THREADS>(gpu_block());
     }
 
     /* To tile number `number` of the worker's `count`. */

@@ -1,235 +1,402 @@
-/* Keys in pages on sm_90a: a workgroup is one warpgroup, which walks over its share of the tiles. */
+/* Keys in pages on sm_90a: a workgroup per unit, which walks over its share of the tiles. One warp, the walker, goes
+ * ahead: it says what there is of the next unit (mqa_part_t) and has the copy engine bring tile after tile to shared
+ * memory; three warps bring the unit's queries; the consumers, a warpgroup per tile in turn, multiply. Pages that are
+ * no whole runs of 16 aligned keys are for the consumers to read.
+ *
+ * Barriers, which complete once per use of what they guard:
+ *
+ *     full, empty                of a tile's place: keys are there; they are in registers
+ *     posted, ready, released    of a part's place: it is said; its queries are there; all consumers are done with it
+ */
 #ifndef AC_OPS_MQA_LOGITS_SM90_PAGED_H
 #define AC_OPS_MQA_LOGITS_SM90_PAGED_H
 
 #include "../schedule.h"
 #include "tile.h"
 
-constexpr int MQA_PAGED_THREADS = 128;
+constexpr int MQA_PAGED_CONSUMERS = 3; /* warpgroups that multiply */
+constexpr int MQA_PAGED_THREADS = MQA_PAGED_CONSUMERS * 128 + 128;
+constexpr int MQA_LOADERS = 96;    /* threads that bring queries */
+constexpr int MQA_GROUP_KEYS = 16; /* keys of a copy, which are those of a consumer's warp */
+
+/* The threads that find the first tile: walker and loaders. */
+struct mqa_producers_t {
+    static constexpr int THREADS = 128;
+    GPU_MEMBER static int thread() { return gpu_thread() - MQA_PAGED_CONSUMERS * 128; }
+    GPU_MEMBER static void barrier() { sm90_sync(1, THREADS); }
+};
+
+/* What a workgroup has of a unit. */
+struct mqa_part_t {
+    int32_t count, first;       /* tiles; number of the first in the workgroup's share. count -1: there is no more */
+    int32_t unit, tile, length; /* the first tile, and the unit's columns */
+};
 
 template <int KIND, int N> struct mqa_paged_t {
-    using shape = mqa_shape_t<KIND, N>;
-    static constexpr int BLOCK_ROWS = KIND == SM90_E4M3 ? 4 : 3; /* query rows that share a pass over the keys */
-    using schedule_t = mqa_schedule_t<MQA_TILE, MQA_PAGED_THREADS>;
-    static constexpr int WEIGHTS_AT = BLOCK_ROWS * shape::Q_BYTES;
-    static constexpr int WINDOWS_AT = WEIGHTS_AT + BLOCK_ROWS * shape::WEIGHTS;
-    static constexpr int SHARED_AT = WINDOWS_AT + BLOCK_ROWS * 8;
+    static constexpr int BLOCK_ROWS = KIND == SM90_E4M3 ? 4 : 2; /* query rows that share a pass over the keys */
+    static constexpr int Q_ROWS = 2 * BLOCK_ROWS;                /* that there is place for */
+    static constexpr int AT_ONCE = KIND == SM90_E4M3 ? 2 : 1; /* in a product: the fp16 operand takes more registers */
+    static constexpr int PANEL = Q_ROWS * N * 128, Q_BYTES = PANEL * mqa_width<KIND>;
+    /* A place of a tile is always the same consumer's: who waits for a barrier must have seen its last completion. */
+    static constexpr int STAGES = 5 * MQA_PAGED_CONSUMERS, MAX_PARTS = Q_ROWS;
+    static constexpr int KEY_BYTES = MQA_TILE * AC_MQA_DIM, STAGE_BYTES = KEY_BYTES + MQA_TILE * 4;
+    static constexpr int WEIGHTS_AT = Q_BYTES;
+    static constexpr int STAGES_AT = WEIGHTS_AT + Q_ROWS * MQA_WEIGHTS;
+    static constexpr int WINDOWS_AT = STAGES_AT + STAGES * STAGE_BYTES;
+    static constexpr int PARTS_AT = WINDOWS_AT + Q_ROWS * (int)sizeof(int2);
+    static constexpr int GROUPS_AT = PARTS_AT + MAX_PARTS * (int)sizeof(mqa_part_t);
+    static constexpr int BARRIERS_AT = (GROUPS_AT + STAGES * 4 + 7) / 8 * 8;
+    static constexpr int SHARED_AT = BARRIERS_AT + (2 * STAGES + 3 * MAX_PARTS) * 8;
     static constexpr int BYTES = SHARED_AT + (int)sizeof(mqa_shared_t);
+    using schedule_t = mqa_schedule_t<MQA_TILE, mqa_producers_t>;
 
     const ac_mqa_logits_params_t &p;
     schedule_t schedule;
-    int rows;  /* of the unit at hand */
-    char *out; /* its logits */
+    int part_shift; /* 2^part_shift rows are a part's */
 
-    GPU_MEMBER float *weights() const { return (float *)(gpu_shared + WEIGHTS_AT); }
-    GPU_MEMBER int2 *windows() const { return (int2 *)(gpu_shared + WINDOWS_AT); } /* seen, end */
+    GPU_MEMBER int num_parts() const { return Q_ROWS >> part_shift; }
+    GPU_MEMBER int place_of(int number) const { return number & (num_parts() - 1); } /* of a part */
+    /* Whether the place has been used an odd number of times before. */
+    GPU_MEMBER uint32_t turn_of(int number) const { return number / num_parts() & 1; }
 
-    /* Row r (half 0) or r + 8 of the warp's in a tile, as a key of the request. */
-    GPU_MEMBER int32_t key_of(int32_t tile, int half) const {
-        return tile * MQA_TILE + gpu_thread() / 32 * 16 + gpu_lane() / 4 + 8 * half;
-    }
+    GPU_MEMBER static uint32_t shared() { return sm90_shared_address(gpu_shared); }
+    GPU_MEMBER static uint32_t full(int stage) { return shared() + BARRIERS_AT + stage * 16; }
+    GPU_MEMBER static uint32_t empty(int stage) { return full(stage) + 8; }
+    GPU_MEMBER static uint32_t posted(int part) { return shared() + BARRIERS_AT + STAGES * 16 + part * 24; }
+    GPU_MEMBER static uint32_t ready(int part) { return posted(part) + 8; }
+    GPU_MEMBER static uint32_t released(int part) { return posted(part) + 16; }
+    GPU_MEMBER static mqa_part_t &part_at(int part) { return ((mqa_part_t *)(gpu_shared + PARTS_AT))[part]; }
+    GPU_MEMBER static uint32_t query_at(int row) { return shared() + row * N * 128; }
+    GPU_MEMBER static uint32_t stage_at(int stage) { return shared() + STAGES_AT + stage * STAGE_BYTES; }
+    /* Which of a tile's groups of 16 keys are there, as bits. */
+    GPU_MEMBER static uint32_t &groups_at(int stage) { return ((uint32_t *)(gpu_shared + GROUPS_AT))[stage]; }
+    /* Of a row of all parts' rows. */
+    GPU_MEMBER static float *weights_at(int row) { return (float *)(gpu_shared + WEIGHTS_AT + row * MQA_WEIGHTS); }
+    GPU_MEMBER static int2 &window_at(int row) { return ((int2 *)(gpu_shared + WINDOWS_AT))[row]; } /* seen, end */
 
-    GPU_MEMBER int64_t first_row(int32_t unit) const {
-        const int32_t group = schedule.group_of(unit);
-        return (int64_t)group * p.group_rows + (unit - group * p.row_blocks) * p.block_rows;
+    /* The unit's first row in its group, and how many it has. */
+    GPU_MEMBER int32_t first_in_group(int32_t unit) const {
+        return (unit - schedule.group_of(unit) * p.row_blocks) * p.block_rows;
     }
     GPU_MEMBER int rows_of(int32_t unit) const {
-        const int32_t block = unit - schedule.group_of(unit) * p.row_blocks;
-        return (int)ac_min64(p.block_rows, p.group_rows - (int64_t)block * p.block_rows);
+        return (int)ac_min64(p.block_rows, p.group_rows - first_in_group(unit));
     }
-
-    /* Where the keys of a warp, or of a thread, are as the table says. FAST: a page has whole runs of 16 keys, which
-     * are those of a warp. Else a thread looks for each of its own two. */
-    struct found_t {
-        int32_t page[2]; /* not looked at yet: nothing waits for it. -1: there is none */
-        int32_t left;    /* FAST: how many of the 16 keys there are */
-    };
-
-    GPU_MEMBER int32_t look_up(const mqa_cursor_t &at, int32_t j) const {
-        const int32_t *table = p.k.table + schedule.group_of(at.unit) * p.k.table_stride;
-        uint32_t token;
-        const uint32_t entry = ac_mqa_entry_of(&p.k, j, &token);
-        const bool there = at.unit < schedule.num_units() && j < at.length && entry < p.k.table_width;
-        return (int32_t)mqa_load4_if(there, table + entry, ~0u);
+    GPU_MEMBER int64_t first_row(int32_t unit) const {
+        return (int64_t)schedule.group_of(unit) * p.group_rows + first_in_group(unit);
     }
+    GPU_MEMBER bool by_copies() const { return p.k.alignment == 16 && p.k.page_size % MQA_GROUP_KEYS == 0; }
 
-    template <bool FAST> GPU_MEMBER found_t find_pages(const mqa_cursor_t &at) const {
-        found_t found;
-        const int32_t first = at.tile * MQA_TILE + gpu_thread() / 32 * 16;
-        found.left = at.length - first;
-        found.page[0] = look_up(at, FAST ? first : key_of(at.tile, 0));
-        found.page[1] = FAST ? 0 : look_up(at, key_of(at.tile, 1));
-        return found;
-    }
+    /* --- the walker: one warp --- */
 
-    template <bool FAST> GPU_MEMBER void load_keys(int32_t tile, const found_t &found, mqa_keys_t &keys) const {
-        const bool odd = gpu_lane() & 1;
-        if constexpr (FAST) {
-            const int32_t first = tile * MQA_TILE + gpu_thread() / 32 * 16, row = gpu_lane() / 4;
-            const bool page = found.page[0] >= 0 && found.page[0] < p.k.num_pages;
-            uint32_t token;
-            ac_mqa_entry_of(&p.k, first, &token);
-            const char *base = p.k.keys + found.page[0] * p.k.page_stride + token * AC_MQA_DIM;
-            const int distance = p.k.preshuffled ? 256 : 16, row_distance = p.k.preshuffled ? 16 : AC_MQA_DIM;
-            base += row * row_distance + (gpu_lane() & 3) * distance;
-        GPU_UNROLL for (int half = 0; half < 2; half++)
-                GPU_UNROLL for (int i = 0; i < 2; i++)
-                    keys.run[half][i] = sm90_load16_if(page && row + 8 * half < found.left,
-                                                       base + half * 8 * row_distance + i * 4 * distance);
-            const int own = row + 8 * odd;
-            keys.exists = page && own < found.left;
-            keys.scale = __uint_as_float(
-                mqa_load4_if(keys.exists, ac_mqa_scale(&p.k, found.page[0], token + own)));
-        } else {
-            keys.exists = false;
-            keys.scale = 0;
-            GPU_UNROLL for (int half = 0; half < 2; half++) {
-                uint32_t token;
-                ac_mqa_entry_of(&p.k, key_of(tile, half), &token);
-                const int32_t page = found.page[half];
-                const bool there = page >= 0 && page < p.k.num_pages;
-                keys.load(p.k, half, there, ac_mqa_key(&p.k, page, token));
-                if (!there || odd != (half == 1)) continue;
-                keys.exists = true;
-                keys.scale = gpu_load<float>(ac_mqa_scale(&p.k, page, token));
-            }
+    GPU_MEMBER void post(int number, const mqa_part_t &part) const {
+        const int at = place_of(number);
+        if (number >= num_parts()) sm90_barrier_wait(released(at), turn_of(number) ^ 1);
+        if (gpu_lane() == 0) {
+            part_at(at) = part;
+            sm90_barrier_arrive(posted(at));
         }
     }
 
-    GPU_MEMBER void load_unit(int32_t unit) {
-        const int64_t first = first_row(unit);
-        rows = rows_of(unit);
-        out = p.logits + first * p.logits_stride;
-        const int32_t group = schedule.group_of(unit);
-        const uint32_t to = sm90_shared_address(gpu_shared);
-        gpu_barrier(); /* the last unit's readers */
-        GPU_NO_UNROLL for (int row = 0; row < rows; row++) {
-            const int64_t in_group = first + row - (int64_t)group * p.group_rows;
-            const char *from = p.q + group * p.q_group_stride + in_group * p.q_row_stride;
-            GPU_NO_UNROLL for (int i = gpu_thread(); i < p.num_heads * 32; i += MQA_PAGED_THREADS)
-                mqa_copy_query_word<KIND, N, true>(p, from, to + row * shape::Q_BYTES, i / 32, i % 32);
-            if (gpu_thread() < p.num_heads)
-                weights()[row * shape::WEIGHTS / 4 + mqa_weight_place(gpu_thread())] =
-                    p.weights[(first + row) * p.weights_stride + gpu_thread()];
-            if (gpu_thread() == row) {
-                const ac_mqa_window_t window = ac_mqa_window(&p, group, in_group);
-                windows()[row] = make_int2((int)window.seen, (int)window.end);
-            }
-        }
-        sm90_copies_wait();
-        sm90_fence_async();
-        gpu_barrier();
-    }
-
-    /* Heads past the last are zeros, and so are their weights. */
-    GPU_MEMBER void clear() const {
-        GPU_NO_UNROLL for (int i = gpu_thread(); i < WINDOWS_AT / 16; i += MQA_PAGED_THREADS)
-            ((uint4 *)gpu_shared)[i] = make_uint4(0, 0, 0, 0);
-    }
-
-    GPU_MEMBER void store(int32_t tile, int row, float logit, bool exists) const {
-        const int32_t j = key_of(tile, gpu_lane() & 1);
-        const int2 window = windows()[row];
-        if ((gpu_lane() & 2) || j >= window.y) return;
-        ((float *)(out + row * p.logits_stride))[j] = exists && j < window.x ? logit : GPU_MINUS_INFINITY;
-    }
-
-    /* One tile; `fetch` starts loads to `keys`, which is free by then. */
-    template <class fetch_t> GPU_MEMBER void compute(int32_t tile, mqa_keys_t &keys, fetch_t fetch) const {
-        const uint32_t query = sm90_shared_address(gpu_shared);
-        mqa_operand_t<KIND> operand;
-        mqa_sums_t sums;
-        float d[2][MQA_PART / 2];
-        keys.use(p.k.dtype == AC_FLOAT8_E4M3FNUZ, operand);
-        const float scale = keys.scale;
-        const bool exists = keys.exists;
-        fetch();
-        GPU_NO_UNROLL for (int row = 0; row < rows; row++) {
-            const uint32_t heads = query + row * shape::Q_BYTES;
-            mqa_start<KIND, N>(d[0], operand, heads, 0);
-            if constexpr (N > MQA_PART) {
-                mqa_start<KIND, N>(d[1], operand, heads, 1);
-                add<1>(sums, d[0], row, 0);
-                add<0>(sums, d[1], row, 1);
+    /* A lane per place of a tile, which it fills whenever it is empty. The fewer the copies the better, for lanes issue
+     * theirs one after the other: a tile is one copy where it is a page, two where a page has several tiles. */
+    GPU_MEMBER void copy_keys(const mqa_part_t &part) const {
+        const uint32_t stage = gpu_lane(), first = part.first, end = stage < STAGES ? first + part.count : 0;
+        const bool whole = p.k.page_size % MQA_TILE == 0;
+        const int32_t *table = p.k.table + schedule.group_of(part.unit) * p.k.table_stride;
+        uint32_t number = first + (stage + STAGES - first % STAGES) % STAGES, token;
+        int32_t j = (part.tile + (int32_t)(number - first)) * MQA_TILE;
+        /* The page of key j + more, or -1; and the key's number in it. */
+        auto look_up = [&](int32_t more) {
+            const uint32_t entry = ac_mqa_entry_of(&p.k, (int64_t)j + more, &token);
+            const bool there = number < end && j + (int64_t)more < part.length && entry < p.k.table_width;
+            return (int32_t)mqa_load4_if(there, table + entry, ~0u);
+        };
+        auto exists = [&](int32_t page) { return page >= 0 && page < p.k.num_pages; };
+        auto copy = [&](int32_t page, int32_t more, int keys) {
+            const char *from = p.k.keys + page * p.k.page_stride + token * AC_MQA_DIM;
+            const uint32_t to = stage_at(stage);
+            const bool together = p.k.page_size == MQA_TILE; /* scales follow the keys */
+            sm90_copy_bulk(to + more * AC_MQA_DIM, from, together ? STAGE_BYTES : keys * AC_MQA_DIM, full(stage));
+            if (!together)
+                sm90_copy_bulk(to + KEY_BYTES + more * 4, ac_mqa_scale(&p.k, page, token), keys * 4, full(stage));
+        };
+        int32_t page = look_up(0);
+        while (__any_sync(0xffffffffu, number < end)) {
+            const bool place = number < end &&
+                               (number < STAGES || sm90_barrier_test(empty(stage), (number / STAGES - 1) & 1));
+            if (!__any_sync(0xffffffffu, place)) sm90_pause();
+            if (!place) continue;
+            if (whole) {
+                const bool there = exists(page);
+                groups_at(stage) = there ? 15 : 0;
+                sm90_barrier_arrive_expect(full(stage), there ? STAGE_BYTES : 0);
+                if (there) copy(page, 0, MQA_TILE);
             } else {
-                add<0>(sums, d[0], row, 0);
+                int32_t pages[MQA_TILE / MQA_GROUP_KEYS];
+                uint32_t found = 0;
+        GPU_UNROLL for (int i = 0; i < MQA_TILE / MQA_GROUP_KEYS; i++) {
+                    pages[i] = look_up(i * MQA_GROUP_KEYS);
+                    found |= (uint32_t)exists(pages[i]) << i;
+                }
+                groups_at(stage) = found;
+                sm90_barrier_arrive_expect(full(stage), __popc(found) * (STAGE_BYTES / 4));
+                GPU_UNROLL for (int i = 0; i < MQA_TILE / MQA_GROUP_KEYS; i++) {
+                    ac_mqa_entry_of(&p.k, (int64_t)j + i * MQA_GROUP_KEYS, &token);
+                    if (found >> i & 1) copy(pages[i], i * MQA_GROUP_KEYS, MQA_GROUP_KEYS);
+                }
             }
-            store(tile, row, sums.total() * scale, exists);
+            number += STAGES, j += STAGES * MQA_TILE;
+            page = look_up(0);
         }
     }
 
-    /* Waits for all products but the latest RUNNING. */
-    template <int RUNNING>
-    GPU_MEMBER void add(mqa_sums_t &sums, float (&d)[MQA_PART / 2], int row, int part) const {
-        sm90_wgmma_wait<RUNNING>();
-        sm90_pin(d);
-        sums.add(d, weights() + row * shape::WEIGHTS / 4, part);
-    }
-
-    /* Two sets of keys in turn: a tile is multiplied while the next one is under way, and the one after that into the
-     * registers that the tile has just left; its pages were looked up a tile earlier. */
-    template <bool FAST> GPU_MEMBER void walk(int32_t count, mqa_cursor_t ahead) {
+    GPU_MEMBER void walk(int32_t count, mqa_cursor_t at) const {
         const int32_t none = schedule.num_units();
-        mqa_keys_t keys[2];
-        int32_t units[3], tiles[3], unit = -1;
-        found_t pages;
-        GPU_UNROLL for (int i = 0; i < 3; i++) {
-            pages = find_pages<FAST>(ahead);
-            units[i] = ahead.unit, tiles[i] = ahead.tile;
-            if (i < 2) load_keys<FAST>(tiles[i], pages, keys[i]);
-            if (i == 2) break;
-            if (i + 1 < count && ahead.unit < none) schedule.advance(ahead);
-            else ahead.unit = none;
+        int number = 0;
+        mqa_part_t part;
+        GPU_NO_UNROLL for (part.first = 0; part.first < count && at.unit < none; part.first += part.count) {
+            part.count = (int32_t)ac_clamp64(schedule.tiles_in(at.length) - at.tile, 0, count - part.first);
+            part.unit = at.unit, part.tile = at.tile, part.length = at.length;
+            post(number++, part);
+            if (by_copies()) copy_keys(part);
+            at.tile += part.count - 1;
+            schedule.advance(at);
         }
-        GPU_NO_UNROLL for (int32_t done = 0; done < count; done += 2) {
-            GPU_UNROLL for (int i = 0; i < 2; i++) {
-                if (done + i >= count || units[0] >= none) return; /* lengths may have fallen meanwhile */
-                if (units[0] != unit) load_unit(unit = units[0]);
-                const int32_t tile = tiles[0];
-                compute(tile, keys[i], [&] {
-                    load_keys<FAST>(tiles[2], pages, keys[i]);
-                    GPU_UNROLL for (int k = 0; k < 2; k++) units[k] = units[k + 1], tiles[k] = tiles[k + 1];
-                    if (done + i + 3 < count && ahead.unit < none) schedule.advance(ahead);
-                    else ahead.unit = none;
-                    units[2] = ahead.unit, tiles[2] = ahead.tile;
-                    pages = find_pages<FAST>(ahead);
-                });
+        part.count = -1;
+        post(number, part);
+    }
+
+    /* --- the loaders --- */
+
+    GPU_MEMBER void load_queries() const {
+        const int thread = mqa_producers_t::thread() - 32;
+        GPU_NO_UNROLL for (int number = 0;; number++) {
+            const int at = place_of(number);
+            sm90_barrier_wait(posted(at), turn_of(number));
+            const mqa_part_t part = part_at(at);
+            if (part.count >= 0) load_unit(at << part_shift, part.unit, thread);
+            sm90_copies_wait();
+            sm90_fence_async();
+            sm90_barrier_arrive(ready(at));
+            if (part.count < 0) return;
+        }
+    }
+
+    GPU_MEMBER void load_unit(int place, int32_t unit, int thread) const {
+        const int32_t group = schedule.group_of(unit);
+        const int64_t first = first_row(unit);
+        const int rows = rows_of(unit);
+        GPU_NO_UNROLL for (int row = 0; row < rows; row++) {
+            const int64_t in_group = first_in_group(unit) + row;
+            if (thread < p.num_heads)
+                sm90_copy4(sm90_shared_address(weights_at(place + row) + mqa_weight_place(thread)),
+                           p.weights + (first + row) * p.weights_stride + thread, 4);
+            load_query(p.q + group * p.q_group_stride + in_group * p.q_row_stride, query_at(place + row), thread);
+            if (thread == 64 + row) {
+                const ac_mqa_window_t window = ac_mqa_window(&p, group, in_group);
+                window_at(place + row) = make_int2((int)window.seen, (int)window.end);
             }
         }
     }
 
-    /* While the lengths are on their way: brings to the L2 what this worker needs first if all lengths are alike. */
+    /* By runs of 16 bytes where that is possible: the loads have to be on their way before those of the keys. */
+    GPU_MEMBER void load_query(const char *from, uint32_t to, int thread) const {
+        constexpr int RUNS = (N * 8 + MQA_LOADERS - 1) / MQA_LOADERS; /* of a thread */
+        if (KIND == SM90_E4M3 && p.q_alignment == 16) {
+            constexpr int STEP = MQA_LOADERS / 8; /* heads from one of a thread's runs to the next */
+            static_assert(STEP % 8 == 4, "the swizzle of every second one is the same");
+            const int head = thread / 8, word = thread % 8 * 4;
+            const int64_t distance = STEP * p.q_head_stride;
+            uint4 runs[RUNS];
+            from += head * p.q_head_stride + word * 4;
+            GPU_UNROLL for (int i = 0; i < RUNS; i++, from += distance)
+                runs[i] = sm90_load16_if(head + i * STEP < p.num_heads, from);
+            GPU_UNROLL for (int k = 0; k < 4; k++) {
+                const uint32_t even = to + mqa_word_place<true>(head, word + k);
+                const uint32_t odd = to + mqa_word_place<true>(head + 4, word + k) - 4 * 128;
+                GPU_UNROLL for (int i = 0; i < RUNS; i++) {
+                    const uint32_t value = k == 0 ? runs[i].x : k == 1 ? runs[i].y : k == 2 ? runs[i].z : runs[i].w;
+                    if (head + i * STEP < p.num_heads)
+                        asm volatile("st.shared.u32 [%0], %1;" ::"r"((i & 1 ? odd : even) + i * STEP * 128), "r"(value)
+                                     : "memory");
+                }
+            }
+        } else {
+            GPU_NO_UNROLL for (int i = thread; i < p.num_heads * 32; i += MQA_LOADERS)
+                mqa_copy_query_word<KIND, PANEL, true>(p, from, to, i / 32, i % 32);
+        }
+    }
+
+    /* --- the consumers --- */
+
+    /* The warp's 16 keys of a tile that the copy engine brought. */
+    GPU_MEMBER void take_keys(uint32_t stage, uint32_t use, bool in_length, mqa_keys_t &keys) const {
+        const int warp = gpu_thread() / 32 % 4, row = gpu_lane() / 4, own = row + 8 * (gpu_lane() & 1);
+        const int distance = p.k.preshuffled ? 256 : 16, row_distance = p.k.preshuffled ? 16 : AC_MQA_DIM;
+        const char *place = gpu_shared + STAGES_AT + stage * STAGE_BYTES;
+        const char *from = place + warp * MQA_GROUP_KEYS * AC_MQA_DIM + row * row_distance + (gpu_lane() & 3) * distance;
+        sm90_barrier_wait(full(stage), use & 1);
+        GPU_UNROLL for (int half = 0; half < 2; half++)
+            GPU_UNROLL for (int i = 0; i < 2; i++)
+                keys.run[half][i] = *(const uint4 *)(from + half * 8 * row_distance + i * 4 * distance);
+        keys.scale = ((const float *)(place + KEY_BYTES))[warp * MQA_GROUP_KEYS + own];
+        keys.exists = (groups_at(stage) >> warp & 1) && in_length;
+    }
+
+    GPU_MEMBER void leave_keys(int stage) const {
+        __syncwarp();
+        if (gpu_lane() == 0) sm90_barrier_arrive(empty(stage));
+    }
+
+    /* The same where it brings none. */
+    GPU_MEMBER void load_keys(const mqa_part_t &part, int32_t first, mqa_keys_t &keys) const {
+        keys.exists = false;
+        keys.scale = 0;
+        GPU_UNROLL for (int half = 0; half < 2; half++) {
+            const int32_t j = first + 8 * half;
+            uint32_t token;
+            const int64_t page = j < part.length ? ac_mqa_page(&p.k, schedule.group_of(part.unit), j, &token) : -1;
+            keys.load(p.k, half, page >= 0, page >= 0 ? ac_mqa_key(&p.k, page, token) : nullptr);
+            if (page < 0 || (gpu_lane() & 1) != half) continue;
+            keys.exists = true;
+            keys.scale = gpu_load<float>(ac_mqa_scale(&p.k, page, token));
+        }
+    }
+
+    /* What a lane needs of the rows of a product: the upper half of a key's lanes stores the second. */
+    struct rows_t {
+        mqa_weights_t<N> weights[AT_ONCE];
+        int2 window;
+        float *out;
+        uint32_t query;
+    };
+    GPU_MEMBER void take_rows(int place, int row, int rows, char *out, rows_t &own) const {
+        const bool two = AT_ONCE == 2 && row + 1 < rows, upper = gpu_lane() & 2;
+        const int mine = row + (two && upper);
+        own.weights[0].load(weights_at(place + row));
+        if constexpr (AT_ONCE == 2) own.weights[1].load(weights_at(place + row + two));
+        own.window = window_at(place + mine);
+        own.out = (float *)(out + mine * p.logits_stride);
+        own.query = query_at(place + row);
+        if (!two && upper) own.window.y = 0;
+    }
+
+    GPU_MEMBER void store(const rows_t &own, int32_t j, float logit, bool exists) const {
+        if (j < own.window.y) own.out[j] = exists && j < own.window.x ? logit : GPU_MINUS_INFINITY;
+    }
+
+    GPU_MEMBER void compute(const mqa_operand_t<KIND> &keys, const mqa_keys_t &raw, const rows_t &own, int32_t j,
+                            bool two) const {
+        mqa_sums_t first, second;
+        if (AT_ONCE == 2 && two) {
+            float d[AT_ONCE * N / 2];
+            mqa_multiply<KIND, AT_ONCE * N, PANEL>(d, keys, own.query);
+            first.add(d, own.weights[0]);
+            second.add(d + N / 2 * (AT_ONCE - 1), own.weights[AT_ONCE - 1]);
+            store(own, j, mqa_total_of_two(first, second) * raw.scale, raw.exists);
+        } else {
+            float d[N / 2];
+            mqa_multiply<KIND, N, PANEL>(d, keys, own.query);
+            first.add(d, own.weights[0]);
+            store(own, j, first.total() * raw.scale, raw.exists);
+        }
+    }
+
+    GPU_MEMBER void consume(int consumer) const {
+        const bool copied = by_copies();
+        GPU_NO_UNROLL for (int number = 0;; number++) {
+            const int at = place_of(number), place = at << part_shift;
+            sm90_barrier_wait(ready(at), turn_of(number));
+            const mqa_part_t part = part_at(at);
+            if (part.count < 0) return;
+            const int rows = rows_of(part.unit);
+            char *out = p.logits + first_row(part.unit) * p.logits_stride;
+            rows_t own;
+            take_rows(place, 0, rows, out, own);
+            const uint32_t end = part.first + part.count;
+            uint32_t i = part.first / MQA_PAGED_CONSUMERS * MQA_PAGED_CONSUMERS + consumer; /* the first of the consumer's */
+            if (i < (uint32_t)part.first) i += MQA_PAGED_CONSUMERS;
+            const int odd = gpu_lane() & 1; /* of keys r and r + 8 of the warp's 16 it has the scale and stores the logit */
+            int32_t j = (part.tile + (int32_t)i - part.first) * MQA_TILE + gpu_thread() / 32 % 4 * MQA_GROUP_KEYS +
+                        gpu_lane() / 4 + 8 * odd;
+            GPU_NO_UNROLL for (; i < end; i += MQA_PAGED_CONSUMERS, j += MQA_PAGED_CONSUMERS * MQA_TILE) {
+                const uint32_t stage = i % STAGES;
+                mqa_keys_t keys;
+                mqa_operand_t<KIND> operand;
+                if (copied) take_keys(stage, i / STAGES, j < part.length, keys);
+                else load_keys(part, j - 8 * odd, keys);
+                keys.use(p.k.dtype == AC_FLOAT8_E4M3FNUZ, operand);
+                if (copied) leave_keys(stage);
+                GPU_NO_UNROLL for (int row = 0; row < rows; row += AT_ONCE) {
+                    if (rows > AT_ONCE) take_rows(place, row, rows, out, own);
+                    compute(operand, keys, own, j, row + 1 < rows);
+                }
+            }
+            __syncwarp();
+            if (gpu_lane() == 0) sm90_barrier_arrive(released(at));
+        }
+    }
+
+    /* --- all --- */
+
+    GPU_MEMBER void set_up() const {
+        if (p.num_heads < N)
+            GPU_NO_UNROLL for (int i = gpu_thread(); i < STAGES_AT / 16; i += MQA_PAGED_CONSUMERS * 128)
+                ((uint4 *)gpu_shared)[i] = make_uint4(0, 0, 0, 0);
+        if (gpu_thread() == 0) {
+            GPU_NO_UNROLL for (int stage = 0; stage < STAGES; stage++) {
+                sm90_barrier_init(full(stage), 1);
+                sm90_barrier_init(empty(stage), 4);
+            }
+            GPU_NO_UNROLL for (int part = 0; part < MAX_PARTS; part++) {
+                sm90_barrier_init(posted(part), 1);
+                sm90_barrier_init(ready(part), MQA_LOADERS);
+                sm90_barrier_init(released(part), 4 * MQA_PAGED_CONSUMERS);
+            }
+        }
+        sm90_fence_async();
+    }
+
+    /* While the lengths are on their way: brings to the L2 what is needed first if all lengths are alike. */
     GPU_MEMBER void prefetch() const {
-        const int64_t tiles = ac_ceil_div64(p.columns, MQA_TILE);
-        const int64_t first = schedule.num_units() * tiles * gpu_block() / p.num_workers;
-        const int32_t unit = (int32_t)(first / tiles), tile = (int32_t)(first - unit * tiles);
-        const int32_t group = schedule.group_of(unit);
+        const int32_t tiles = schedule.tiles_in((int32_t)p.columns), thread = gpu_thread();
+        uint32_t first;
+        schedule.share_of((uint32_t)(schedule.num_units() * tiles), (uint32_t)gpu_block(), first);
+        const int32_t unit = (int32_t)first / tiles, tile = (int32_t)first - unit * tiles, group = schedule.group_of(unit);
         if (group >= p.num_requests) return;
-        const int64_t in_group = first_row(unit) - (int64_t)group * p.group_rows;
+        const char *q = p.q + group * p.q_group_stride + first_in_group(unit) * p.q_row_stride;
         uint32_t token;
-        const uint32_t entry = ac_mqa_entry_of(&p.k, key_of(tile, 0), &token);
-        if (gpu_thread() < p.num_heads)
-            sm90_prefetch(p.q + group * p.q_group_stride + in_group * p.q_row_stride + gpu_thread() * p.q_head_stride);
-        else if (gpu_thread() % 32 == 0) sm90_prefetch(p.weights + first_row(unit) * p.weights_stride);
-        if (gpu_lane() == 0 && entry < p.k.table_width) sm90_prefetch(p.k.table + group * p.k.table_stride + entry);
+        const uint32_t entry = ac_mqa_entry_of(&p.k, tile * MQA_TILE, &token);
+        if (thread < p.num_heads) sm90_prefetch(q + thread * p.q_head_stride);
+        else if (thread == 64) sm90_prefetch(p.weights + first_row(unit) * p.weights_stride);
+        else if (thread == 96 && entry < p.k.table_width)
+            sm90_prefetch(p.k.table + group * p.k.table_stride + entry);
     }
 
     GPU_MEMBER void run() {
-        mqa_cursor_t first;
-        prefetch();
-        const int32_t count = schedule.find(gpu_block(), first);
-        if (count > 0) {
-            if (p.num_heads < N) clear();
-            if (p.k.alignment == 16 && p.k.page_size % 16 == 0) walk<true>(count, first);
-            else walk<false>(count, first);
+        const int group = gpu_thread() / 128;
+        if (group == MQA_PAGED_CONSUMERS) {
+            sm90_fewer_registers<80>();
+            mqa_cursor_t first;
+            const int32_t count = schedule.find((uint32_t)gpu_block(), first);
+            gpu_barrier();
+            if (mqa_producers_t::thread() < 32) walk(count, first);
+            else load_queries();
+        } else {
+            sm90_more_registers<144>();
+            prefetch();
+            set_up();
+            gpu_barrier();
+            consume(group);
         }
-        if (p.clean) schedule.clean(gpu_block());
+        if (p.clean) schedule.template clean<MQA_PAGED_THREADS>(gpu_block());
     }
 };
 
 template <int KIND, int N> GPU_INLINE void mqa_paged(const ac_mqa_logits_params_t &p) {
     using paged = mqa_paged_t<KIND, N>;
-    paged body = {p, {p, *(mqa_shared_t *)(gpu_shared + paged::SHARED_AT)}, 0, nullptr};
+    const int shift = p.block_rows > 2 ? 2 : p.block_rows - 1;
+    paged body = {p, {p, *(mqa_shared_t *)(gpu_shared + paged::SHARED_AT)}, shift};
     body.run();
 }
 

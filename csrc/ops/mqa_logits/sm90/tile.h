@@ -22,13 +22,10 @@
 constexpr int MQA_TILE = 64;        /* keys of a product */
 constexpr int MQA_WEIGHT_LANE = 20; /* floats from one lane's weights of a row to the next's: no bank conflicts */
 
-/* N: heads that a product covers. */
-template <int KIND, int N> struct mqa_shape_t {
-    static constexpr int STEPS = KIND == SM90_E4M3 ? 4 : 8; /* products along a head */
-    static constexpr int Q_BYTES = N * AC_MQA_DIM * (KIND == SM90_E4M3 ? 1 : 2);
-    static constexpr int PANEL = N * 128;                   /* bytes: 128 of every head */
-    static constexpr int WEIGHTS = 4 * 4 * MQA_WEIGHT_LANE; /* bytes of a row's weights */
-};
+constexpr int MQA_WEIGHTS = 4 * 4 * MQA_WEIGHT_LANE; /* bytes of a row's weights */
+
+/* Bytes of an element in the matrix product. */
+template <int KIND> constexpr int mqa_width = KIND == SM90_E4M3 ? 1 : 2;
 
 /* --- queries: global to shared memory --- */
 
@@ -62,8 +59,9 @@ template <bool BY_RUNS> GPU_INLINE uint32_t mqa_word_place(int head, int word) {
     return head * 128 + ((chunk ^ (head & 7)) << 4) + 4 * lane;
 }
 
-/* Word `word` of head `head` to B. Asynchronous where nothing has to be converted. */
-template <int KIND, int N, bool BY_RUNS>
+/* Word `word` of head `head` to B, whose panels of 128 bytes of every head are PANEL apart. Asynchronous where nothing
+ * has to be converted. */
+template <int KIND, int PANEL, bool BY_RUNS>
 GPU_INLINE void mqa_copy_query_word(const ac_mqa_logits_params_t &p, const char *from, uint32_t to, int head,
                                     int word) {
     from += head * p.q_head_stride + 4 * word;
@@ -77,7 +75,7 @@ GPU_INLINE void mqa_copy_query_word(const ac_mqa_logits_params_t &p, const char 
         const int part = word >> 4 << 2 | (word & 3), lane = word >> 2 & 3; /* word `part` of thread `lane` */
     GPU_UNROLL for (int h = 0; h < 2; h++) {
             const int chunk = (part & 3) * 2 + h;
-            const uint32_t at = to + (part >> 2) * mqa_shape_t<KIND, N>::PANEL + head * 128 +
+            const uint32_t at = to + (part >> 2) * PANEL + head * 128 +
                                 ((chunk ^ (head & 7)) << 4) + 4 * lane;
             const uint32_t pair = mqa_widen(bytes, h != 0, p.q_dtype == AC_FLOAT8_E4M3FNUZ);
             asm volatile("st.shared.u32 [%0], %1;" ::"r"(at), "r"(pair) : "memory");
@@ -134,50 +132,67 @@ struct mqa_keys_t {
 
 /* --- products and sums --- */
 
-/* Scores of 64 keys with 32 heads, `part` of a row. Whoever has two such groups under way in turn, one being multiplied
- * while the other is added up, keeps the matrix unit busy: warpgroups on their own fall into step, and then it waits
- * while all of them add. */
-constexpr int MQA_PART = 32;
-
-template <int KIND, int N>
-GPU_INLINE void mqa_start(float (&d)[MQA_PART / 2], const mqa_operand_t<KIND> &keys, uint32_t query, int part) {
-    using shape = mqa_shape_t<KIND, N>;
-    const uint64_t b = sm90_descriptor(query + part * MQA_PART * 128, 0);
+/* Scores of 64 keys with COLUMNS heads, those of one or more rows. One product at a time and as wide as registers
+ * allow: other warpgroups keep the matrix unit busy meanwhile. Two of them into the same accumulators, one after the
+ * other without a loop or a store between, ptxas of CUDA 13.0 gets wrong: it reads some of the first product's after the
+ * second. */
+template <int KIND, int COLUMNS, int PANEL>
+GPU_INLINE void mqa_multiply(float (&d)[COLUMNS / 2], const mqa_operand_t<KIND> &keys, uint32_t query) {
+    constexpr int STEPS = KIND == SM90_E4M3 ? 4 : 8;
+    const uint64_t b = sm90_descriptor(query, 0);
     sm90_pin(d);
     sm90_wgmma_fence();
-    GPU_UNROLL for (int step = 0; step < shape::STEPS; step++) {
+    GPU_UNROLL for (int step = 0; step < STEPS; step++) {
         const uint32_t a[4] = {keys.a[4 * step], keys.a[4 * step + 1], keys.a[4 * step + 2], keys.a[4 * step + 3]};
-        sm90_wgmma_rs<KIND>(d, a, sm90_advance(b, step / 4 * shape::PANEL + step % 4 * 32), step > 0);
+        sm90_wgmma_rs<KIND>(d, a, sm90_advance(b, step / 4 * PANEL + step % 4 * 32), step > 0);
     }
     sm90_wgmma_commit();
+    sm90_wgmma_wait<0>();
+    sm90_pin(d);
 }
 
-/* sum_h weights[h] * max(d[h], 0) of the thread's heads of a row, part by part: for rows r and r + 8. */
-struct mqa_sums_t {
-    float low[2], high[2];
+/* The weights of a row that a thread needs: those of heads 2 j and 2 j + 1 of every eight. */
+template <int N> struct mqa_weights_t {
+    float4 w[N / 16];
 
-    GPU_MEMBER void add(const float (&d)[MQA_PART / 2], const float *weights, int part) {
-        const float4 *own = (const float4 *)(weights + (gpu_lane() & 3) * MQA_WEIGHT_LANE) + 2 * part;
-        if (part == 0) low[0] = low[1] = high[0] = high[1] = 0;
-        GPU_UNROLL for (int i = 0; i < 2; i++) {
-            const float4 w = own[i];
-            GPU_UNROLL for (int k = 0; k < 2; k++) {
-                const float *s = d + 8 * i + 4 * k;
-                low[0] = fmaf(k ? w.z : w.x, gpu_max(s[0], 0), low[0]);
-                low[1] = fmaf(k ? w.w : w.y, gpu_max(s[1], 0), low[1]);
-                high[0] = fmaf(k ? w.z : w.x, gpu_max(s[2], 0), high[0]);
-                high[1] = fmaf(k ? w.w : w.y, gpu_max(s[3], 0), high[1]);
-            }
+    GPU_MEMBER void load(const float *row) {
+        const float4 *own = (const float4 *)(row + (gpu_lane() & 3) * MQA_WEIGHT_LANE);
+        GPU_UNROLL for (int i = 0; i < N / 16; i++) w[i] = own[i];
+    }
+};
+
+/* sum_h weights[h] * max(d[h], 0) of the thread's heads of one row: for keys r and r + 8. */
+struct mqa_sums_t {
+    float low, high;
+
+    template <int N> GPU_MEMBER void add(const float *d, const mqa_weights_t<N> &weights) {
+        low = high = 0;
+        GPU_UNROLL for (int i = 0; i < N / 8; i++) {
+            const float4 w = weights.w[i / 2];
+            const float first = i & 1 ? w.z : w.x, second = i & 1 ? w.w : w.y;
+            low = fmaf(first, gpu_max(d[4 * i], 0), low);
+            high = fmaf(first, gpu_max(d[4 * i + 2], 0), high);
+            low = fmaf(second, gpu_max(d[4 * i + 1], 0), low);
+            high = fmaf(second, gpu_max(d[4 * i + 3], 0), high);
         }
     }
 
-    /* Over the four lanes of a key: of row r in even lanes, of row r + 8 in odd ones. */
+    /* Over the four lanes of a key: of key r in even lanes, of key r + 8 in odd ones. */
     GPU_MEMBER float total() const {
-        const float row = low[0] + low[1], row8 = high[0] + high[1];
         const bool odd = gpu_lane() & 1;
-        const float sum = (odd ? row8 : row) + __shfl_xor_sync(0xffffffffu, odd ? row : row8, 1);
+        const float sum = (odd ? high : low) + __shfl_xor_sync(0xffffffffu, odd ? low : high, 1);
         return sum + __shfl_xor_sync(0xffffffffu, sum, 2);
     }
 };
+
+/* The totals of two: of the first in the two lower lanes of a key, of the second in the two upper ones. */
+GPU_INLINE float mqa_total_of_two(const mqa_sums_t &first, const mqa_sums_t &second) {
+    const bool upper = gpu_lane() & 2;
+    mqa_sums_t sum;
+    sum.low = (upper ? second.low : first.low) + __shfl_xor_sync(0xffffffffu, upper ? first.low : second.low, 2);
+    sum.high = (upper ? second.high : first.high) + __shfl_xor_sync(0xffffffffu, upper ? first.high : second.high, 2);
+    const bool odd = gpu_lane() & 1;
+    return (odd ? sum.high : sum.low) + __shfl_xor_sync(0xffffffffu, odd ? sum.low : sum.high, 1);
+}
 
 #endif
