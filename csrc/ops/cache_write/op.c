@@ -137,7 +137,7 @@ static int describe_rows(args_t *args, const char *shape, int64_t heads, bool fl
                        args->sizes.op, heads);
     args->cache = (ac_kv_cache_t){
         .base = kv->data,
-        .num_pages = kv->shape[0],
+        .num_entries = kv->shape[0],
         .page_stride = ac_stride_bytes(kv, 0),
         .latent_stride = has_pages ? ac_stride_bytes(kv, 1) : 0,
         .rope_stride = has_pages ? ac_stride_bytes(kv, 1) : 0,
@@ -165,7 +165,7 @@ static int describe_segments(args_t *args, ac_error_t *error) {
     if (ac_check_int(args->sizes.op, "page_size", page_size, 0, INT32_MAX, error) < 0) return -1;
     args->cache = (ac_kv_cache_t){
         .base = kv->data,
-        .num_pages = kv->shape[0],
+        .num_entries = kv->shape[0],
         .page_stride = ac_stride_bytes(kv, 0),
         .latent_stride = latent * bytes,
         .rope_stride = rope * bytes,
@@ -191,7 +191,7 @@ static int describe_records(args_t *args, ac_kv_format_t format, ac_error_t *err
     if (ac_check_dtype(arg, AC_SET(AC_UINT8), error) < 0) return -1;
     if (kv->ndim == 2) page_size /= ac_kv_record_bytes(format);
     if (ac_check_int(arg.op, "page_size", page_size, 0, INT32_MAX, error) < 0) return -1;
-    return ac_kv_cache_describe(arg, &kind, page_size, &args->cache, error);
+    return ac_kv_cache_describe(arg, &kind, page_size, false, &args->cache, error);
 }
 
 /* `latent`: the first tensor of the keys. */

@@ -43,7 +43,7 @@ AC_INLINE int64_t ac_cache_rows_per_token(const ac_cache_write_params_t *p) {
 AC_INLINE int64_t ac_slot_of_token(const ac_cache_write_params_t *p, int64_t token) {
     if (token >= p->num_mapped) return -1;
     const int64_t slot = ac_long_entry(p->slots, token * p->slots_stride);
-    return ac_slot_is_in(slot, p->cache.num_pages, p->cache.page_size) ? slot : -1;
+    return ac_slot_is_in(slot, p->cache.num_entries, p->cache.page_size) ? slot : -1;
 }
 
 AC_INLINE void ac_key_row(const ac_cache_write_params_t *p, int64_t token, int64_t head, ac_cache_row_t *row) {

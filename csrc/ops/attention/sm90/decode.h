@@ -120,7 +120,7 @@ GPU_INLINE int sm90_recompute_thread() {
     return thread;
 }
 
-/* How many items a workgroup does. Code for more than one beside the first, fetched or not, costs 16-bit keys 2 to 4 us;
+/* How many items a workgroup does. Code for more of them beside the first, run or not, costs 16-bit keys 2 to 4 us;
  * and an item in shared memory costs 1 to 3, but what is there needs no registers. */
 enum sm90_items_t { SM90_ONE_ITEM, SM90_ONE_ITEM_SHARED, SM90_ALL_ITEMS };
 

@@ -1,5 +1,5 @@
 /* Contiguous keys on sm_90a: a workgroup takes a run of keys, whose A operands stay in registers, and a block of query
- * rows, which one warp streams through shared memory for its four consumer warpgroups. Rows that see none of the keys
+ * rows, which four warps stream through shared memory for its four consumer warpgroups. Rows that see none of the keys
  * are left out beforehand. */
 #ifndef AC_OPS_MQA_LOGITS_SM90_CONTIGUOUS_H
 #define AC_OPS_MQA_LOGITS_SM90_CONTIGUOUS_H
@@ -67,7 +67,8 @@ template <int KIND, int N> struct mqa_contiguous_t {
         const uint64_t logits = (uint64_t)(p.logits + (first_row + row) * p.logits_stride);
         const int last = at + 1 == num_listed() ? (at / ROWS + 1) * ROWS : at + 1;
         GPU_NO_UNROLL for (; at < last; at++)
-            rows()[at] = row, list()[at] = make_int4(own.x, own.y, (int)(uint32_t)logits, (int)(uint32_t)(logits >> 32));
+            rows()[at] = row,
+            list()[at] = make_int4(own.x, own.y, (int)(uint32_t)logits, (int)(uint32_t)(logits >> 32));
     }
 
     GPU_MEMBER int num_listed() const {
@@ -77,7 +78,7 @@ template <int KIND, int N> struct mqa_contiguous_t {
     }
     GPU_MEMBER int num_turns() const { return (num_listed() + ROWS - 1) / ROWS; }
 
-    /* A lane copies the same run of 16 bytes of every fourth head: few instructions, for the consumers need the rest. */
+    /* A lane copies the same run of 16 bytes of every fourth head: few instructions, the consumers need the rest. */
     GPU_MEMBER void copy_query(const char *from, uint32_t to) const {
         if (KIND == SM90_E4M3 && p.q_alignment == 16 && p.num_heads == N && p.q_head_stride == AC_MQA_DIM) {
             const int head = gpu_lane() / 8, run = gpu_lane() % 8;

@@ -234,7 +234,8 @@ template <int KIND, int N> struct mqa_paged_t {
         const int warp = gpu_thread() / 32 % 4, row = gpu_lane() / 4, own = row + 8 * (gpu_lane() & 1);
         const int distance = p.k.preshuffled ? 256 : 16, row_distance = p.k.preshuffled ? 16 : AC_MQA_DIM;
         const char *place = gpu_shared + STAGES_AT + stage * STAGE_BYTES;
-        const char *from = place + warp * MQA_GROUP_KEYS * AC_MQA_DIM + row * row_distance + (gpu_lane() & 3) * distance;
+        const char *from =
+            place + warp * MQA_GROUP_KEYS * AC_MQA_DIM + row * row_distance + (gpu_lane() & 3) * distance;
         sm90_barrier_wait(full(stage), use & 1);
         GPU_UNROLL for (int half = 0; half < 2; half++)
             GPU_UNROLL for (int i = 0; i < 2; i++)
@@ -314,9 +315,10 @@ template <int KIND, int N> struct mqa_paged_t {
             rows_t own;
             take_rows(place, 0, rows, out, own);
             const uint32_t end = part.first + part.count;
-            uint32_t i = part.first / MQA_PAGED_CONSUMERS * MQA_PAGED_CONSUMERS + consumer; /* the first of the consumer's */
+            /* The first of the consumer's. */
+            uint32_t i = part.first / MQA_PAGED_CONSUMERS * MQA_PAGED_CONSUMERS + consumer;
             if (i < (uint32_t)part.first) i += MQA_PAGED_CONSUMERS;
-            const int odd = gpu_lane() & 1; /* of keys r and r + 8 of the warp's 16 it has the scale and stores the logit */
+            const int odd = gpu_lane() & 1; /* whose scale it has and whose logit it stores: key r + 8, or r */
             int32_t j = (part.tile + (int32_t)i - part.first) * MQA_TILE + gpu_thread() / 32 % 4 * MQA_GROUP_KEYS +
                         gpu_lane() / 4 + 8 * odd;
             GPU_NO_UNROLL for (; i < end; i += MQA_PAGED_CONSUMERS, j += MQA_PAGED_CONSUMERS * MQA_TILE) {
@@ -362,7 +364,8 @@ template <int KIND, int N> struct mqa_paged_t {
         const int32_t tiles = schedule.tiles_in((int32_t)p.columns), thread = gpu_thread();
         uint32_t first;
         schedule.share_of((uint32_t)(schedule.num_units() * tiles), (uint32_t)gpu_block(), first);
-        const int32_t unit = (int32_t)first / tiles, tile = (int32_t)first - unit * tiles, group = schedule.group_of(unit);
+        const int32_t unit = (int32_t)first / tiles, tile = (int32_t)first - unit * tiles,
+                      group = schedule.group_of(unit);
         if (group >= p.num_requests) return;
         const char *q = p.q + group * p.q_group_stride + first_in_group(unit) * p.q_row_stride;
         uint32_t token;

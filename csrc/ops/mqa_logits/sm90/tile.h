@@ -133,9 +133,8 @@ struct mqa_keys_t {
 /* --- products and sums --- */
 
 /* Scores of 64 keys with COLUMNS heads, those of one or more rows. One product at a time and as wide as registers
- * allow: other warpgroups keep the matrix unit busy meanwhile. Two of them into the same accumulators, one after the
- * other without a loop or a store between, ptxas of CUDA 13.0 gets wrong: it reads some of the first product's after the
- * second. */
+ * allow: other warpgroups keep the matrix unit busy meanwhile. Two of them into the same accumulators without a loop or
+ * a store between are not safe: ptxas of CUDA 13.0 read some of the first product's after the second. */
 template <int KIND, int COLUMNS, int PANEL>
 GPU_INLINE void mqa_multiply(float (&d)[COLUMNS / 2], const mqa_operand_t<KIND> &keys, uint32_t query) {
     constexpr int STEPS = KIND == SM90_E4M3 ? 4 : 8;
