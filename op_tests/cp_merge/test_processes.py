@@ -11,8 +11,7 @@ from interpreter import run_python, script
 pytestmark = [pytest.mark.torch, pytest.mark.isolated]
 
 #: By check: how much every rank has done.
-CHECKS = {"fallback": 1, "arguments": 17, "refused": 1, "dead": 1}
-CHECKS |= dict.fromkeys(("silent-own", "silent-all", "silent-own-compared"), 1)
+CHECKS = {"fallback": 1, "arguments": 17, "refused": 1, "silent": 1, "silent-compared": 1, "dead": 1}
 DEAD = (3, 7)
 
 

@@ -23,7 +23,7 @@ from aiter_c.distributed import DRIVERS, KEEP, CpMerge
 
 RANKS = 8
 HALVES = range(4), range(4, 8)
-PATIENCE = 1.0  # seconds, the timeout of groups that will fail
+PATIENCE = 3.0  # seconds, the timeout of groups that will fail; a machine under load needs some
 HEADS, DIM, ROWS = 840, 2, 3  # heads that 2 to 8 ranks divide
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
@@ -194,9 +194,9 @@ def check_silent(rank: int, group: dist.ProcessGroup, driver: str, keep: str, co
     o, lse = states(3, RANKS, 1, torch.bfloat16)
     merge(o[rank], lse[rank])
     if rank % 4 == 2:
-        time.sleep(1.5 * PATIENCE)
+        time.sleep(PATIENCE + 0.5)
         return 1
-    ends(lambda: merge(o[rank], lse[rank]), within=PATIENCE + 5)
+    ends(lambda: merge(o[rank], lse[rank]), within=PATIENCE + 10)
     expect(RuntimeError, "CpMerge: an earlier call failed (", lambda: merge(o[rank], lse[rank]))
     return 1
 
@@ -225,8 +225,7 @@ def run(rank: int, folder: str, limit: float) -> None:
 
     driver = DRIVERS[rank // 4]  # each half has its own
     checks.append(("refused", check_refused_call, halves(limit), driver))
-    for keep, compare in (("own", False), ("all", False), ("own", True)):
-        name = f"silent-{keep}{'-compared' if compare else ''}"
+    for name, keep, compare in (("silent", "own", False), ("silent-compared", "all", True)):
         checks.append((name, check_silent, halves(PATIENCE), driver, keep, compare))
     checks.append(("dead", check_dead, halves(limit), driver, "own"))
     for name, function, *arguments in checks:
