@@ -105,6 +105,6 @@ extern const int ac_op_count;
 #define AC_MAX_PARAMS 48  /* of an op */
 #define AC_MAX_NAME 48    /* characters of an argument's name, such as "values[12]" */
 #define AC_MAX_TENSORS 40 /* of a call */
-#define AC_MAX_ARGS_BYTES 1024
+#define AC_MAX_ARGS_BYTES 1280
 
 #endif
