@@ -46,13 +46,13 @@ static inline void store_float_row(char *to, int32_t dtype, int count, const flo
     memcpy(to + i * bytes, rest, (size_t)((count - i) * bytes));
 }
 
-/* `count` values as fp8. */
-static inline void store_fp8_row(char *to, int32_t dtype, int count, const float *from) {
+/* `count` values times `factor` as fp8. */
+static inline void store_fp8_row(char *to, int32_t dtype, int count, const float *from, float factor) {
     unsigned char *codes = (unsigned char *)to;
     if (dtype == AC_FLOAT8_E4M3FNUZ)
-        for (int i = 0; i < count; i++) codes[i] = (unsigned char)ac_fp8_of(from[i], 1);
+        for (int i = 0; i < count; i++) codes[i] = (unsigned char)ac_fp8_of(ac_mul(from[i], factor), 1);
     else
-        for (int i = 0; i < count; i++) codes[i] = (unsigned char)ac_fp8_of(from[i], 0);
+        for (int i = 0; i < count; i++) codes[i] = (unsigned char)ac_fp8_of(ac_mul(from[i], factor), 0);
 }
 
 /* The larger of `largest` and the largest size of `count` values; NaN does not count. */

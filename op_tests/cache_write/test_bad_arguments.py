@@ -32,7 +32,7 @@ CASES: dict[str, Case] = {
     "fused_seg": CacheWriteCase(form="fused_seg", cache=FP8, q_out=FP8),
     "cat": CacheWriteCase(form="cat", given=True, decoded=2, more_keys=1),
     "write": IndexerWriteCase(),
-    "tiled": IndexerWriteCase(page_size=16, preshuffle=True),
+    "groups": IndexerWriteCase(group=32),
     "rope": IndexerRopeCase(),
     "gather": IndexerGatherCase(),
 }
@@ -280,6 +280,8 @@ _bad(
     ValueError,
     "expected shape [at least T=4 (of slot_mapping), H, 128], got [4, 3, 127]",
 )
+_groups = "expected at least 144 bytes of a key and its scales, got 132"
+_bad("groups", "kv_cache", lambda a: np.zeros((3, 4, 132), a.dtype), ValueError, _groups)
 _bad("rope", "cos_cache", lambda a: a[:, :31].copy(), ValueError, "expected shape [P, 32], got [7, 31]")
 _bad("rope", "norm_weight", lambda a: a[:127].copy(), ValueError, "expected shape [128], got [127]")
 _bad(

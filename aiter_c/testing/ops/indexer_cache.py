@@ -140,7 +140,7 @@ class IndexerWriteCase(_IndexerCase):
         slots = some_slots(self.slots, rng, self.tokens, self.pages * self.page_size)
         if self.slots == "any":
             k[...] = k[:1]
-        slots = np.append(slots, np.full(0 if self.more_keys else self.more_slots, INT64_MAX))
+        slots = np.append(slots, np.arange(0 if self.more_keys else self.more_slots))  # of keys that there are not
         blocks = {
             "k": rows_block(k, gap=self.gap, shift=self.shift),
             "kv_cache": self.cache_block(self.dim + 4 * self.groups, self.bytes_cache or self.cache),
