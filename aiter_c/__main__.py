@@ -1,4 +1,4 @@
-"""python -m aiter_c {demo, bench, env}. Each command is imported when it runs: `env` must work where others do not."""
+"""python -m aiter_c COMMAND. Each command is imported when it runs: `env` must work where others do not."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 
 import aiter_c
+from aiter_c import _C
 from aiter_c.cli import bench_ops
 from aiter_c.cli.report import why_not_writable
 
-_NEEDED = {"numpy": "NumPy 1.26 or newer", "ml_dtypes": "ml_dtypes"}  # by all commands but env
+_NEEDED = {"numpy": "NumPy 1.26 or newer", "ml_dtypes": "ml_dtypes"}  # by the commands that compute
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -30,8 +31,16 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--no-peers", action="store_true", help="do not time what else is installed")
     bench.add_argument("--arch", action="append", choices=["gfx942", "gfx950"], help="of simcost (default: both)")
     bench.add_argument("--page-size", type=int, default=1, help="of simcost (default: 1)")
+    table = _C.kernel_table()
+    kernels = commands.add_parser("kernels", help="what there is a kernel for, from the table that calls are served by")
+    kernels.add_argument("op", nargs="?", choices=list(dict.fromkeys(row["op"] for row in table)))
+    kernels.add_argument("--arch", choices=list(dict.fromkeys(row["arch"] for row in table)))
+    kernels.add_argument("--json", metavar="FILE", help="write the rows of kernels as JSON")
+    kernels.add_argument("--markdown", action="store_true", help="the summary as README has it")
     env = commands.add_parser("env", help="what a bug report needs")
     env.add_argument("--json", metavar="FILE", help="write it as JSON as well")
+    doctor = commands.add_parser("doctor", help="what is wrong with this installation, and what to do; exit status 1")
+    doctor.add_argument("--json", metavar="FILE", help="write it as JSON as well")
     return parser
 
 
@@ -43,7 +52,7 @@ def _why_not_runnable(arguments: argparse.Namespace) -> str | None:
             return f"--{option}: {problem}"
     for module, name in _NEEDED.items():
         try:
-            if arguments.command != "env":
+            if arguments.command in ("demo", "bench"):
                 importlib.import_module(module)
         except ImportError as error:
             return f"This command needs {name}: pip install 'aiter_c[demo]' ({error})"
@@ -60,6 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from aiter_c.cli.demo import run
     elif arguments.command == "env":
         from aiter_c.cli.env import run
+    elif arguments.command == "kernels":
+        from aiter_c.cli.kernels import run
+    elif arguments.command == "doctor":
+        from aiter_c.cli.doctor import run
     elif arguments.what == "simcost":
         from aiter_c.cli.bench_simcost import run
     elif arguments.what == "call_overhead":

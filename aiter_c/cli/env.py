@@ -26,7 +26,7 @@ _TENSORS = {"numpy", "torch", "jax", "cupy"}  # whose type is one of tensors
 _PATIENCE = 60  # seconds for one of them
 _BUILD_SWITCHES = {"AITER_C_BUILD", "AITER_C_WERROR"}  # read by setup.py
 
-_RUNTIMES = "from aiter_c import _C; value = _C.runtime_info()"
+RUNTIMES = "from aiter_c import _C; value = _C.runtime_info()"
 
 #: Its two arguments: the name of a module, and of a type in it. `value` is None where it is not installed.
 _FRAMEWORK = """
@@ -43,7 +43,7 @@ if importlib.util.find_spec(name) is not None:
 """
 
 
-def _ask(code: str, *arguments: str) -> Any:
+def ask(code: str, *arguments: str) -> Any:
     """`value` after `code` in an interpreter of its own; RuntimeError that says how that one ended otherwise."""
     command = [sys.executable, "-c", f"{code}\nimport json; print(); print(json.dumps(value))", *arguments]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -63,7 +63,7 @@ def _ask(code: str, *arguments: str) -> Any:
 
 def _framework(name: str, kind: str) -> str:
     try:
-        seen = _ask(_FRAMEWORK, name, kind)
+        seen = ask(_FRAMEWORK, name, kind)
     except Exception as error:
         return f"does not import: {error}"
     if seen is None:
@@ -103,7 +103,7 @@ def _runtime(
 def _runtime_info() -> tuple[dict[str, Any], str]:
     """_C.runtime_info() and "", or why it cannot be had and nothing: asked once, since a driver may hang."""
     try:
-        return _ask(_RUNTIMES), ""
+        return ask(RUNTIMES), ""
     except Exception as error:
         return {}, str(error)
 
@@ -187,7 +187,7 @@ def collect() -> dict[str, dict[str, Any]]:
     return report
 
 
-def _print(text: str) -> None:
+def show(text: str) -> None:
     """Names of files and devices may have characters that the terminal has not."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding))
@@ -197,9 +197,9 @@ def run(arguments: Namespace) -> int:
     """Prints the report, and writes it as JSON with --json; always 0."""
     report = collect()
     for section, entries in report.items():
-        _print(section)
+        show(section)
         for name, value in entries.items():
-            _print(f"  {name}: {value}")
+            show(f"  {name}: {value}")
     if arguments.json:
         write_json(arguments.json, report)
     return 0

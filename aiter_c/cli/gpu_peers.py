@@ -1,4 +1,4 @@
-"""What else can do MLA decode on this GPU: FlashMLA and FlashAttention-3. Each is timed where it is installed.
+"""What else can do MLA decode on this GPU: FlashMLA, FlashAttention-3, AITER. Each is timed where it is installed.
 
 A peer is a function of a bench_ops.mla_decode.Problem that returns its call (in a list, and it returns o), or None for
 what it does not serve. Schedules are made here, outside of what is timed.
@@ -27,7 +27,7 @@ Peer = Callable[["Problem"], "list[Call] | None"]
 def find(torch: Any) -> dict[str, Peer]:
     """name -> peer, of those that are importable."""
     out = {}
-    for name, make in (("FlashMLA", _flash_mla), ("FA3", _flash_attention_3)):
+    for name, make in (("FlashMLA", _flash_mla), ("FA3", _flash_attention_3), ("AITER", _aiter)):
         try:
             peer = make(torch)
         except Exception as error:  # a peer that does not load is no reason not to time the rest
@@ -93,6 +93,30 @@ def _flash_attention_3(torch: Any) -> Peer | None:
                 None, problem.lengths, q_len, length, problem.table, *none, None, None, None, None, 576**-0.5, True, -1,
                 -1, 0.0, True, schedule, 0, None, 0, None, 1, 0, None,
             )  # fmt: skip
+            return o
+
+        return call
+
+    return _or_none(peer)
+
+
+def _aiter(torch: Any) -> Peer | None:
+    """AITER's decode from the grid, for what every version of it has a kernel for: what it lacks ends the process."""
+    if not is_installed("aiter") or not is_installed("aiter.mla"):
+        return None
+    from aiter.mla import mla_decode_fwd
+
+    def peer(problem: Problem) -> Call | None:
+        case, o = problem.case, torch.empty_like(problem.o)
+        same = case.kv_format == "plain" and case.q_dtype == case.kv_dtype and case.q_dtype != "float16"
+        if not same or case.heads not in (16, 128) or case.q_lens[0] != 1:
+            return None
+        one = torch.ones(1, dtype=torch.float32, device=problem.q.device)
+        scales = {"q_scale": one, "kv_scale": one} if case.q_is_fp8 else {}
+        lists = (problem.qo_indptr, problem.kv_indptr, problem.kv_indices, problem.last_page)
+
+        def call() -> Any:
+            mla_decode_fwd(problem.q, problem.pools[0], o, *lists, case.q_lens[0], sm_scale=576**-0.5, **scales)
             return o
 
         return call

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../core/log.h"
 #include "gpu.h"
 
 static ac_device_config_t current_config;
@@ -89,6 +90,11 @@ int ac_launch(const ac_target_t *target, const ac_launch_t *launch, ac_error_t *
         if (launch->grid > 0 && !written[i].address)
             return ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected an address to write to, got a null pointer",
                            kernel->name, ac_feature_name(feature));
+    }
+    if (ac_log_level >= 2) {
+        char place[32];
+        ac_log("  launch %s, %lld work items, %s, stream 0x%llx", kernel->name, (long long)launch->grid,
+               ac_device_text(target->device, place, sizeof place), (unsigned long long)launch->stream);
     }
     return target->runtime->launch(target->runtime, target->device.index, launch, error);
 }

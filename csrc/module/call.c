@@ -11,6 +11,7 @@
 #include "dtype_arg.h"
 #include "errors.h"
 #include "exchange.h"
+#include "log.h"
 #include "plan.h"
 #include "stream.h"
 #include "tensor.h"
@@ -32,6 +33,7 @@ typedef struct {
     intptr_t stream;
     int tensor_count; /* imported, to be released */
     ac_tensor_t tensors[AC_MAX_TENSORS];
+    const char *names[AC_MAX_TENSORS]; /* of the parameters */
     _Alignas(16) unsigned char args[AC_MAX_ARGS_BYTES];
 } call_t;
 
@@ -49,7 +51,7 @@ static int import_tensor(call_t *call, const char *name, PyObject *object, unsig
     ac_tensor_t *tensor = next_tensor(call);
     if (!tensor || ac_tensor_import(call->state, call->op->user_name, name, object, flags, tensor) < 0) return -1;
     if (call->tensor_count == 0) call->first = object;
-    call->tensor_count++;
+    call->names[call->tensor_count++] = name;
     *field = &tensor->view;
     return 0;
 }
@@ -74,6 +76,7 @@ static int import_sequence(call_t *call, const char *name, PyObject *object, ac_
         snprintf(text, sizeof text, "%s[%d]", name, i);
         if (import_tensor(call, text, PyTuple_GetItem(items, i), AC_TENSOR_INPUT, &out_tensors->views[i]) < 0)
             return -1;
+        call->names[call->tensor_count - 1] = name; /* which lives on */
         out_tensors->count++;
     }
     return 0;
@@ -219,7 +222,7 @@ static int allocate(call_t *call, const ac_param_t *param, const ac_workspace_t 
     ac_tensor_t *tensor = next_tensor(call);
     *out_object = tensor ? ac_allocate(call->state, &buffer, tensor) : NULL;
     if (!*out_object) return -1;
-    call->tensor_count++;
+    call->names[call->tensor_count++] = param->name;
     *(ac_view_t **)field_of(call, param) = &tensor->view;
     return 0;
 }
@@ -311,6 +314,18 @@ static PyObject *call_op(call_t *call) {
     return PyLong_FromLongLong(*(const int64_t *)(const void *)call->args);
 }
 
+static void log_call(const call_t *call, int64_t begin) {
+    ac_log_call(&(ac_logged_call_t){
+        .op = call->op->user_name,
+        .tensors = call->tensors,
+        .names = call->names,
+        .tensor_count = call->tensor_count,
+        .plan = call->plan_object,
+        .stream = call->stream,
+        .begin = begin,
+    });
+}
+
 static PyObject *ac_call(PyObject *module, int number, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     call_t call;
     PyObject *result;
@@ -321,8 +336,10 @@ static PyObject *ac_call(PyObject *module, int number, PyObject *const *args, Py
     memset(call.workspaces, 0, sizeof call.workspaces);
     call.stream = 0;
     call.tensor_count = call.sequence_count = 0;
+    const int64_t begin = ac_log_level ? ac_log_now() : 0;
     if (ac_bind(call.signature, args, nargs, kwnames, call.values) < 0) return NULL;
     result = call_op(&call);
+    if (ac_log_level) log_call(&call, begin);
     ac_tensor_release(call.tensors, call.tensor_count);
     Py_XDECREF(call.plan_object);
     for (int i = 0; i < call.sequence_count; i++) Py_DECREF(call.sequences[i]);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "../core/fault.h"
+#include "../core/log.h"
 #include "../cpu/cpu.h"
 #include "../device/device.h"
 #include "errors.h"
@@ -20,6 +21,7 @@ enum {
     DLPACK_EXCHANGE,
     HIP_LIBRARY,
     HSA,
+    LOG,
 #ifdef AC_FAULTS
     FAULT,
 #endif
@@ -46,6 +48,9 @@ static struct {
                      "the library that serves as libamdhip64; unset: the one of this process, of the system or of pip",
                      PATH, "", false, ""},
     [HSA] = {"AITER_C_HSA", "the folder of the code objects; unset: hsa/ of the package", PATH, "", false, ""},
+    [LOG] = {"AITER_C_LOG",
+             "what calls write to standard error: 1 tensors, 2 plans and launches, 3 times on the device", WORD, "",
+             false, ""},
 #ifdef AC_FAULTS
     [FAULT] = {"AITER_C_FAULT", "the planted bug that is active (faults build only)", WORD, "", false, ""},
 #endif
@@ -111,6 +116,14 @@ static int check_folder(void) {
     return ignore(HSA, "expected a folder, got '%.128s'", path);
 }
 
+static int apply_log(void) {
+    const char *text = switches[LOG].value;
+    if (!switches[LOG].set) return 0;
+    if (text[0] < '0' || text[0] > '3' || text[1]) return ignore(LOG, "expected 0 to 3, got '%s'", text);
+    ac_log_level = text[0] - '0';
+    return 0;
+}
+
 /* pip's HIP libraries, the package rocm-sdk-core, in the first folder of sys.path that has them. */
 static int find_hip_package(void) {
     PyObject *path = PySys_GetObject("path"); /* borrowed */
@@ -142,7 +155,7 @@ static int apply_device_switches(void) {
 static int init_process(void) {
     const char *reason = NULL;
     if (read_switches() < 0 || apply_cpu(&reason) < 0 || apply_num_threads() < 0) return -1;
-    if (check_exchange() < 0 || check_folder() < 0 || apply_device_switches() < 0) return -1;
+    if (check_exchange() < 0 || check_folder() < 0 || apply_log() < 0 || apply_device_switches() < 0) return -1;
 #ifdef AC_FAULTS
     ac_active_fault = switches[FAULT].set ? switches[FAULT].value : NULL;
 #endif

@@ -108,6 +108,25 @@ def _lists() -> list[MlaCase]:
             q_lens=(1, 3), kv_lens=(100, 200), workers=6, masked="extremes", indptr_offset=3, extra_indices=5, **base
         ),
         MlaCase(q_lens=(1, 1), kv_lens=(100, 200), workers=6, masked="all", return_lse=False, **base),
+        *(
+            MlaCase(q_lens=(2, 1), kv_lens=(170, 30), workers=3, q_dtype=q, kv_dtype=k, **base)
+            for q, k in (("float16", "bfloat16"), ("float32", "float8_e4m3fn"))
+        ),
+        *(
+            MlaCase(
+                heads=128,
+                q_lens=(1, 1),
+                kv_lens=(100, 200),
+                workers=6,
+                granule=1,
+                masked="extremes",
+                kv_strided=True,
+                q_dtype=q,
+                kv_dtype="float8_e4m3fn",
+                kv_scale=1.5,
+            )
+            for q in ("float16", "float8_e4m3fn")
+        ),
         MlaCase(q_lens=(), kv_lens=(), workers=3, **base),
         MlaCase(q_lens=(1,) * 9, kv_lens=(5,) * 9, workers=2, o_strided=True, q_strided=True, kv_strided=True, **base),
     ]

@@ -41,16 +41,19 @@ def test_ids_tell_the_cases_apart() -> None:
 
 
 def test_every_kernel_of_a_device_has_cases(device: Device) -> None:
-    """Each decode kernel in the table with one split, with partials, and in a masked or a strided case."""
+    """Each decode kernel of the table by the grid, by lists (both, if it can), and in a masked or a strided case."""
     plans = [(case, plan_of(case, device)) for case in on_device(ALL, device)]
     arch = plans[0][1].arch
-    kernels = {row["name"] for row in _C.kernel_table() if row["op"] == "mla_decode" and row["arch"] == arch}
-    for name, chosen in {
-        "one split": lambda case: case.splits == 1,
-        "partials": lambda case: case.splits not in (1, None, -1),
-        "masked or strided": lambda case: case.masked != "none" or case.kv_strided or case.q_strided,
-    }.items():
-        missed = kernels - {plan.stage1 for case, plan in plans if chosen(case)}
+    rows = [row for row in _C.kernel_table() if row["op"] == "mla_decode" and row["arch"] == arch]
+    kernels, of_lists = {row["name"] for row in rows}, {row["name"] for row in rows if row["work_list"]}
+    of_grid = {name for name in kernels if "_lists_" not in name}  # of a pair, one for each
+    for name, needed, chosen in (
+        ("one split", of_grid, lambda case: case.splits == 1 and not case.workers),
+        ("partials", of_grid, lambda case: case.splits not in (1, None, -1) and not case.workers),
+        ("lists", of_lists, lambda case: case.workers),
+        ("masked or strided", kernels, lambda case: case.masked != "none" or case.kv_strided or case.q_strided),
+    ):
+        missed = needed - {plan.stage1 for case, plan in plans if chosen(case)}
         assert not missed, f"{name}: no case for {sorted(missed)}"
 
 

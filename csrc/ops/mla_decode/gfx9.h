@@ -58,6 +58,16 @@ typedef division_t<4, 2, 2, 0, 0> r128_fp8_t;
         });                                                                                                            \
     }
 
+/* Lists beside those: one item a workgroup. */
+#define ITEM_ENTRY(name, rows, used, decode)                                                                           \
+    CHECK_LOCAL_BYTES("mla_decode_" #name "_r" #rows, used);                                                           \
+    GPU_KERNEL(256) mla_decode_##name##_r##rows(GPU_PARAMS(ac_mla_decode_params_t) by_value) {                         \
+        const ac_mla_decode_params_t &p = gpu_params_again(by_value);                                                  \
+        ac_work_done_t done = {0, 0};                                                                                  \
+        decode(p.attention,                                                                                            \
+               [&](ac_work_t *work) { return ac_work_only(&p.attention, &p.work, gpu_block(), rows, &done, work); });  \
+    }
+
 /* 16 rows. Two groups of keys at a time where one instruction takes them. */
 #define PER_WAVE(name, matrix_t, source_t, terms)                                                                      \
     PER_WAVE_OF(name, matrix_t, source_t, terms, (matrix_t::GROUPS == 1 ? 1 : 2), false)
@@ -98,6 +108,8 @@ FAMILY(fp8, fp8_matrix_t, own_fp8_source_t, r32_fp8_t, r64_fp8_t, r128_fp8_t)
 FAMILY(bf16_fp8, bf16_matrix_t, fp8_source_t, r32_widened_t, r64_widened_t, r128_widened_t)
 #if defined(__gfx950__)
 FAMILY_OF(GRID_ENTRY, f16_fp8, f16_matrix_t, fp8_source_t, r32_widened_t, r64_widened_t, r128_widened_t)
+SHARED_TILE_OF(ITEM_ENTRY, fp8_lists, fp8_matrix_t, own_fp8_source_t, 1, 128, r128_fp8_t)
+SHARED_TILE_OF(ITEM_ENTRY, f16_fp8_lists, f16_matrix_t, fp8_source_t, 1, 128, r128_widened_t)
 #else
 FAMILY(f16_fp8, f16_matrix_t, fp8_source_t, r32_widened_t, r64_widened_t, r128_widened_t)
 #endif

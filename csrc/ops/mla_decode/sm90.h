@@ -38,7 +38,7 @@ GPU_INLINE void sm90_prefetch_items(const ac_attention_params_t &p, const ac_wor
 
 /* Registers of a thread: the launch has 168 for each of the three warpgroups, so producer + 2 consumer <= 504. Scores
  * are overlapped where several tiles share a list: see NOTES_sm90.md. */
-#define SM90_DECODE_OF(name, type, source, terms, loops, next, producer_registers, consumer_registers)                 \
+#define SM90_DECODE_OF(name, type, source, terms, items, next, producer_registers, consumer_registers)                 \
     CHECK_LOCAL_BYTES(#name, sizeof(sm90_shared_t));                                                                   \
     GPU_KERNEL(SM90_THREADS) name(GPU_PARAMS(ac_mla_decode_params_t) p) {                                              \
         typedef sm90_kind<type, source, terms> kind_t;                                                                 \
@@ -49,23 +49,31 @@ GPU_INLINE void sm90_prefetch_items(const ac_attention_params_t &p, const ac_wor
         if (!p.work.lists.work_indptr) sm90_prefetch_lists(p.attention, p.work.grid);                                  \
         else sm90_prefetch_items(p.attention, p.work);                                                                 \
         sm90_let_next_start(); /* the merge, which finds its lists while the last keys are multiplied */               \
-        sm90_decode<kind_t, loops, producer_registers, consumer_registers>(                                            \
+        sm90_decode<kind_t, items, producer_registers, consumer_registers>(                                            \
             p.attention, next_work, fill, p.work.lists.work_indptr, p.work.grid.row_tiles > 1);                        \
     }
 #define SM90_DECODE(name, type, source, terms, producer_registers, consumer_registers)                                 \
-    SM90_DECODE_OF(name, type, source, terms, true,                                                                    \
+    SM90_DECODE_OF(name, type, source, terms, SM90_ALL_ITEMS,                                                          \
                    ac_work_next(&p.attention, &p.work, gpu_block(), kind_t::ROWS, done, out), producer_registers,      \
                    consumer_registers)
+/* The item of the grid. */
+#define SM90_DECODE_GRID(name, type, source, terms, producer_registers, consumer_registers)                            \
+    SM90_DECODE_OF(name, type, source, terms, SM90_ONE_ITEM,                                                           \
+                   done->items++ == 0 &&                                                                               \
+                       ac_work_from_grid(&p.attention, &p.work.grid, gpu_block(), kind_t::ROWS, out),                  \
+                   producer_registers, consumer_registers)
 /* One item: there is no register left for a loop. */
 #define SM90_DECODE_ONE(name, type, source, terms, producer_registers, consumer_registers)                             \
-    SM90_DECODE_OF(name, type, source, terms, false,                                                                   \
+    SM90_DECODE_OF(name, type, source, terms, SM90_ONE_ITEM_SHARED,                                                    \
                    ac_work_only(&p.attention, &p.work, gpu_block(), kind_t::ROWS, done, out), producer_registers,      \
                    consumer_registers)
 
-SM90_DECODE(mla_decode_bf16_r64, SM90_BF16, SM90_SAME, 1, 88, 208)
-SM90_DECODE(mla_decode_f16_r64, SM90_F16, SM90_SAME, 1, 88, 208)
+SM90_DECODE_GRID(mla_decode_bf16_r64, SM90_BF16, SM90_SAME, 1, 88, 208)
+SM90_DECODE_GRID(mla_decode_f16_r64, SM90_F16, SM90_SAME, 1, 88, 208)
 SM90_DECODE(mla_decode_fp8_r64, SM90_F16, SM90_FP8, 1, 104, 200)
 SM90_DECODE(mla_decode_bf16_fp8_r64, SM90_BF16, SM90_FP8, 1, 104, 200)
+SM90_DECODE(mla_decode_bf16_lists_r64, SM90_BF16, SM90_SAME, 1, 88, 208)
+SM90_DECODE(mla_decode_f16_lists_r64, SM90_F16, SM90_SAME, 1, 88, 208)
 SM90_DECODE_ONE(mla_decode_records_r64, SM90_BF16, SM90_RECORDS, 1, 88, 208)
 
 /* Queries that do not fit the matrix type. */
@@ -75,6 +83,7 @@ SM90_DECODE(mla_decode_mixed_fp8_r16, SM90_BF16, SM90_FP8, 3, 56, 224)
 SM90_DECODE_ONE(mla_decode_mixed_records_r16, SM90_BF16, SM90_RECORDS, 3, 56, 224)
 
 #undef SM90_DECODE
+#undef SM90_DECODE_GRID
 #undef SM90_DECODE_ONE
 #undef SM90_DECODE_OF
 

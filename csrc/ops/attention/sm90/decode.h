@@ -120,35 +120,42 @@ GPU_INLINE int sm90_recompute_thread() {
     return thread;
 }
 
-/* The workgroup's items; with LOOPS more than one, if they come from lists: without, no instruction of the rest is
- * fetched. next_work(&done, &work): the item after those that are done, the same for every thread. fill(thread,
- * threads): what else is to be written, by threads that have nothing else to do. overlap_scores: see sm90_consumer;
- * only for keys that are copied. */
-template <class KIND, bool LOOPS, int PRODUCER_REGISTERS, int CONSUMER_REGISTERS, class next_work_f, class fill_f>
+/* How many items a workgroup does. Code for more than one beside the first, fetched or not, costs 16-bit keys 2 to 4 us;
+ * and an item in shared memory costs 1 to 3, but what is there needs no registers. */
+enum sm90_items_t { SM90_ONE_ITEM, SM90_ONE_ITEM_SHARED, SM90_ALL_ITEMS };
+
+/* The workgroup's items. next_work(&done, &work): the item after those that are done, the same for every thread.
+ * fill(thread, threads): what else is to be written, by threads that have nothing else to do. overlap_scores: see
+ * sm90_consumer; only for keys that are copied. */
+template <class KIND, sm90_items_t ITEMS, int PRODUCER_REGISTERS, int CONSUMER_REGISTERS, class next_work_f,
+          class fill_f>
 GPU_INLINE void sm90_decode(const ac_attention_params_t &p, next_work_f next_work, fill_f fill,
                             const int32_t *const &work_indptr, bool overlap_scores) {
     sm90_side_t &side = sm90_shared().side;
     sm90_item_t item = {};
     if (!sm90_next_item(p, next_work, &item)) return fill(gpu_thread(), SM90_THREADS);
     if (gpu_thread() == 0) sm90_init_barriers<KIND>();
-    if (!LOOPS && gpu_thread() == 0) side.item = item;
+    if (ITEMS == SM90_ONE_ITEM_SHARED && gpu_thread() == 0) side.item = item;
     gpu_barrier();
     /* The shuffle tells the compiler that it is the same for all lanes. */
     int warpgroup = __shfl_sync(0xffffffffu, gpu_thread() / 128, 0);
     if (warpgroup == 0) {
         sm90_fewer_registers<PRODUCER_REGISTERS>();
         for (;;) {
-            int thread = sm90_recompute_thread();
-            sm90_produce<KIND>(p, LOOPS ? item : side.item, LOOPS ? gpu_thread() / 32 : thread / 32, thread % 32);
-            if (!LOOPS || !work_indptr) return fill(gpu_thread(), 128);
+            int thread = ITEMS == SM90_ONE_ITEM ? gpu_thread() : sm90_recompute_thread();
+            sm90_produce<KIND>(p, ITEMS == SM90_ONE_ITEM_SHARED ? side.item : item,
+                               ITEMS == SM90_ALL_ITEMS ? gpu_thread() / 32 : thread / 32, thread % 32);
+            if (ITEMS != SM90_ALL_ITEMS || !work_indptr) return fill(gpu_thread(), 128);
             if (!sm90_next_item(p, next_work, &item)) return;
         }
     } else {
         sm90_more_registers<CONSUMER_REGISTERS>();
+        if constexpr (ITEMS == SM90_ONE_ITEM)
+            return sm90_consume<KIND>(p, item, overlap_scores, warpgroup - 1, gpu_thread() % 128);
         int turns = 1; /* a loop that ptxas cannot see through: it spills nothing then */
         asm volatile("" : "+r"(turns));
         for (;;) {
-            if (!LOOPS) {
+            if (ITEMS == SM90_ONE_ITEM_SHARED) {
                 sm90_consume<KIND>(p, side.item, overlap_scores, warpgroup - 1, sm90_recompute_thread());
                 if (--turns == 0) return;
                 continue;

@@ -31,11 +31,8 @@ template <class KIND> struct prefill_consumer {
         sm90_barrier_wait(sm90_shared_address(&side.full_value[prefill_value_stage(tile)]), prefill_value_parity(tile));
         sm90_fence_async();
     }
-    /* All lanes of the warp are done with the stage. */
-    GPU_MEMBER void free_stage(uint64_t &barrier) const {
-        __syncwarp();
-        if (lane == 0) sm90_barrier_arrive(sm90_shared_address(&barrier));
-    }
+    /* This thread is done with the stage. */
+    GPU_MEMBER void free_stage(uint64_t &barrier) const { sm90_barrier_arrive(sm90_shared_address(&barrier)); }
     GPU_MEMBER void begin_turn() const { sm90_sync(PREFILL_SYNC_TURN + self, 256); }
     GPU_MEMBER void end_turn() const { sm90_sync_arrive(PREFILL_SYNC_TURN + (self ^ 1), 256); }
 

@@ -103,8 +103,7 @@ template <class KIND> GPU_INLINE void prefill_consume(const ac_mla_prefill_param
         GPU_UNROLL for (int i = 0; i < KIND::DV / 2; i++) o[i] = 0;
         consumer.run(tiles, unmasked >= keys ? tiles : (int)(unmasked / KIND::KEYS));
         count = consumer.count;
-        __syncwarp();
-        if (lane == 0) sm90_barrier_arrive(sm90_shared_address(&side.empty_query));
+        sm90_barrier_arrive(sm90_shared_address(&side.empty_query));
         GPU_UNROLL for (int r = 0; r < 2; r++) {
             prefill_output_t out =
                 prefill_row(p, work.tile, row + 8 * r, consumer.softmax[r], value_scale, lane, true);
@@ -117,11 +116,11 @@ template <class KIND> GPU_INLINE void prefill_consume(const ac_mla_prefill_param
 
 template <class KIND> GPU_INLINE void prefill_init_barriers() {
     prefill_side_t<KIND> &side = prefill_shared<KIND>().side;
-    constexpr int PRODUCERS = 128, CONSUMERS = 8; /* arrivals: of threads, of warps */
+    constexpr int PRODUCERS = 128, CONSUMERS = 256; /* threads, all of which arrive */
     sm90_barrier_init(sm90_shared_address(&side.full_query), PRODUCERS + 1);
     sm90_barrier_init(sm90_shared_address(&side.empty_query), CONSUMERS);
     GPU_UNROLL for (int s = 0; s < KIND::KEY_STAGES; s++) {
-        sm90_barrier_init(sm90_shared_address(&side.full_key[s]), PRODUCERS + 4);
+        sm90_barrier_init(sm90_shared_address(&side.full_key[s]), 2 * PRODUCERS); /* copies, and `exists` */
         sm90_barrier_init(sm90_shared_address(&side.empty_key[s]), CONSUMERS);
     }
     GPU_UNROLL for (int s = 0; s < PREFILL_STAGES; s++) {

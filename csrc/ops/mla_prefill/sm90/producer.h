@@ -88,8 +88,7 @@ template <class KIND> GPU_MEMBER void prefill_producer<KIND>::tell_keys(int32_t 
     bool whole = __all_sync(0xffffffffu, slot >= 0 || lane >= KIND::WARP_KEYS);
     if (lane < KIND::WARP_KEYS) side.exists[flags][warp * KIND::WARP_KEYS + lane] = slot >= 0;
     if (lane == 0) ((uint8_t *)&side.whole[flags])[warp] = whole;
-    __syncwarp();
-    if (lane == 0) sm90_barrier_arrive(sm90_shared_address(&side.full_key[prefill_key_stage<KIND>(count)]));
+    sm90_barrier_arrive(sm90_shared_address(&side.full_key[prefill_key_stage<KIND>(count)]));
 }
 
 /* The tile's queries, if it has keys; tells the consumers of the tile. */

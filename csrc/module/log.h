@@ -1,0 +1,23 @@
+/* AITER_C_LOG: what a call was, for a user who wants to see it. */
+#ifndef AC_MODULE_LOG_H
+#define AC_MODULE_LOG_H
+
+#include "../core/log.h"
+#include "tensor.h"
+
+typedef struct ac_logged_call_t {
+    const char *op;
+    const ac_tensor_t *tensors;
+    const char *const *names; /* of the tensors */
+    int tensor_count;
+    PyObject *plan; /* or NULL */
+    intptr_t stream;
+    int64_t begin; /* ac_log_now() before it */
+} ac_logged_call_t;
+
+/* Nanoseconds. */
+int64_t ac_log_now(void);
+/* One line: what it was given, and how long the host took or what it raised. A live exception survives it. */
+void ac_log_call(const ac_logged_call_t *call);
+
+#endif
