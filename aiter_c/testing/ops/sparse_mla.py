@@ -55,7 +55,6 @@ class SparseCase(Case):
 
     takes_twice: ClassVar = True
     small: ClassVar = (
-        {"heads": 2, "lens": (9, 0)},
         {"heads": 2, "lens": (9, 5), "page_size": 4, "sink": True, "extra_lens": (3, 0), "given": True},
         {"heads": 2, "lens": (9, 9), "form": "table", "page_size": 4},
         {"heads": 2, "lens": (9, 5), "form": "decode", "page_size": 4, "sink": True, "splits": 2},
