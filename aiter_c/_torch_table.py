@@ -65,6 +65,13 @@ GRAPH_OPS = (
     GraphOp("dsa", "_convert_padded", "convert_index_padded", "out", name="convert_index_padded"),
     GraphOp("dsa", "gather_kv_indices_sparse", "gather_kv_indices_sparse", "out"),
     GraphOp("dsa", "get_valid_kv_indices", "get_valid_kv_indices"),
+    GraphOp("cache", "concat_and_cache_mla", "concat_and_cache_mla"),
+    GraphOp("cache", "concat_and_cache_mla_seg", "concat_and_cache_mla_seg"),
+    GraphOp("cache", "fused_qk_rope_concat_and_cache_mla", "fused_qk_rope_concat_and_cache_mla"),
+    GraphOp("cache", "fused_qk_rope_concat_and_cache_mla_seg", "fused_qk_rope_concat_and_cache_mla_seg"),
+    GraphOp("cache", "indexer_k_quant_and_cache", "indexer_k_quant_and_cache"),
+    GraphOp("cache", "indexer_qk_rope_quant_and_cache", "indexer_qk_rope_quant_and_cache"),
+    GraphOp("cache", "cp_gather_indexer_k_quant_cache", "cp_gather_indexer_k_quant_cache"),
 )
 
 

@@ -218,6 +218,62 @@ def get_valid_kv_indices() -> list[Call]:
     return [((_positions(), _i32(0, 3, 6), torch.zeros(6, dtype=torch.int32), 2), {})]
 
 
+def _slots() -> torch.Tensor:
+    return torch.tensor([5, -1, 2])
+
+
+def _latents(rope: int = 64) -> tuple[torch.Tensor, ...]:
+    return _random(3, 512), _random(3, rope)
+
+
+def concat_and_cache_mla() -> list[Call]:
+    cache, pool = torch.zeros(2, 4, 576, dtype=BF16), torch.zeros(2, 4, 656, dtype=torch.uint8)
+    scale = torch.full((), 0.5)
+    return [
+        ((*_latents(), cache, _slots(), "auto", scale), {}),
+        ((*_latents(), pool, _slots(), "fp8_ds_mla", scale), {}),
+    ]
+
+
+def concat_and_cache_mla_seg() -> list[Call]:
+    return [((*_latents(), torch.zeros(2, 4 * 576, dtype=BF16), _slots(), "auto", torch.full((), 0.5)), {})]
+
+
+def _turned(cache: torch.Tensor) -> tuple[Any, ...]:
+    q, angles = (_random(3, HEADS, 512), _random(3, HEADS, 64)), (_random(9, 32), _random(9, 32))
+    one, out = torch.full((), 1.0), torch.zeros(3, HEADS, 576, dtype=cache.dtype)
+    return *q, *_latents(), cache, out, _slots(), one, one, torch.tensor([0, 3, 8]), *angles
+
+
+def fused_qk_rope_concat_and_cache_mla() -> list[Call]:
+    return [((*_turned(torch.zeros(2, 4, 576, dtype=BF16)), True, True), {})]
+
+
+def fused_qk_rope_concat_and_cache_mla_seg() -> list[Call]:
+    pool = torch.zeros(2, 64 * 576, dtype=torch.uint8)
+    return [((*_turned(pool), False), {"q_dtype": FP8, "kv_dtype": FP8})]
+
+
+def indexer_k_quant_and_cache() -> list[Call]:
+    pool = torch.zeros(2, 16, 132, dtype=torch.uint8)
+    return [((_random(3, 128), pool, _slots(), 128, "ue8m0"), {"kv_dtype": FP8})]
+
+
+def indexer_qk_rope_quant_and_cache() -> list[Call]:
+    q, weights, k = _random(3, HEADS, 128), _random(3, HEADS, dtype=F32), _random(3, 128)
+    out, weights_out = torch.zeros(3, HEADS, 128, dtype=torch.uint8), torch.zeros(3, HEADS)
+    pool, norm = torch.zeros(2, 16, 132, dtype=torch.uint8), (_random(128, dtype=F32), _random(128, dtype=F32))
+    args = (q, out, weights, weights_out, k, pool, _slots(), *norm, torch.tensor([0, 3, 8]))
+    angles = (_random(9, 32), _random(9, 32))
+    return [((*args, *angles, 1e-6, 128, "ue8m0", 0.5), {"q_dtype": FP8, "kv_dtype": FP8})]
+
+
+def cp_gather_indexer_k_quant_cache() -> list[Call]:
+    pool, scales = torch.arange(2 * 16 * 132).to(torch.uint8).view(2, 16, 132), torch.zeros(5, 1)
+    return [((pool, torch.zeros(5, 128, dtype=torch.uint8), scales, torch.tensor([[1], [0]], dtype=torch.int32),
+              _i32(0, 3, 5)), {})]  # fmt: skip
+
+
 def of(name: str) -> list[Call]:
     """Those of an op."""
     make: Callable[[], list[Call]] = globals()[name]
