@@ -3,6 +3,7 @@
 #define AC_OPS_MLA_DECODE_SM90_H
 
 #include "../attention/sm90/decode.h"
+#include "../attention/sm90/records_decode.h"
 #include "kernel_params.h"
 
 #define AC_FAMILY_ROWS "mla_decode/kernels.inc"
@@ -62,11 +63,6 @@ GPU_INLINE void sm90_prefetch_items(const ac_attention_params_t &p, const ac_wor
                    done->items++ == 0 &&                                                                               \
                        ac_work_from_grid(&p.attention, &p.work.grid, gpu_block(), kind_t::ROWS, out),                  \
                    producer_registers, consumer_registers)
-/* One item: there is no register left for a loop. */
-#define SM90_DECODE_ONE(name, type, source, terms, producer_registers, consumer_registers)                             \
-    SM90_DECODE_OF(name, type, source, terms, SM90_ONE_ITEM_SHARED,                                                    \
-                   ac_work_only(&p.attention, &p.work, gpu_block(), kind_t::ROWS, done, out), producer_registers,      \
-                   consumer_registers)
 
 SM90_DECODE_GRID(mla_decode_bf16_r64, SM90_BF16, SM90_SAME, 1, 88, 208)
 SM90_DECODE_GRID(mla_decode_f16_r64, SM90_F16, SM90_SAME, 1, 88, 208)
@@ -74,17 +70,35 @@ SM90_DECODE(mla_decode_fp8_r64, SM90_F16, SM90_FP8, 1, 104, 200)
 SM90_DECODE(mla_decode_bf16_fp8_r64, SM90_BF16, SM90_FP8, 1, 104, 200)
 SM90_DECODE(mla_decode_bf16_lists_r64, SM90_BF16, SM90_SAME, 1, 88, 208)
 SM90_DECODE(mla_decode_f16_lists_r64, SM90_F16, SM90_SAME, 1, 88, 208)
-SM90_DECODE_ONE(mla_decode_records_r64, SM90_BF16, SM90_RECORDS, 1, 88, 208)
 
 /* Queries that do not fit the matrix type. */
 SM90_DECODE(mla_decode_mixed_bf16_r16, SM90_BF16, SM90_SAME, 3, 72, 216)
 SM90_DECODE(mla_decode_mixed_f16_r16, SM90_F16, SM90_SAME, 3, 72, 216)
 SM90_DECODE(mla_decode_mixed_fp8_r16, SM90_BF16, SM90_FP8, 3, 56, 224)
-SM90_DECODE_ONE(mla_decode_mixed_records_r16, SM90_BF16, SM90_RECORDS, 3, 56, 224)
 
+/* Records: see records_decode.h. */
+#define RECORDS_DECODE(rows, loader_registers, scores_registers, output_registers)                                     \
+    CHECK_LOCAL_BYTES("mla_decode_records_r" #rows, sizeof(records_shared_t<rows>));                                   \
+    GPU_KERNEL(RECORDS_THREADS) mla_decode_records_r##rows(GPU_PARAMS(ac_mla_decode_params_t) p) {                     \
+        auto next_work = [&](ac_work_done_t *done, ac_work_t *out) {                                                   \
+            return ac_work_next(&p.attention, &p.work, gpu_block(), rows, done, out);                                  \
+        };                                                                                                             \
+        auto fill = [&](int thread, int threads) {                                                                     \
+            ac_work_fill_unserved(&p.attention, &p.work, gpu_block(), thread, threads);                                \
+        };                                                                                                             \
+        if (!p.work.lists.work_indptr) sm90_prefetch_lists(p.attention, p.work.grid);                                  \
+        else sm90_prefetch_items(p.attention, p.work);                                                                 \
+        sm90_let_next_start();                                                                                         \
+        records_decode<rows, loader_registers, scores_registers, output_registers>(p.attention, next_work, fill,       \
+                                                                                   p.work.lists.work_indptr);          \
+    }
+RECORDS_DECODE(16, 88, 136, 144)
+RECORDS_DECODE(32, 88, 136, 144)
+RECORDS_DECODE(64, 40, 136, 168)
+
+#undef RECORDS_DECODE
 #undef SM90_DECODE
 #undef SM90_DECODE_GRID
-#undef SM90_DECODE_ONE
 #undef SM90_DECODE_OF
 
 #endif
