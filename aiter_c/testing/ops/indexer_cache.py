@@ -65,7 +65,7 @@ def normalised(k: np.ndarray, weight: np.ndarray, bias: np.ndarray, epsilon: flo
         return centred * factor[..., None] * weight + bias
 
 
-class _IndexerCase(Case):
+class _IndexerCase:
     """What all three have."""
 
     pages: int
@@ -95,7 +95,7 @@ class _IndexerCase(Case):
 
 
 @dataclass(frozen=True, repr=False)
-class IndexerWriteCase(_IndexerCase):
+class IndexerWriteCase(_IndexerCase, Case):
     """indexer_k_quant_and_cache."""
 
     op: ClassVar[str] = "indexer_k_quant_and_cache"
@@ -187,7 +187,7 @@ def _expected_cache(
 
 
 @dataclass(frozen=True, repr=False)
-class IndexerRopeCase(_IndexerCase):
+class IndexerRopeCase(_IndexerCase, Case):
     """indexer_qk_rope_quant_and_cache."""
 
     op: ClassVar[str] = "indexer_qk_rope_quant_and_cache"
@@ -227,8 +227,8 @@ class IndexerRopeCase(_IndexerCase):
         rng = np.random.default_rng([self.seed, self.tokens, self.heads, self.page_size])
         count, alike = self.tokens, self.slots == "any"
 
-        def rows(*shape: int, dtype: str | None = None) -> Block:
-            data = source(self.data, rng, shape, dtype or self.dtype)
+        def rows(*shape: int, dtype: str | None = None, kind: str = self.data) -> Block:
+            data = source(kind, rng, shape, dtype or self.dtype)
             if alike:
                 data[...] = data[:1]
             return rows_block(data, gap=self.gap, spare=self.spare, shift=self.shift)
@@ -243,7 +243,9 @@ class IndexerRopeCase(_IndexerCase):
         blocks = {
             "q": rows(count, self.heads, DIM),
             "q_out": rows_block(np.zeros((count, self.heads, DIM), out), **written),
-            "weights": rows(count, self.heads, dtype=self.weights_dtype),
+            "weights": rows(
+                count, self.heads, dtype=self.weights_dtype, kind="normal" if self.data == "small" else self.data
+            ),
             "weights_out": rows_block(np.zeros((count, self.heads), np.float32), **written),
             "k": rows(count, DIM),
             "kv_cache": self.cache_block(DIM + 4, "uint8" if self.bytes_out else self.cache),
@@ -298,7 +300,7 @@ class IndexerRopeCase(_IndexerCase):
 
 
 @dataclass(frozen=True, repr=False)
-class IndexerGatherCase(_IndexerCase):
+class IndexerGatherCase(_IndexerCase, Case):
     """cp_gather_indexer_k_quant_cache. Pages that no request has are NaN."""
 
     op: ClassVar[str] = "cp_gather_indexer_k_quant_cache"
