@@ -154,7 +154,7 @@ def mla_prefill_fwd(
     lse = mla_decode_stage1(
         q, kv_buffer, o, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, max_seqlen_q, page_size, 1, sm_scale,
         logit_cap, 1, None, None, q_scale, kv_scale, True, None, 1, 0, 1, causal, False, kv_format, stream, None,
-        q_dtype, kv_dtype, None, None, None, True,
+        q_dtype, kv_dtype, lse_per_split=True,
     )[4]  # fmt: skip
     return o, lse
 
