@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice, zip_longest
 
+import cache_write.cases as writes
 import index_conversion.cases as conversions
+import indexer_cache.cases as indexer_writes
 import mla_decode.fuzz_lists as decode_lists
 import mla_prefill.cases as prefills
 import mla_prefill.fuzz as prefill_fuzz
@@ -19,6 +21,7 @@ import mla_reduce.cases as reductions
 import mla_reduce.fuzz as reduction_fuzz
 import mqa_logits.cases as logits
 import numpy as np
+import sparse_mla.cases as sparse
 import top_k.cases as top_k
 from merge_states.cases import CORNER as MERGES
 from mla_decode.cases import CORNER, SMOKE, SWEEP, work
@@ -72,12 +75,16 @@ def kinds(count: int, tool: str) -> Iterator[Iterator[Callable]]:
     light = [case for case in (*SMOKE, *CORNER, *SWEEP) if work(case) <= MOST_WORK]
     yield from (spread(light[i::6], -(-count // 6)) for i in range(6))
     yield spread([case for case in light if case.workers], few)
+    yield spread([case for case in light if case.kv_format != "plain"], few)
     yield spread([case for case in PLANS if len(case.q_lens) <= MOST_REQUESTS], few)
     yield spread(MERGES, few)
     yield spread(prefills.on_device(prefills.SMOKE, device), few)
     yield spread(reductions.CORNER, few)
     yield spread([case for case in (*top_k.SMOKE, *top_k.SWEEP) if case.columns <= MOST_COLUMNS], few)
     yield spread(conversions.SMOKE, few)
+    yield spread(writes.SMOKE, few)
+    yield spread(indexer_writes.SMOKE, few)
+    yield spread(sparse.SMOKE, few)
     yield spread([*logits.SMOKE, *logits.SWEEP], few)
     rng = random.Random(6)
     yield spread([conversions.random_case(rng, seed, hostile=0.5) for seed in range(few)], few)
