@@ -93,7 +93,7 @@ def _corner() -> list[CacheWriteCase]:
               for g in (1, 2) for rank in (3, 4) for given in (True, False)]  # fmt: skip
     cases += [form_of("cat", own_angles=True, neox=neox, angle_dtype=d) for neox in (True, False)
               for d in ("float32", "float16")]  # fmt: skip
-    cases += [form_of("concat", cache="fp8_ds_mla", rank=rank, page_size=size) for rank in (2, 3) for size in (1, 7)]
+    cases += [form_of("concat", cache="fp8_ds_mla", rank=rank, page_size=size) for rank in (2, 3) for size in (0, 1, 7)]
     cases += [form_of(form, q_latent=130, heads=128, tokens=2) for form in ("fused", "fused_seg", "cat")]
     cases += [form_of(form, angles=1, positions="far", slots="all") for form in ("fused", "fused_seg", "cat")]
     return cases

@@ -114,7 +114,7 @@ def _lists() -> list[MlaCase]:
         ),
         *(
             MlaCase(
-                heads=128,
+                heads=h,
                 q_lens=(1, 1),
                 kv_lens=(100, 200),
                 workers=6,
@@ -122,10 +122,14 @@ def _lists() -> list[MlaCase]:
                 masked="extremes",
                 kv_strided=True,
                 q_dtype=q,
-                kv_dtype="float8_e4m3fn",
+                kv_dtype=k,
                 kv_scale=1.5,
             )
-            for q in ("float16", "float8_e4m3fn")
+            for h, q, k in (
+                (128, "float16", "float8_e4m3fn"),
+                (128, "float8_e4m3fn", "float8_e4m3fn"),
+                (16, "float16", "float16"),
+            )
         ),
         MlaCase(q_lens=(), kv_lens=(), workers=3, **base),
         MlaCase(q_lens=(1,) * 9, kv_lens=(5,) * 9, workers=2, o_strided=True, q_strided=True, kv_strided=True, **base),

@@ -96,7 +96,7 @@ static int describe_regions(ac_arg_t kv, int64_t bytes, int64_t latent, int64_t 
 /* Division by the page size as a multiplication, exact below 2^31: with l = ceil(log2(d)) and m = ceil(2^(31 + l) / d),
  * m fits 32 bits and n * m >> (31 + l) is n / d (Granlund and Montgomery, 1994). */
 static void set_page_divisor(ac_kv_cache_t *cache) {
-    uint64_t d = (uint64_t)cache->page_size;
+    uint64_t d = cache->page_size > 0 ? (uint64_t)cache->page_size : 1; /* pages without rows: nothing is divided */
     uint32_t log2 = 0;
     while ((uint64_t)1 << log2 < d) log2++;
     cache->page_shift = 31 + log2;
