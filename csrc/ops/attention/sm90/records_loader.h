@@ -64,7 +64,8 @@ template <int N> struct records_loader {
             next = locate(cursor);
             sm90_barrier_wait(sm90_shared_address(&side.empty[*stage]), *parity ^ 1);
             GPU_NO_UNROLL for (int key = lane / 8; key < 16; key += 4) {
-                mla_location_t at = {__shfl_sync(0xffffffffu, here.entry, key), __shfl_sync(0xffffffffu, here.row, key)};
+                mla_location_t at = {__shfl_sync(0xffffffffu, here.entry, key),
+                                     __shfl_sync(0xffffffffu, here.row, key)};
                 if (aligned) copy(to + key * RECORD_BYTES, exist >> key & 1, at);
                 else gather(to + key * RECORD_BYTES, exist >> key & 1, at);
             }

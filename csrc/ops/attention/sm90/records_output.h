@@ -85,8 +85,8 @@ template <int N> struct records_output {
 
     /* --- keys that are added one by one --- */
 
-    /* Of a key that some rows do not see: zero times its NaN must not reach them. Such keys are among the last 64 of the
-     * range. Whether some of these, [first, last), has a NaN in this half. */
+    /* Of a key that some rows do not see: zero times its NaN must not reach them. Such are among the last 64 keys of
+     * the range. Whether some of these, [first, last), has a NaN in this half. */
     GPU_MEMBER bool has_nan(int first, int last) const {
         bool found = false;
         GPU_NO_UNROLL for (int i = thread(); i < (last - first) * 64; i += 128) {

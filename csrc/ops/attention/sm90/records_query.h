@@ -56,7 +56,7 @@ template <int N> struct records_query {
     }
 
     /* A power of two that brings the row's largest latent element just below the largest fp16, and keeps the rope part
-     * finite in bf16. An element that falls below the normal numbers of fp16 then loses 2^-40 of the largest at most. */
+     * finite in bf16. An element below the normal numbers of fp16 then loses 2^-40 of the largest at most. */
     GPU_MEMBER float scale() const {
         uint32_t latent = 0, rope = 0;
         if (is_half()) return 1;
@@ -74,7 +74,7 @@ template <int N> struct records_query {
         return __uint_as_float((uint32_t)(127 + up) << 23);
     }
 
-    /* Elements 16 c + 4 t + { 0, 1, 2, 3 } of a panel are those of lane c in step t: at 2 c, 2 c + 1, 2 c + 8, 2 c + 9. */
+    /* Elements 16 c + 4 t + { 0, 1, 2, 3 } of a panel are lane c's in step t: at 2 c, 2 c + 1, 2 c + 8, 2 c + 9. */
     GPU_MEMBER void convert_latent(int i, float by) const {
         uint32_t word[8][4];
         GPU_UNROLL for (int c = 0; c < 8; c++) {

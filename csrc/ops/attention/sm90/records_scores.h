@@ -207,7 +207,7 @@ template <int N> struct records_scores {
         return gpu_max(gpu_max(over[0], over[1]), gpu_max(over[2], over[3])) > ROOM.above;
     }
 
-    /* Adds the lane's rows to the sums: two lanes exchange halves of theirs, and those of two such pairs halves of that. */
+    /* Adds the lane's rows to the sums: two lanes exchange halves of theirs, two such pairs halves of that. */
     GPU_MEMBER void add_sums(const float (&x)[ROWS]) const {
         float half[ROWS / 2];
         bool upper = lane >> 2 & 1;
