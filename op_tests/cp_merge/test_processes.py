@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from interpreter import run_python, script
 
-pytestmark = [pytest.mark.torch, pytest.mark.isolated]
+pytestmark = [pytest.mark.torch, pytest.mark.isolated, pytest.mark.slow]
 
 #: By check: how much every rank has done.
 CHECKS = {"fallback": 1, "arguments": 17, "refused": 1, "silent": 1, "silent-compared": 1, "dead": 1}
