@@ -20,13 +20,12 @@ static inline v_t float_row_load(const char *from, int32_t dtype) {
 
 /* `count` elements of bfloat16, float16 or float32; `out` has room for whole vectors. */
 static inline void load_float_row(const char *from, int32_t dtype, int count, float *out) {
-    const int bytes = ac_cpu_element_bytes(dtype);
-    int i = 0;
-    for (; i + AC_LANES <= count; i += AC_LANES) v_store(out + i, float_row_load(from + i * bytes, dtype));
-    if (i == count) return;
+    const int bytes = ac_cpu_element_bytes(dtype), left = count % AC_LANES, whole = count - left;
+    for (int i = 0; i < whole; i += AC_LANES) v_store(out + i, float_row_load(from + i * bytes, dtype));
+    if (left == 0) return;
     char rest[4 * AC_LANES] = {0};
-    memcpy(rest, from + i * bytes, (size_t)((count - i) * bytes));
-    v_store(out + i, float_row_load(rest, dtype));
+    memcpy(rest, from + whole * bytes, (size_t)(left * bytes));
+    v_store(out + whole, float_row_load(rest, dtype));
 }
 
 static inline void float_row_store(char *to, int32_t dtype, v_t x) {
@@ -37,13 +36,12 @@ static inline void float_row_store(char *to, int32_t dtype, v_t x) {
 
 /* The same rounded to nearest even; `from` has whole vectors. */
 static inline void store_float_row(char *to, int32_t dtype, int count, const float *from) {
-    const int bytes = ac_cpu_element_bytes(dtype);
-    int i = 0;
-    for (; i + AC_LANES <= count; i += AC_LANES) float_row_store(to + i * bytes, dtype, v_load(from + i));
-    if (i == count) return;
+    const int bytes = ac_cpu_element_bytes(dtype), left = count % AC_LANES, whole = count - left;
+    for (int i = 0; i < whole; i += AC_LANES) float_row_store(to + i * bytes, dtype, v_load(from + i));
+    if (left == 0) return;
     char rest[4 * AC_LANES];
-    float_row_store(rest, dtype, v_load(from + i));
-    memcpy(to + i * bytes, rest, (size_t)((count - i) * bytes));
+    float_row_store(rest, dtype, v_load(from + whole));
+    memcpy(to + whole * bytes, rest, (size_t)(left * bytes));
 }
 
 /* `count` values times `factor` as fp8. */
