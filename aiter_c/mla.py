@@ -159,7 +159,7 @@ def mla_decode_fwd(
         and reduce_indptr is None and reduce_final_map is None and reduce_partial_map is None
     ):  # fmt: skip
         lists = (work_meta_data, work_indptr, work_info_set, reduce_indptr, reduce_final_map, reduce_partial_map)
-    if sink is None:
+    if sink is None:  # twice, since above 30 arguments CPython makes a list and a tuple of them
         used_plan, used_stream, logits, attn_lse, lse = mla_decode_stage1(
             q, kv_buffer, o, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, max_seqlen_q, page_size, nhead_kv,
             sm_scale, logit_cap, num_kv_splits, num_kv_splits_indptr, lists, q_scale, kv_scale, return_lse,

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -184,7 +183,7 @@ def run(arguments: Namespace) -> int:
         if finding.remedy:
             env.show(f"       {finding.remedy}")
     wrong = sum(finding.wrong for finding in found)
-    print(f"{wrong} thing{'s' if wrong != 1 else ''} wrong" if wrong else "nothing wrong", file=sys.stdout)
+    print(f"{wrong} thing{'s' if wrong != 1 else ''} wrong" if wrong else "nothing wrong")
     if arguments.json:
         write_json(arguments.json, [asdict(finding) for finding in found])
     return 1 if wrong else 0
