@@ -101,8 +101,8 @@ _BUGS = [
     (
         "tail",
         RUNS,
-        "memcpy(to + i * bytes, rest, (size_t)((count - i) * bytes));",
-        "memcpy(to + i * bytes, rest, (size_t)(AC_LANES * bytes));",
+        "memcpy(to + whole * bytes, rest, (size_t)(left * bytes));",
+        "memcpy(to + whole * bytes, rest, (size_t)(AC_LANES * bytes));",
         "past the end of a row",
     ),
     (
