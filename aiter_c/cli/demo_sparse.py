@@ -13,7 +13,7 @@ from aiter_c.testing.dsa_layer import Layer, LayerRun
 HEADS = ((128, 1, 1), (64, 2, 1), (16, 1, 2), (8, 2, 1))  # with the query rows of a request, and ranks
 LENS = (6000, 2500, 300)
 TOP_K, INDEX_HEADS = 2048, 64
-STEPS = ("logits", "top-k", "slots", "plan", "decode", "merge")
+STEPS = ("write", "logits", "top-k", "slots", "plan", "decode", "merge")
 
 COLUMNS = {
     "shape": "34s", "ranks": "5d", "keys": "5d", "selected": "8d", "max |o - ref|": "8.1e",
@@ -37,7 +37,8 @@ def row(layer: Layer) -> dict[str, Any]:
     run.run()
     error = run.check()
     times: dict[str, float | None] = dict.fromkeys(f"{name} ms" for name in STEPS)
-    times |= {f"{name} ms": _milliseconds(op, arguments) for name, op, arguments in [*run.steps(), run.decode()]}
+    for name, op, arguments in [*run.writes(new_only=True), *run.steps(), run.decode()]:
+        times[f"{name} ms"] = (times[f"{name} ms"] or 0) + _milliseconds(op, arguments)
     if layer.ranks > 1:
         states = {"o": [o for o, _ in run.states], "lse": [lse for _, lse in run.states]}
         times["merge ms"] = _milliseconds("merge_states", states)

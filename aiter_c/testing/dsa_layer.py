@@ -1,11 +1,10 @@
-"""A whole layer of sparse attention (DSA) over caches that are there: indexer's logits, top-k, conversion to slots,
-plan, sparse decode, and over ranks the merge. The steps are calls, so that a test runs them on any device and a bench
-times them one by one; the result is held against fp64, over the keys that were selected.
+"""A whole layer of sparse attention (DSA): cache writes, indexer's logits, top-k, conversion to slots, plan, sparse
+decode, and over ranks the merge. The steps are calls, so that a test runs them on any device and a bench times them one
+by one; the result is held against fp64, over the keys that were selected.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -17,7 +16,7 @@ from .compare import Expected, check_outputs
 from .device import CPU, Device
 from .memory import dtype_of
 from .ops.attention import attend
-from .ops.cache import RECORD_BYTES, read_rows, to_float64, write_rows
+from .ops.cache import GROUP, LATENT, RECORD_BYTES, read_rows, to_float64
 from .ops.mla_decode import MlaCase, p_dtype_of
 from .ops.mqa_logits import DIM, SM90_FP8_ROUNDINGS, logits_reference
 from .tolerance import LSE, OUTPUT, dot_product_bound
@@ -30,7 +29,8 @@ Step = tuple[str, str, dict[str, object]]  # what it is for, the op, its argumen
 
 @dataclass(frozen=True)
 class Layer:
-    """B = len(lens) requests that decode q_len tokens each; lens count them. ranks: over which the pages are dealt."""
+    """B = len(lens) requests that decode q_len tokens each; lens count them. The caches get all tokens of all requests.
+    ranks: over which the pages are dealt."""
 
     heads: int = 128
     q_len: int = 1
@@ -54,7 +54,7 @@ class Layer:
 
 @dataclass
 class LayerRun:
-    """The tensors of a layer. What the steps write: logits, positions, slots, of each rank o and LSE, and o and lse."""
+    """The tensors of a layer. The steps write both caches, logits, positions, slots, o and LSE by rank, o and lse."""
 
     layer: Layer
     a: dict[str, np.ndarray] = field(default_factory=dict)
@@ -86,27 +86,20 @@ class LayerRun:
             "positions": np.full((rows, layer.top_k), 2**31 - 1, np.int32),
             "slots": np.full((rows, layer.top_k), 2**31 - 1, np.int32),
         }
-        self._write_caches(rng, pages, normal)
+        tokens = [(b, at) for b, length in enumerate(layer.lens) for at in range(length)]
+        self.a["slot_mapping"] = np.array([table[b, at // PAGE] * PAGE + at % PAGE for b, at in tokens], np.int64)
+        for name, width in (("index_k", DIM), ("kv_c", LATENT), ("k_pe", 64)):
+            self.a[name] = normal(len(tokens), width).astype(dtype_of("bfloat16"))
+        self._make_caches(pages)
         self._make_lists()
 
-    def _write_caches(self, rng: np.random.Generator, pages: int, normal: Callable[..., np.ndarray]) -> None:
-        """Index keys in pages of 64 (128 fp8 and a scale each), latents and rope parts in records or bfloat16; pages of
-        no request are NaN."""
-        used = np.sort(self.a["table"][self.a["table"] >= 0]).astype(np.int64)
-        keys = normal(len(used) * PAGE, DIM)
-        scales = np.abs(keys).max(1) / 448
-        cache = np.full((pages, PAGE * (DIM + 4)), 0x7F, np.uint8)
-        cache[used, : PAGE * DIM] = (keys / scales[:, None]).astype(_FN).view(np.uint8).reshape(len(used), -1)
-        cache[used, PAGE * DIM :] = scales.view(np.uint8).reshape(len(used), -1)
-        self.a["index_cache"] = cache.reshape(pages, PAGE, 1, DIM + 4)
-        slots = (used[:, None] * PAGE + np.arange(PAGE)).reshape(-1)
+    def _make_caches(self, pages: int) -> None:
+        """Index keys (128 fp8 and a scale each), latents and rope parts in records or bfloat16; all NaN."""
+        self.a["index_cache"] = np.full((pages, PAGE, 1, DIM + 4), 0x7F, np.uint8)
         if self.layer.kv_format == "plain":
-            pool = np.full((pages, PAGE, 1, 576), np.nan, dtype_of("bfloat16"))
+            self.a["cache"] = np.full((pages, PAGE, 1, 576), np.nan, dtype_of("bfloat16"))
         else:
-            pool = np.full((pages, PAGE * RECORD_BYTES), 0xFF, np.uint8)
-        write_rows(pool, self.layer.kv_format, PAGE, slots, normal(len(slots), 576))
-        self._pool = pool
-        self.a["cache"] = pool if self.layer.kv_format == "plain" else pool.reshape(pages, PAGE, RECORD_BYTES)
+            self.a["cache"] = np.full((pages, PAGE, RECORD_BYTES), 0xFF, np.uint8)
 
     def _make_lists(self) -> None:
         layer = self.layer
@@ -117,8 +110,25 @@ class LayerRun:
         for name, dtype, (size, _) in zip(_LISTS, dtypes, info, strict=True):
             self.lists[name] = np.full(size, 0x7BADBADB, dtype)
 
+    def writes(self, *, new_only: bool = False) -> list[Step]:
+        """The keys of all tokens, or only of those that the requests decode."""
+        a, layer = self.a, self.layer
+        ends = np.cumsum([0, *layer.lens])
+        new = [np.arange(max(begin, end - layer.q_len), end) for begin, end in pairwise(ends)]
+        kept = np.concatenate(new) if new_only else np.arange(ends[-1])
+        return [
+            ("write", "indexer_k_quant_and_cache", {
+                "k": a["index_k"][kept], "kv_cache": a["index_cache"],
+                "slot_mapping": a["slot_mapping"][kept], "quant_block_size": DIM, "scale_fmt": "ue8m0",
+                "kv_dtype": "float8_e4m3fn"}),
+            ("write", "concat_and_cache_mla", {
+                "kv_c": a["kv_c"][kept], "k_pe": a["k_pe"][kept], "kv_cache": a["cache"],
+                "slot_mapping": a["slot_mapping"][kept],
+                "kv_cache_dtype": "auto" if layer.kv_format == "plain" else layer.kv_format, "scale": None}),
+        ]  # fmt: skip
+
     def steps(self) -> list[Step]:
-        """Up to the lists of one device."""
+        """What follows, up to the lists of one device."""
         layer, a, lists = self.layer, self.a, self.lists
         strides = {"stride0": a["logits"].shape[1], "stride1": 1}
         return [
@@ -152,7 +162,7 @@ class LayerRun:
 
     def run(self, device: Device = CPU) -> None:
         """All steps, one after the other."""
-        for _, op, arguments in self.steps():
+        for _, op, arguments in [*self.writes(), *self.steps()]:
             device.call(op, **arguments)
         for rank in range(self.layer.ranks):
             _, op, arguments = self.decode(rank)
@@ -165,13 +175,14 @@ class LayerRun:
 
     def check(self, device: Device = CPU) -> float:
         """Raises AssertionError where a step is wrong; returns how far o is from fp64 at most."""
+        self._check_caches()
         pairs = (self.layer.rows, self.layer.heads)
         o, lse = np.zeros((*pairs, 512)), np.full(pairs, -np.inf)
         allowance = np.zeros_like(o)
         p_dtype = self._p_dtype(device)
         for row in range(self.layer.rows):
             slots = self._check_selection(row, device)
-            keys = read_rows(self._pool, self.layer.kv_format, PAGE, slots)
+            keys = read_rows(self.a["cache"], self.layer.kv_format, PAGE, slots)
             result = attend(to_float64(self.a["q"][row]), keys, 576**-0.5, 1.0, p_dtype=p_dtype)
             o[row], lse[row], allowance[row] = result.o, result.lse, result.rounding
         if self.layer.ranks > 1:  # a rank's o is rounded before it is merged
@@ -179,6 +190,34 @@ class LayerRun:
         expected = {"o": Expected(o, OUTPUT, exact=np.isneginf(lse), allowance=allowance), "lse": Expected(lse, LSE)}
         check_outputs({"o": self.o, "lse": self.lse}, expected, repr(self.layer))
         return float(np.abs(self.o.astype(np.float64) - o).max(initial=0))
+
+    def _check_caches(self) -> None:
+        """Every token's row is in its slot, to the rounding of the format, and the other slots are what they were."""
+        a, slots = self.a, self.a["slot_mapping"]
+        latents, ropes = to_float64(a["kv_c"]), to_float64(a["k_pe"])
+        rows = read_rows(a["cache"], self.layer.kv_format, PAGE, slots)
+        index_rows = self._index_keys(slots)
+        wanted = [
+            ("a latent", rows[:, :LATENT].reshape(-1, GROUP), latents.reshape(-1, GROUP)),
+            ("a rope part", rows[:, LATENT:], ropes),
+            ("an index key", index_rows[0].astype(np.float64) * index_rows[1][:, None], to_float64(a["index_k"])),
+        ]
+        for what, got, want in wanted:  # half a step of fp8, and what is too small for it
+            bound = 2.0**-4 * np.abs(want) + 2.0**-9 * np.abs(want).max(1, keepdims=True)
+            if not (np.abs(got - want) <= (0 if what == "a rope part" else bound)).all():
+                raise AssertionError(f"{what} is not in its slot: {self.layer!r}")
+        others = np.setdiff1d(np.arange(a["index_cache"].shape[0] * PAGE), slots)
+        left = a["cache"].reshape(a["cache"].shape[0] * PAGE, -1)[others]
+        if not np.isnan(to_float64(left) if self.layer.kv_format == "plain" else to_float64(left.view(_FN))).all():
+            raise AssertionError(f"a slot of no token was written: {self.layer!r}")
+        if not np.isnan(self._index_keys(others)[0].astype(np.float32)).all():
+            raise AssertionError(f"an index slot of no token was written: {self.layer!r}")
+
+    def _index_keys(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Keys [n, 128] fp8 and scales [n] of the index cache."""
+        pages = self.a["index_cache"].reshape(len(self.a["index_cache"]), -1)
+        keys = pages[:, : PAGE * DIM].reshape(-1, DIM)[slots].view(_FN)
+        return keys, pages[:, PAGE * DIM :].copy().view(np.float32).reshape(-1)[slots]
 
     def _p_dtype(self, device: Device) -> str:
         layer = self.layer
@@ -195,9 +234,7 @@ class LayerRun:
         seen, request = layer.seen(row), row // layer.q_len
         at = np.arange(seen)
         slots = a["table"][request, at // PAGE].astype(np.int64) * PAGE + at % PAGE
-        pages = a["index_cache"].reshape(len(a["index_cache"]), -1)
-        keys = pages[:, : PAGE * DIM].reshape(-1, DIM)[slots].view(_FN)
-        scales = pages[:, PAGE * DIM :].copy().view(np.float32).reshape(-1)[slots]
+        keys, scales = self._index_keys(slots)
         index_q = a["index_q"].reshape(layer.rows, layer.index_heads, DIM)[row]
         want, sizes = logits_reference(index_q, keys, scales, a["weights"][row])
         roundings = SM90_FP8_ROUNDINGS if device.name == "cuda" else 8.0

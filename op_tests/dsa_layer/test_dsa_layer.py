@@ -1,5 +1,5 @@
-"""A whole layer of sparse attention on every device: indexer's logits, top-k, conversion, plan, sparse decode by lists,
-merge; against fp64 over the keys that were selected, and every step on its own."""
+"""A whole layer of sparse attention on every device: cache writes, indexer's logits, top-k, conversion, plan,
+sparse decode by lists, merge; against fp64 over the keys that were selected, and every step on its own."""
 
 from __future__ import annotations
 
@@ -40,14 +40,29 @@ def test_a_layer_of_full_size(layer: Layer, device: Device) -> None:
     run.check(device)
 
 
-@pytest.mark.parametrize("what", ["logits", "positions", "slots", "o", "better", "lse"])
+#: One byte that the writers left: of a token's latent, rope part or index key, and of slots that no token has.
+CACHE_FAULTS = {
+    "latent": ("cache", 300),
+    "rope": ("cache", 655),
+    "index": ("index_cache", 17),
+    "spare": ("cache", 300),
+    "index-spare": ("index_cache", 17),
+}
+
+
+@pytest.mark.parametrize("what", [*CACHE_FAULTS, "logits", "positions", "slots", "o", "better", "lse"])
 def test_the_check_sees_every_step(what: str) -> None:
     """One wrong number in what a step left."""
     run = LayerRun(SMALL[3])
     run.run(CPU)
     run.check()
     row = 1
-    if what == "better":  # as good a list, but for one key
+    if what in CACHE_FAULTS:
+        name, byte = CACHE_FAULTS[what]
+        page, at = divmod(int(run.a["slot_mapping"][3]), 64)
+        page = 0 if "spare" in what else page
+        run.a[name].reshape(len(run.a[name]), -1)[page, at * (656 if name == "cache" else 128) + byte] ^= 0x40
+    elif what == "better":  # as good a list, but for one key
         seen = run.layer.seen(row)
         others = np.setdiff1d(np.arange(seen), run.a["positions"][row])
         worst = others[np.argmin(run.a["logits"][row, others])]

@@ -39,9 +39,7 @@ GPU_INLINE uint32_t sm90_chunk(uint32_t matrix, int row, int chunk) {
 
 /* Operand lists: "%<t>0" to "%<t>9", and accumulators eight by eight. */
 #define REG10(t) "%" #t "0, %" #t "1, %" #t "2, %" #t "3, %" #t "4, %" #t "5, %" #t "6, %" #t "7, %" #t "8, %" #t "9, "
-#define REG16 REG10() "%10, %11, %12, %13, %14, %15"
 #define REG32 REG10() REG10(1) REG10(2) "%30, %31"
-#define REG64 REG10() REG10(1) REG10(2) REG10(3) REG10(4) REG10(5) "%60, %61, %62, %63"
 #define REG128 \
     REG10() REG10(1) REG10(2) REG10(3) REG10(4) REG10(5) REG10(6) REG10(7) REG10(8) REG10(9) REG10(10) REG10(11) \
     "%120, %121, %122, %123, %124, %125, %126, %127"
@@ -66,19 +64,6 @@ template <int TYPE> GPU_INLINE void sm90_wgmma_qk(float (&d)[32], uint64_t a, ui
 #undef QK
 }
 
-/* Half as many keys, for scores that are scaled before they are added up. */
-template <int TYPE> GPU_INLINE void sm90_wgmma_qk(float (&d)[16], uint64_t a, uint64_t b, int accumulate) {
-#define QK(type)                                                                                                  \
-    asm volatile("{.reg .pred p; setp.ne.b32 p, %18, 0; " WGMMA("m64n32k16", type) "{" REG16                      \
-                                                                                   "}, %16, %17, p, 1, 1, 0, 0;}" \
-                 : ACC8(d, 0), ACC8(d, 8)                                                                         \
-                 : "l"(a), "l"(b), "r"(accumulate)                                                                \
-                 : "memory")
-    if (TYPE == SM90_BF16) QK("bf16");
-    else QK("f16");
-#undef QK
-}
-
 /* O[64, 256] += P[64, 16] V[16, 256]; P from shared memory, V with its columns contiguous. */
 template <int TYPE> GPU_INLINE void sm90_wgmma_pv(float (&d)[128], uint64_t a, uint64_t b) {
 #define PV(type)                                                                      \
@@ -91,16 +76,8 @@ template <int TYPE> GPU_INLINE void sm90_wgmma_pv(float (&d)[128], uint64_t a, u
 #undef PV
 }
 
-/* 128 columns, accumulators FIRST to FIRST + 63, P from registers: for values with a scale per 128 columns. */
-template <int FIRST> GPU_INLINE void sm90_wgmma_pv_block(float (&d)[128], const uint32_t *a, uint64_t b) {
-    asm volatile(WGMMA("m64n128k16", "bf16") "{" REG64 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
-                 : ACC64(d, FIRST) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b) : "memory");
-}
-
 #undef REG10
-#undef REG16
 #undef REG32
-#undef REG64
 #undef REG128
 #undef ACC8
 #undef ACC32

@@ -11,7 +11,6 @@
 
 template <class KIND> struct sm90_consumer {
     static constexpr int TYPE = KIND::TYPE;
-    static constexpr bool RECORDS = KIND::SOURCE == SM90_RECORDS;
 
     bool has_rope;
     bool overlap_scores; /* computes the scores of its next tile while it waits for the other's probabilities */
@@ -42,10 +41,8 @@ template <class KIND> struct sm90_consumer {
 
     /* --- scores --- */
 
-    template <int N>
-    GPU_MEMBER void score_panels(float (&s)[N], int stage, int first_key, int first, int panels, bool fresh) const;
+    GPU_MEMBER void score_panels(float (&s)[32], int stage, int first, int panels, bool fresh) const;
     GPU_MEMBER void start_scores(float (&s)[32], int tile) const;
-    GPU_MEMBER void score_records(float (&s)[32], int tile) const;
 
     /* The lane's 16 keys of a tile, and where the score of key i in the lane's row r stands. */
     GPU_MEMBER int column(int i) const { return i / 2 * 8 + (lane & 3) * 2 + (i & 1); }
@@ -63,10 +60,6 @@ template <class KIND> struct sm90_consumer {
 
     GPU_MEMBER void rescale(int stage);
     GPU_MEMBER uint64_t values(int stage) const;
-    GPU_MEMBER void scale_probabilities(int stage, int k, int block, const uint32_t (&packed)[4],
-                                        uint32_t (&a)[4]) const;
-    GPU_MEMBER void start_record_output(int stage);
-    template <int FIRST> GPU_MEMBER void output_block(int stage, const uint32_t (&packed)[4][4]);
     GPU_MEMBER void start_output(int tile);
     GPU_MEMBER void finish_output(int tile);
 
@@ -79,14 +72,11 @@ template <class KIND> struct sm90_consumer {
     GPU_MEMBER void run();
 };
 
-/* `panels` panels of the queries and of the keys, four steps of 16 elements each; of the keys from first_key on, as
- * many as N accumulators are for. */
+/* `panels` panels of the queries and of the keys from panel `first` on, four steps of 16 elements each. */
 template <class KIND>
-template <int N>
-GPU_MEMBER void sm90_consumer<KIND>::score_panels(float (&s)[N], int stage, int first_key, int first, int panels,
-                                                  bool fresh) const {
+GPU_MEMBER void sm90_consumer<KIND>::score_panels(float (&s)[32], int stage, int first, int panels, bool fresh) const {
     uint64_t a = sm90_descriptor(sm90_shared_address(sm90_shared().query) + first * SM90_PANEL_BYTES, 16);
-    uint64_t b = sm90_descriptor(keys(stage) + first_key * 128 + first * SM90_PANEL_BYTES, 16);
+    uint64_t b = sm90_descriptor(keys(stage) + first * SM90_PANEL_BYTES, 16);
     GPU_NO_UNROLL for (int i = 0; i < panels; i++) {
         GPU_UNROLL for (int k = 0; k < 4; k++)
             sm90_wgmma_qk<TYPE>(s, sm90_advance(a, 32 * k), sm90_advance(b, 32 * k), !(fresh && i == 0 && k == 0));
@@ -102,39 +92,10 @@ GPU_MEMBER void sm90_consumer<KIND>::start_scores(float (&s)[32], int tile) cons
     wait_full(tile, 0);
     sm90_pin(s);
     sm90_wgmma_fence();
-    score_panels(s, stage, 0, 0, 4, true);
+    score_panels(s, stage, 0, 4, true);
     wait_full(tile, 1);
-    score_panels(s, stage, 0, 4, has_rope ? 5 : 4, false);
+    score_panels(s, stage, 4, has_rope ? 5 : 4, false);
     sm90_wgmma_commit();
-}
-
-/* Records: the products of each block of 128 elements are multiplied by the keys' scales of the block. */
-template <class KIND>
-GPU_MEMBER void sm90_consumer<KIND>::score_records(float (&s)[32], int tile) const {
-    int stage = tile & 1;
-    wait_full(tile, 0);
-    wait_full(tile, 1);
-    sm90_pin(s);
-    sm90_wgmma_fence();
-    score_panels(s, stage, 0, SM90_ROPE_PANEL, 1, true);
-    sm90_wgmma_commit();
-    sm90_wgmma_wait<0>();
-    sm90_pin(s);
-    GPU_UNROLL for (int half = 0; half < 2; half++) {
-        GPU_NO_UNROLL for (int block = 0; block < 4; block++) {
-            float part[16];
-            sm90_pin(part);
-            sm90_wgmma_fence();
-            score_panels(part, stage, 32 * half, 2 * block, 2, true);
-            sm90_wgmma_commit();
-            sm90_wgmma_wait<0>();
-            sm90_pin(part);
-            GPU_UNROLL for (int i = 0; i < 8; i++) {
-                float scale = side.scales[stage][column(half * 8 + i)][block];
-                GPU_UNROLL for (int r = 0; r < 2; r++) s[index(half * 8 + i, r)] += scale * part[index(i, r)];
-            }
-        }
-    }
 }
 
 /* --- softmax --- */
@@ -191,17 +152,13 @@ GPU_MEMBER void sm90_consumer<KIND>::move_bases(const float (&s)[32], int tile, 
     }
 }
 
-/* Gives the probabilities to both consumers, in place of the rope parts. Records: P in fp16, which is finer than the
- * bf16 of the product, since it is rounded again after the scales are applied. */
+/* Gives the probabilities to both consumers, in place of the rope parts. */
 template <class KIND> GPU_MEMBER void sm90_consumer<KIND>::publish_probabilities(const float (&s)[32], int stage) {
     sm90_sync(SM90_SYNC_CONSUMER + self, 128); /* all warps' products with the rope parts are done */
     int to_row = warp * 16 + (lane & 15);
     GPU_UNROLL for (int k = 0; k < 4; k++) {
         uint32_t packed[4];
-        GPU_UNROLL for (int i = 0; i < 4; i++) {
-            float low = s[8 * k + 2 * i], high = s[8 * k + 2 * i + 1];
-            packed[i] = RECORDS ? sm90_pack_f16(low, high) : sm90_pack<TYPE>(low, high);
-        }
+        GPU_UNROLL for (int i = 0; i < 4; i++) packed[i] = sm90_pack<TYPE>(s[8 * k + 2 * i], s[8 * k + 2 * i + 1]);
         sm90_store_matrices(sm90_chunk(probabilities(stage), to_row, 2 * k + (lane >> 4)), packed);
     }
     sm90_fence_async();
@@ -244,42 +201,6 @@ GPU_MEMBER uint64_t sm90_consumer<KIND>::values(int stage) const {
     return sm90_descriptor(keys(stage) + self * 4 * SM90_PANEL_BYTES, SM90_PANEL_BYTES);
 }
 
-/* Records: P times the scales of one block of 128 values, for keys 16 k to 16 k + 15. */
-template <class KIND>
-GPU_MEMBER void sm90_consumer<KIND>::scale_probabilities(int stage, int k, int block, const uint32_t (&packed)[4],
-                                                         uint32_t (&a)[4]) const {
-    GPU_UNROLL for (int j = 0; j < 4; j++) { /* of row j & 1, two keys */
-        int key = k * 16 + (j >> 1) * 8 + (lane & 3) * 2;
-        a[j] = sm90_pack_bf16(sm90_unpack<SM90_F16>(packed[j], 0) * side.scales[stage][key][block],
-                              sm90_unpack<SM90_F16>(packed[j], 1) * side.scales[stage][key + 1][block]);
-    }
-}
-
-template <class KIND>
-GPU_MEMBER void sm90_consumer<KIND>::start_record_output(int stage) {
-    uint32_t packed[4][4];
-    int from_row = warp * 16 + (lane & 15);
-    GPU_UNROLL for (int k = 0; k < 4; k++)
-        sm90_load_matrices(sm90_chunk(probabilities(stage), from_row, 2 * k + (lane >> 4)), packed[k]);
-    output_block<0>(stage, packed);
-    sm90_wgmma_wait<0>(); /* the second block reuses the registers of the first one's probabilities */
-    output_block<64>(stage, packed);
-}
-
-/* 128 columns, accumulators FIRST to FIRST + 63. */
-template <class KIND>
-template <int FIRST>
-GPU_MEMBER void sm90_consumer<KIND>::output_block(int stage, const uint32_t (&packed)[4][4]) {
-    uint32_t a[4][4];
-    GPU_UNROLL for (int k = 0; k < 4; k++) scale_probabilities(stage, k, self * 2 + FIRST / 64, packed[k], a[k]);
-    sm90_pin(o);
-    sm90_wgmma_fence();
-    GPU_UNROLL for (int k = 0; k < 4; k++)
-        sm90_wgmma_pv_block<FIRST>(o, a[k],
-                                   sm90_advance(values(stage), k * 2048 + FIRST / 64 * 2 * SM90_PANEL_BYTES));
-    sm90_wgmma_commit();
-}
-
 /* Starts the product of the tile's probabilities with this consumer's half of its values. */
 template <class KIND>
 GPU_MEMBER void sm90_consumer<KIND>::start_output(int tile) {
@@ -288,16 +209,12 @@ GPU_MEMBER void sm90_consumer<KIND>::start_output(int tile) {
     if (!owns(tile)) wait_full(tile, self);
     if (tile > first) rescale(stage);
     if (keys_left(tile) - masked_tail < SM90_KEYS) keep_masked_out(tile);
-    if constexpr (RECORDS) {
-        start_record_output(stage);
-    } else {
-        uint64_t a = sm90_descriptor(probabilities(stage), 16), b = values(stage);
-        sm90_pin(o);
-        sm90_wgmma_fence();
-        GPU_UNROLL for (int k = 0; k < 4; k++)
-            sm90_wgmma_pv<TYPE>(o, sm90_advance(a, 32 * k), sm90_advance(b, 2048 * k));
-        sm90_wgmma_commit();
-    }
+    uint64_t a = sm90_descriptor(probabilities(stage), 16), b = values(stage);
+    sm90_pin(o);
+    sm90_wgmma_fence();
+    GPU_UNROLL for (int k = 0; k < 4; k++)
+        sm90_wgmma_pv<TYPE>(o, sm90_advance(a, 32 * k), sm90_advance(b, 2048 * k));
+    sm90_wgmma_commit();
 }
 
 /* Frees this consumer's unit of the stage. */
@@ -311,9 +228,8 @@ GPU_MEMBER void sm90_consumer<KIND>::finish_output(int tile) {
 /* --- values that must not reach every row --- */
 
 /* A key that only some rows see must not reach the others, to which 0 * NaN or 0 * Inf would carry it. Such keys
- * are among the last 64 of the range. Only if their values are not all finite: adds them to the rows that see
- * them, one by one, and zeroes them. Nothing else writes the stage any more: these are the last
- * tiles. A scale of a record can be infinite as well. */
+ * are among the last 64 of the range. Only if their values are not all finite: adds them to the rows that see them,
+ * one by one, and zeroes them. Nothing else writes the stage any more: these are the last tiles. */
 template <class KIND>
 GPU_MEMBER void sm90_consumer<KIND>::keep_masked_out(int tile) {
     int stage = tile & 1;
@@ -330,16 +246,11 @@ GPU_MEMBER void sm90_consumer<KIND>::keep_masked_out(int tile) {
         uint32_t pair = *(const uint32_t *)(base + (sm90_chunk(half, key, c / 4) - half) + c % 4 * 4);
         found |= (pair & INFINITE) == INFINITE || (pair >> 16 & INFINITE) == INFINITE;
     }
-    if (RECORDS && warp == 0)
-        for (int i = lane; i < (last - first) * 2; i += 32)
-            found |= !(fabsf(side.scales[stage][first + i / 2][self * 2 + i % 2]) <= GPU_FLT_MAX);
     if (!sm90_sync_or(SM90_SYNC_CONSUMER + self, 128, found)) return;
     GPU_NO_UNROLL for (int key = first; key < last; key++) add_key(stage, key, left);
     sm90_sync(SM90_SYNC_CONSUMER + self, 128);
     GPU_NO_UNROLL for (int i = warp * 32 + lane; i < (last - first) * 32; i += 128)
         sm90_store16(sm90_chunk(half, first + i / 32, i % 32), make_uint4(0, 0, 0, 0));
-    if (RECORDS && warp == 0)
-        for (int i = lane; i < (last - first) * 2; i += 32) side.scales[stage][first + i / 2][self * 2 + i % 2] = 0;
     sm90_fence_async();
     sm90_sync(SM90_SYNC_CONSUMER + self, 128);
 }
@@ -352,18 +263,15 @@ GPU_MEMBER void sm90_consumer<KIND>::add_key(int stage, int key, int64_t left) {
     GPU_UNROLL for (int r = 0; r < 2; r++) {
         uint32_t at = sm90_chunk(start, row + 8 * r, SM90_ROPE_PANEL * 8 + key / 8) - start + key % 8 / 2 * 4;
         uint32_t pair = *(const uint32_t *)(matrix + at);
-        weight[r] = RECORDS ? sm90_unpack<SM90_F16>(pair, key & 1) : sm90_unpack<TYPE>(pair, key & 1);
+        weight[r] = sm90_unpack<TYPE>(pair, key & 1);
     }
     GPU_UNROLL for (int run = 0; run < 32; run++) {
         uint32_t at = sm90_chunk(start, key, self * 32 + run) - start + (lane & 3) * 4;
         uint32_t pair = *(const uint32_t *)(matrix + at);
-        float scale = RECORDS ? side.scales[stage][key][self * 2 + run / 16] : 1;
         GPU_UNROLL for (int r = 0; r < 2; r++) {
             if (key >= left - side.masked_tail[row + 8 * r]) continue;
-            /* Records: rounded as scale_probabilities() does. */
-            float p = RECORDS ? sm90_unpack<SM90_BF16>(sm90_pack_bf16(weight[r] * scale, 0), 0) : weight[r];
-            o[run * 4 + r * 2] += p * sm90_unpack<TYPE>(pair, 0);
-            o[run * 4 + r * 2 + 1] += p * sm90_unpack<TYPE>(pair, 1);
+            o[run * 4 + r * 2] += weight[r] * sm90_unpack<TYPE>(pair, 0);
+            o[run * 4 + r * 2 + 1] += weight[r] * sm90_unpack<TYPE>(pair, 1);
         }
     }
 }
@@ -397,13 +305,9 @@ template <class KIND> GPU_MEMBER void sm90_consumer<KIND>::run() {
         bool ahead = false;
         if (owns(tile)) {
             if (!has_probabilities) {
-                if constexpr (RECORDS) {
-                    score_records(s, tile);
-                } else {
-                    start_scores(s, tile);
-                    sm90_wgmma_wait<0>();
-                    sm90_pin(s);
-                }
+                start_scores(s, tile);
+                sm90_wgmma_wait<0>();
+                sm90_pin(s);
                 online_softmax(s, tile, false);
             }
             has_probabilities = false;

@@ -87,8 +87,8 @@ GPU_INLINE void sm90_consume(const ac_attention_params_t &p, const sm90_item_t &
 template <class KIND> GPU_INLINE void sm90_init_barriers() {
     sm90_side_t &side = sm90_shared().side;
     /* Arrivals per phase: every producer thread once; when keys are copied, unit 0 also gets one arrival per warp
-     * (after it wrote `exists`); for records, unit 1 also gets one per thread for the asynchronous copies. */
-    int full[2] = {KIND::SOURCE == SM90_SAME ? 128 + 4 : 128, KIND::SOURCE == SM90_RECORDS ? 256 : 128};
+     * (after it wrote `exists`). */
+    int full[2] = {KIND::SOURCE == SM90_SAME ? 128 + 4 : 128, 128};
     GPU_UNROLL for (int s = 0; s < SM90_STAGES; s++) {
         GPU_UNROLL for (int u = 0; u < 2; u++) {
             sm90_barrier_init(sm90_shared_address(&side.full[s][u]), full[u]);
@@ -120,9 +120,8 @@ GPU_INLINE int sm90_recompute_thread() {
     return thread;
 }
 
-/* How many items a workgroup does. Code for more of them beside the first, run or not, costs 16-bit keys 2 to 4 us;
- * and an item in shared memory costs 1 to 3, but what is there needs no registers. */
-enum sm90_items_t { SM90_ONE_ITEM, SM90_ONE_ITEM_SHARED, SM90_ALL_ITEMS };
+/* How many items a workgroup does. Code for more of them beside the first, run or not, costs 16-bit keys 2 to 4 us. */
+enum sm90_items_t { SM90_ONE_ITEM, SM90_ALL_ITEMS };
 
 /* The workgroup's items. next_work(&done, &work): the item after those that are done, the same for every thread.
  * fill(thread, threads): what else is to be written, by threads that have nothing else to do. overlap_scores: see
@@ -131,11 +130,9 @@ template <class KIND, sm90_items_t ITEMS, int PRODUCER_REGISTERS, int CONSUMER_R
           class fill_f>
 GPU_INLINE void sm90_decode(const ac_attention_params_t &p, next_work_f next_work, fill_f fill,
                             const int32_t *const &work_indptr, bool overlap_scores) {
-    sm90_side_t &side = sm90_shared().side;
     sm90_item_t item = {};
     if (!sm90_next_item(p, next_work, &item)) return fill(gpu_thread(), SM90_THREADS);
     if (gpu_thread() == 0) sm90_init_barriers<KIND>();
-    if (ITEMS == SM90_ONE_ITEM_SHARED && gpu_thread() == 0) side.item = item;
     gpu_barrier();
     /* The shuffle tells the compiler that it is the same for all lanes. */
     int warpgroup = __shfl_sync(0xffffffffu, gpu_thread() / 128, 0);
@@ -143,8 +140,7 @@ GPU_INLINE void sm90_decode(const ac_attention_params_t &p, next_work_f next_wor
         sm90_fewer_registers<PRODUCER_REGISTERS>();
         for (;;) {
             int thread = ITEMS == SM90_ONE_ITEM ? gpu_thread() : sm90_recompute_thread();
-            sm90_produce<KIND>(p, ITEMS == SM90_ONE_ITEM_SHARED ? side.item : item,
-                               ITEMS == SM90_ALL_ITEMS ? gpu_thread() / 32 : thread / 32, thread % 32);
+            sm90_produce<KIND>(p, item, gpu_thread() / 32, thread % 32);
             if (ITEMS != SM90_ALL_ITEMS || !work_indptr) return fill(gpu_thread(), 128);
             if (!sm90_next_item(p, next_work, &item)) return;
         }
@@ -152,14 +148,7 @@ GPU_INLINE void sm90_decode(const ac_attention_params_t &p, next_work_f next_wor
         sm90_more_registers<CONSUMER_REGISTERS>();
         if constexpr (ITEMS == SM90_ONE_ITEM)
             return sm90_consume<KIND>(p, item, overlap_scores, warpgroup - 1, gpu_thread() % 128);
-        int turns = 1; /* a loop that ptxas cannot see through: it spills nothing then */
-        asm volatile("" : "+r"(turns));
         for (;;) {
-            if (ITEMS == SM90_ONE_ITEM_SHARED) {
-                sm90_consume<KIND>(p, side.item, overlap_scores, warpgroup - 1, sm90_recompute_thread());
-                if (--turns == 0) return;
-                continue;
-            }
             sm90_consume<KIND>(p, item, overlap_scores, warpgroup - 1, sm90_recompute_thread());
             if (!work_indptr) return;
             if (item.tiles > 0) sm90_barrier_arrive(sm90_shared_address(&sm90_shared().side.stored));

@@ -8,19 +8,16 @@
 #include "../../../gpu/sm90/convert.h"
 #include "tile.h"
 
-/* Every part of every row is at a multiple of 16 bytes, its scales at one of 4. */
+/* Every part of every row is at a multiple of 16 bytes. */
 GPU_INLINE bool sm90_is_aligned(const ac_kv_cache_t &kv) {
-    int64_t scales = kv.scale_groups ? (kv.scale_offset | kv.scale_stride) << 2 : 0; /* of 4 bytes each */
-    return (((int64_t)kv.base | kv.page_stride | kv.latent_offset | kv.latent_stride | kv.rope_offset | kv.rope_stride |
-             scales) &
-            15) == 0;
+    int64_t all = (int64_t)kv.base | kv.page_stride | kv.latent_offset | kv.latent_stride;
+    return ((all | kv.rope_offset | kv.rope_stride) & 15) == 0;
 }
 
 /* A thread's keys of a tile, and which of its warp's keys exist. The other parts of a key are at known distances from
  * its latent part. */
 template <int KEYS> struct sm90_key_rows_t {
     const char *latent[KEYS]; /* NULL: masked */
-    int32_t row[KEYS];        /* in its page */
     uint32_t exist;
 };
 
@@ -46,8 +43,7 @@ template <class KIND> struct sm90_producer {
     GPU_MEMBER void locate_keys(const mla_cursor_t &cursor, mla_location_t (&locations)[THREAD_KEYS]) const;
     GPU_MEMBER key_rows_t resolve_rows(const mla_location_t (&locations)[THREAD_KEYS]) const;
     GPU_MEMBER key_rows_t next_rows(mla_cursor_t *cursor, mla_location_t (&locations)[THREAD_KEYS]) const;
-    GPU_MEMBER const char *rope(const char *latent, int32_t row) const;
-    GPU_MEMBER const char *scales(const char *latent, int32_t row) const;
+    GPU_MEMBER const char *rope(const char *latent) const;
 
     GPU_MEMBER uint32_t matrix(int stage) const { return sm90_shared_address(sm90_shared().key[stage]); }
     GPU_MEMBER uint32_t full(int stage, int unit) const { return sm90_shared_address(&side.full[stage][unit]); }
@@ -66,13 +62,12 @@ template <class KIND> struct sm90_producer {
 
     /* fp8: a thread's 16 elements, two chunks, of the panels of one unit of one key. */
     struct batch_t {
-        uint4 panel[KIND::SOURCE == SM90_FP8 ? 5 : 4];
+        uint4 panel[5];
     };
 
-    GPU_MEMBER int panels(int unit) const { return KIND::SOURCE == SM90_FP8 && unit && kv().rope_dim ? 5 : 4; }
+    GPU_MEMBER int panels(int unit) const { return unit && kv().rope_dim ? 5 : 4; }
     GPU_MEMBER void load(const key_rows_t &rows, int index, batch_t *batch) const;
     template <bool FNUZ> GPU_MEMBER void store(int stage, int index, const batch_t &batch) const;
-    GPU_MEMBER void copy_sides(int stage, const key_rows_t &rows) const;
     GPU_MEMBER key_rows_t widen(int stage, uint32_t parity, const key_rows_t &rows, mla_cursor_t *cursor,
                                 mla_location_t (&locations)[THREAD_KEYS], batch_t *first) const;
 
@@ -96,7 +91,6 @@ GPU_MEMBER sm90_key_rows_t<sm90_producer<KIND>::THREAD_KEYS> sm90_producer<KIND>
     GPU_UNROLL for (int i = 0; i < THREAD_KEYS; i++) {
         bool exists_here = mla_in_pool(kv(), locations[i]);
         rows.latent[i] = nullptr;
-        rows.row[i] = (int32_t)mla_place(kv(), locations[i]).row;
         if (exists_here) rows.latent[i] = mla_key_address(kv(), locations[i], kv().latent_offset, kv().latent_stride);
         all = all && exists_here;
     }
@@ -120,16 +114,10 @@ GPU_MEMBER sm90_key_rows_t<sm90_producer<KIND>::THREAD_KEYS> sm90_producer<KIND>
     return rows;
 }
 
-/* Only for keys that exist. In a plain cache it follows the latent part. */
+/* Only for keys that exist. It follows the latent part. */
 template <class KIND>
-GPU_MEMBER const char *sm90_producer<KIND>::rope(const char *latent, int32_t row) const {
-    if (KIND::SOURCE != SM90_RECORDS) return latent + AC_MLA_DV * KIND::ELEMENT_BYTES;
-    return latent + (kv().rope_offset - kv().latent_offset) + row * (kv().rope_stride - kv().latent_stride);
-}
-
-template <class KIND>
-GPU_MEMBER const char *sm90_producer<KIND>::scales(const char *latent, int32_t row) const {
-    return latent + (kv().scale_offset - kv().latent_offset) + row * (kv().scale_stride - kv().latent_stride);
+GPU_MEMBER const char *sm90_producer<KIND>::rope(const char *latent) const {
+    return latent + AC_MLA_DV * KIND::ELEMENT_BYTES;
 }
 
 /* --- 16-bit keys: asynchronous copies, straight to shared memory --- */
@@ -166,8 +154,7 @@ GPU_MEMBER void sm90_producer<KIND>::load(const key_rows_t &rows, int index, bat
     int unit = index / THREAD_KEYS;
     const char *latent = rows.latent[index % THREAD_KEYS], *from = latent + part() * 16 + unit * 256;
     GPU_UNROLL for (int i = 0; i < 4; i++) batch->panel[i] = sm90_load16_if(latent, from + i * 64);
-    if constexpr (KIND::SOURCE == SM90_FP8)
-        if (panels(unit) == 5) batch->panel[4] = sm90_load16_if(latent, from + 4 * 64);
+    if (panels(unit) == 5) batch->panel[4] = sm90_load16_if(latent, from + 4 * 64);
 }
 
 template <class KIND>
@@ -177,24 +164,8 @@ GPU_MEMBER void sm90_producer<KIND>::store(int stage, int index, const batch_t &
     uint32_t to = matrix(stage) + unit * 4 * SM90_PANEL_BYTES;
     GPU_UNROLL for (int i = 0; i < 4; i++)
         sm90_store_widened<KIND::TYPE, FNUZ>(to + i * SM90_PANEL_BYTES, to_key, part() * 2, batch.panel[i]);
-    if constexpr (KIND::SOURCE == SM90_FP8)
-        if (panels(unit) == 5)
-            sm90_store_widened<KIND::TYPE, FNUZ>(to + 4 * SM90_PANEL_BYTES, to_key, part() * 2, batch.panel[4]);
-}
-
-/* Records: copies the rope parts as they are, and lane c scale c of its keys. */
-template <class KIND>
-GPU_MEMBER void sm90_producer<KIND>::copy_sides(int stage, const key_rows_t &rows) const {
-    uint32_t panel = matrix(stage) + SM90_ROPE_PANEL * SM90_PANEL_BYTES;
-    GPU_UNROLL for (int i = 0; i < THREAD_KEYS; i++) {
-        bool exists = rows.latent[i] != nullptr;
-        const char *from = exists ? rope(rows.latent[i], rows.row[i]) + part() * 16 : kv().base;
-        sm90_copy16(sm90_chunk(panel, key(i), part()), from, exists ? 16 : 0);
-        sm90_copy16(sm90_chunk(panel, key(i), part() + 4), exists ? from + 64 : from, exists ? 16 : 0);
-        sm90_copy4(sm90_shared_address(&side.scales[stage][key(i)][part()]),
-                   exists ? scales(rows.latent[i], rows.row[i]) + part() * 4 : kv().base, exists ? 4 : 0);
-    }
-    sm90_copies_arrive(full(stage, 1));
+    if (panels(unit) == 5)
+        sm90_store_widened<KIND::TYPE, FNUZ>(to + 4 * SM90_PANEL_BYTES, to_key, part() * 2, batch.panel[4]);
 }
 
 /* `first` holds the first batch of the tile already, and gets that of the next. Returns the rows of the next tile. They
@@ -212,8 +183,7 @@ GPU_MEMBER sm90_key_rows_t<sm90_producer<KIND>::THREAD_KEYS> sm90_producer<KIND>
     GPU_UNROLL for (int i = 0; i < BATCHES; i++) {
         batch_t *batch = i & 1 ? &second : first;
         if (i == THREAD_KEYS) wait_empty(stage, 1, parity);
-        if (KIND::SOURCE == SM90_RECORDS && i == THREAD_KEYS) copy_sides(stage, rows);
-        if (KIND::SOURCE == SM90_FP8 && fnuz) store<true>(stage, i, *batch);
+        if (fnuz) store<true>(stage, i, *batch);
         else store<false>(stage, i, *batch);
         if (i % THREAD_KEYS == THREAD_KEYS - 1) stored(stage, i / THREAD_KEYS);
         if (i + 2 == BATCHES) next = next_rows(cursor, locations);
@@ -226,13 +196,13 @@ GPU_MEMBER sm90_key_rows_t<sm90_producer<KIND>::THREAD_KEYS> sm90_producer<KIND>
 /* --- keys at any address, and fp8 keys of kernels that have no registers left for loads ahead: one by one, slowly ---
  */
 
-/* Runs of 16-bit elements from any address; in a record even an odd one. */
+/* Runs of 16-bit elements from any address. */
 template <class KIND>
 GPU_MEMBER void sm90_producer<KIND>::gather_row(uint32_t to, int key, const char *row, int first_chunk,
                                                  int chunks) const {
     GPU_NO_UNROLL for (int c = part(); c < chunks; c += LANES)
         sm90_store16(sm90_chunk(to, key, first_chunk + c),
-                     sm90_fetch16<KIND::SOURCE == SM90_RECORDS ? 1 : 2>(row ? row + c * 16 : nullptr, aligned));
+                     sm90_fetch16<2>(row ? row + c * 16 : nullptr, aligned));
 }
 
 template <class KIND>
@@ -251,23 +221,18 @@ GPU_MEMBER void sm90_producer<KIND>::gather(int stage, uint32_t parity, const ke
     wait_empty(stage, 1, parity);
     GPU_NO_UNROLL for (int i = 0; i < THREAD_KEYS; i++) {
         const char *latent = rows.latent[0];
-        int32_t row = rows.row[0];
         GPU_UNROLL for (int k = 1; k < THREAD_KEYS; k++)
-            if (i == k) latent = rows.latent[k], row = rows.row[k];
+            if (i == k) latent = rows.latent[k];
         GPU_NO_UNROLL for (int is_rope = 0; is_rope <= (kv().rope_dim > 0); is_rope++) {
-            const char *from = latent && is_rope ? rope(latent, row) : latent;
+            const char *from = latent && is_rope ? rope(latent) : latent;
             int first = is_rope ? SM90_ROPE_PANEL * 8 : 0, chunks = is_rope ? 8 : 64;
-            if (KIND::SOURCE == SM90_SAME || (KIND::SOURCE == SM90_RECORDS && is_rope))
-                gather_row(to, key(i), from, first, chunks);
-            else if (KIND::SOURCE == SM90_FP8 && fnuz) gather_fp8_row<true>(to, key(i), from, first, chunks);
+            if (!WIDENS) gather_row(to, key(i), from, first, chunks);
+            else if (fnuz) gather_fp8_row<true>(to, key(i), from, first, chunks);
             else gather_fp8_row<false>(to, key(i), from, first, chunks);
         }
-        if (KIND::SOURCE == SM90_RECORDS)
-            side.scales[stage][key(i)][part()] = latent ? gpu_load<float>(scales(latent, row) + part() * 4) : 0;
     }
     stored(stage, 0);
     stored(stage, 1);
-    if (KIND::SOURCE == SM90_RECORDS) sm90_copies_arrive(full(stage, 1));
 }
 
 /* --- the main loop --- */

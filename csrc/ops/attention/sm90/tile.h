@@ -45,8 +45,6 @@ typedef struct sm90_side_t {
     int masked_tail[SM90_ROWS];              /* see mla_row_t */
     mla_softmax_t share[2][SM90_ROWS];       /* of each consumer, after the last tile */
     float row_scale[16];                     /* what the scores of queries in terms are multiplied by */
-    float scales[SM90_STAGES][SM90_KEYS][4]; /* of the keys' blocks of 128 elements (records only) */
-    sm90_item_t item;                        /* of kernels that do one: it would take their registers */
 } sm90_side_t;
 
 typedef struct sm90_shared_t {
@@ -59,8 +57,8 @@ static_assert(sizeof(sm90_shared_t) <= 227 * 1024, "a workgroup has 227 KB");
 
 GPU_INLINE sm90_shared_t &sm90_shared() { return *(sm90_shared_t *)gpu_shared; }
 
-/* The kinds of cache, by how a row gets into the tile: as it is, widened from fp8, or widened from fp8 with scales. */
-enum { SM90_SAME, SM90_FP8, SM90_RECORDS };
+/* The kinds of cache, by how a row gets into the tile: as it is, or widened from fp8. */
+enum { SM90_SAME, SM90_FP8 };
 
 /* A kernel: the matrix type of the tile, the cache, and how many terms of the matrix type make a query element.
  * With one, the 64 rows of the tile are rows of the work item. With three, for queries that the type does not hold, it
