@@ -122,6 +122,7 @@ _COLUMNS = {
 #: 64 * 128 multiply-adds over those of a compute unit and clock; a maximum and half a packed multiply-add per head over
 #: 64 lanes.
 _LOGITS_MFMA, _LOGITS_VALU = {"gfx942": 4.0, "gfx950": 2.0}, 1.5
+_UNITS = {"gfx942": 304, "gfx950": 256}
 _LOGITS_COLUMNS = {
     "arch": "6s", "keys": "11s", "least mfma": "5.1f", "mfma": "5.2f", "least valu": "5.1f", "valu": "5.2f",
     "lds": "6.3f", "vmem": "6.3f", "barriers": "6.4f",
@@ -139,8 +140,9 @@ def _logits_row(simulator: ctypes.CDLL, arch: str, kind: str) -> dict[str, Any]:
         logits = 8 * 256
     else:
         q = int(kind[-1])
-        cases = [PagedLogitsCase(lens=(length,) * 2, next_n=q, clean=False, **dtypes) for length in (_LONG, _SHORT)]
-        logits = 2 * q * (_LONG - _SHORT)
+        tiles = 2 * _UNITS[arch] * 256  # one of 256 keys for each of the two workgroups of every compute unit
+        cases = [PagedLogitsCase(lens=(n * tiles,), next_n=q, clean=False, **dtypes) for n in (3, 2)]
+        logits = q * tiles
     long, short = ({} for _ in range(2))
     for counts, case in zip((long, short), cases, strict=True):
         simulator.gfxsim_reset_counters()

@@ -36,15 +36,15 @@ typedef struct sm90_item_t {
  * unit c holds them. The rope panel, later the probabilities, is filled with unit 1, when both units are free. */
 typedef struct sm90_side_t {
     uint64_t full[SM90_STAGES][2], empty[SM90_STAGES][2];
-    uint64_t scored[SM90_STAGES];            /* probabilities, base and factor of the stage's tile are there */
-    uint64_t stored;                         /* the rows of an item are stored, and the stages free for the next */
-    uint16_t exists[SM90_STAGES][4];         /* 64 bits: the keys that the tile holds */
-    int keys_first[2][2];                    /* see keys_arrived_first() */
-    float base[SM90_STAGES][SM90_ROWS];      /* softmax base after this tile */
-    float factor[SM90_STAGES][SM90_ROWS];    /* rescales what was summed before this tile */
-    int masked_tail[SM90_ROWS];              /* see mla_row_t */
-    mla_softmax_t share[2][SM90_ROWS];       /* of each consumer, after the last tile */
-    float row_scale[16];                     /* what the scores of queries in terms are multiplied by */
+    uint64_t scored[SM90_STAGES];         /* probabilities, base and factor of the stage's tile are there */
+    uint64_t stored;                      /* the rows of an item are stored, and the stages free for the next */
+    uint16_t exists[SM90_STAGES][4];      /* 64 bits: the keys that the tile holds */
+    int keys_first[2][2];                 /* see keys_arrived_first() */
+    float base[SM90_STAGES][SM90_ROWS];   /* softmax base after this tile */
+    float factor[SM90_STAGES][SM90_ROWS]; /* rescales what was summed before this tile */
+    int masked_tail[SM90_ROWS];           /* see mla_row_t */
+    mla_softmax_t share[2][SM90_ROWS];    /* of each consumer, after the last tile */
+    float row_scale[16];                  /* what the scores of queries in terms are multiplied by */
 } sm90_side_t;
 
 typedef struct sm90_shared_t {

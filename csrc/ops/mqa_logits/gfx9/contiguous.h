@@ -96,10 +96,9 @@ template <class matrix_t, int HEAD_TILES> struct mqa_contiguous_t {
 
     GPU_MEMBER void run() const {
         const int32_t first = first_key + gpu_thread() / 64 * MQA_WAVE_KEYS, j = first + gpu_lane();
-        typename wave_t::raw_keys_t raw;
+        typename wave_t::raw_keys_t raw = {};
         typename wave_t::keys_t keys;
         const char *key = nullptr;
-        raw.scale = 0;
         if (j < p.columns && j >= first) {
             key = ac_mqa_key(&p.k, 0, j);
             raw.scale = gpu_load<float>(ac_mqa_scale(&p.k, 0, j));

@@ -16,19 +16,30 @@ template <class matrix_t, int HEAD_TILES> struct mqa_paged_t {
     static constexpr int BLOCK_ROWS = wave_t::OWN ? 4 : 2;
 #endif
     static constexpr int WEIGHTS_AT = BLOCK_ROWS * wave_t::Q_BYTES;
-    static constexpr int SHARED_AT = WEIGHTS_AT + BLOCK_ROWS * wave_t::WEIGHT_BYTES;
+    static constexpr int WINDOWS_AT = WEIGHTS_AT + BLOCK_ROWS * wave_t::WEIGHT_BYTES;
+    static constexpr int SHARED_AT = WINDOWS_AT + BLOCK_ROWS * 8;
     static constexpr int BYTES = SHARED_AT + (int)sizeof(mqa_shared_t);
+
+    /* The unit whose queries are in LDS. */
+    struct unit_t {
+        int32_t number, group;
+        int64_t first_row; /* in the group */
+        int rows;
+    };
+    struct window_t {
+        int32_t seen, end; /* see ac_mqa_window_t */
+    };
 
     const ac_mqa_logits_params_t &p;
     schedule_t schedule;
 
-    GPU_MEMBER int32_t key_of(int32_t tile) const {
-        return tile * MQA_KEYS + gpu_thread() / 64 * MQA_WAVE_KEYS + gpu_lane();
+    GPU_MEMBER static int32_t key_of(int32_t tile) { return tile * MQA_KEYS + gpu_thread(); }
+
+    GPU_MEMBER unit_t unit_of(int32_t number) const {
+        const int32_t group = schedule.group_of(number);
+        const int64_t first_row = (int64_t)(number - group * p.row_blocks) * p.block_rows;
+        return {number, group, first_row, (int)ac_min64(p.block_rows, p.group_rows - first_row)};
     }
-    GPU_MEMBER int32_t block_of(int32_t unit) const { return unit - schedule.group_of(unit) * p.row_blocks; }
-    /* The unit's first row in its group, and how many it has. */
-    GPU_MEMBER int64_t first_row(int32_t unit) const { return (int64_t)block_of(unit) * p.block_rows; }
-    GPU_MEMBER int rows_of(int32_t unit) const { return (int)ac_min64(p.block_rows, p.group_rows - first_row(unit)); }
 
     /* The page of the lane's key, or -1. */
     GPU_MEMBER int32_t find_page(const mqa_cursor_t &at) const {
@@ -38,11 +49,11 @@ template <class matrix_t, int HEAD_TILES> struct mqa_paged_t {
         return (int32_t)ac_mqa_page(&p.k, schedule.group_of(at.unit), j, &token);
     }
 
+    /* Where there is no page `out` stays as it is: nothing of it is stored. */
     GPU_MEMBER void load_keys(const mqa_cursor_t &at, int32_t page, raw_keys_t &out) const {
         uint32_t token;
         ac_mqa_entry_of(&p.k, key_of(at.tile), &token);
         const char *key = nullptr;
-        out.scale = 0;
         if (page >= 0) {
             key = ac_mqa_key(&p.k, page, token);
             out.scale = gpu_load<float>(ac_mqa_scale(&p.k, page, token));
@@ -50,13 +61,11 @@ template <class matrix_t, int HEAD_TILES> struct mqa_paged_t {
         wave_t::load_runs(p.k, key, out);
     }
 
-    GPU_MEMBER void load_unit(int32_t unit) const {
-        const int32_t group = schedule.group_of(unit);
-        const int64_t first = first_row(unit);
-        const int rows = rows_of(unit);
+    GPU_MEMBER unit_t load_unit(int32_t number) const {
+        const unit_t unit = unit_of(number);
         gpu_barrier(); /* the last unit's readers */
-        GPU_NO_UNROLL for (int row = 0; row < rows; row++) {
-            const char *q = p.q + group * p.q_group_stride + (first + row) * p.q_row_stride;
+        GPU_NO_UNROLL for (int row = 0; row < unit.rows; row++) {
+            const char *q = p.q + unit.group * p.q_group_stride + (unit.first_row + row) * p.q_row_stride;
             GPU_NO_UNROLL for (int i = gpu_thread(); i < wave_t::HEADS * 8; i += MQA_THREADS) {
                 const int head = i / 8, run = i % 8;
                 u32x4_t bytes = {0, 0, 0, 0};
@@ -64,30 +73,29 @@ template <class matrix_t, int HEAD_TILES> struct mqa_paged_t {
                 wave_t::store_query(row * wave_t::Q_BYTES, head, run, bytes, p.q_dtype);
             }
             if (gpu_thread() >= wave_t::HEADS) continue;
-            const float *weights = p.weights + (group * p.group_rows + first + row) * p.weights_stride;
+            const float *weights = p.weights + (unit.group * p.group_rows + unit.first_row + row) * p.weights_stride;
             lds<float>(WEIGHTS_AT + row * wave_t::WEIGHT_BYTES + gpu_thread() * 4) =
                 gpu_thread() < p.num_heads ? gpu_load<float>(weights + gpu_thread()) : 0;
         }
+        if (gpu_thread() < unit.rows) {
+            const ac_mqa_window_t window = ac_mqa_window(&p, unit.group, unit.first_row + gpu_thread());
+            lds<window_t>(WINDOWS_AT + gpu_thread() * 8) = {(int32_t)window.seen, (int32_t)window.end};
+        }
         gpu_barrier();
+        return unit;
     }
 
-    GPU_MEMBER void store(const mqa_cursor_t &at, int row, float logit, bool exists) const {
-        const int32_t group = schedule.group_of(at.unit), j = key_of(at.tile);
-        const int64_t in_group = first_row(at.unit) + row;
-        const ac_mqa_window_t window = ac_mqa_window(&p, group, in_group);
-        if (j >= window.end) return;
-        float *out = (float *)(p.logits + (group * p.group_rows + in_group) * p.logits_stride);
-        gpu_store<float>(out + j, exists && j < window.seen ? logit : GPU_MINUS_INFINITY);
-    }
-
-    GPU_MEMBER void compute(const mqa_cursor_t &at, const raw_keys_t &raw, bool exists) const {
-        const int rows = rows_of(at.unit);
-        const float factor = wave_t::factor(p);
+    GPU_MEMBER void compute(const unit_t &unit, int32_t tile, const raw_keys_t &raw, bool exists) const {
+        const int32_t j = key_of(tile);
+        const float scale = raw.scale * wave_t::factor(p);
+        char *out = p.logits + (unit.group * p.group_rows + unit.first_row) * p.logits_stride + tile * (4LL * MQA_KEYS);
         typename wave_t::keys_t keys;
         wave_t::convert_keys(p, raw, keys);
-        GPU_NO_UNROLL for (int row = 0; row < rows; row++) {
+        GPU_NO_UNROLL for (int row = 0; row < unit.rows; row++, out += p.logits_stride) {
+            const window_t window = lds<window_t>(WINDOWS_AT + row * 8);
             const float sum = wave_t::score(row * wave_t::Q_BYTES, WEIGHTS_AT + row * wave_t::WEIGHT_BYTES, keys);
-            store(at, row, sum * factor * raw.scale, exists);
+            if (j < window.end)
+                gpu_store<float>(out + gpu_thread() * 4u, exists && j < window.seen ? sum * scale : GPU_MINUS_INFINITY);
         }
     }
 
@@ -95,10 +103,12 @@ template <class matrix_t, int HEAD_TILES> struct mqa_paged_t {
      * looked up. */
     GPU_MEMBER void run() {
         mqa_cursor_t at[3];
-        const int32_t count = schedule.find((uint32_t)gpu_block(), at[0]);
+        const int32_t count = gpu_uniform(schedule.find((uint32_t)gpu_block(), at[0]));
         if (count > 0) {
-            raw_keys_t raw[2];
-            int32_t page[3], unit = -1;
+            raw_keys_t raw[2] = {};
+            int32_t page[3];
+            unit_t unit = {-1, 0, 0, 0};
+            at[0] = uniform(at[0]);
             page[0] = find_page(at[0]);
             load_keys(at[0], page[0], raw[0]);
             at[1] = at[0];
@@ -111,8 +121,8 @@ template <class matrix_t, int HEAD_TILES> struct mqa_paged_t {
                     at[2] = at[1];
                     step(done + i + 2, count, at[2]);
                     page[2] = find_page(at[2]);
-                    if (at[0].unit != unit) load_unit(unit = at[0].unit);
-                    compute(at[0], raw[i], page[0] >= 0);
+                    if (at[0].unit != unit.number) unit = load_unit(at[0].unit);
+                    compute(unit, at[0].tile, raw[i], page[0] >= 0);
                     at[0] = at[1], at[1] = at[2], page[0] = page[1], page[1] = page[2];
                 }
             }
@@ -122,8 +132,16 @@ template <class matrix_t, int HEAD_TILES> struct mqa_paged_t {
 
     /* To tile number `number` of the worker's `count`. */
     GPU_MEMBER void step(int32_t number, int32_t count, mqa_cursor_t &at) const {
-        if (number < count && at.unit < schedule.num_units()) schedule.advance(at);
-        else at.unit = schedule.num_units();
+        if (number >= count || at.unit >= schedule.num_units()) {
+            at.unit = schedule.num_units();
+        } else {
+            schedule.advance(at);
+            at = uniform(at);
+        }
+    }
+    /* The same in scalar registers: it comes out of memory. */
+    GPU_MEMBER static mqa_cursor_t uniform(const mqa_cursor_t &at) {
+        return {gpu_uniform(at.unit), gpu_uniform(at.tile), gpu_uniform(at.length)};
     }
 };
 

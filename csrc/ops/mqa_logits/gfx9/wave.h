@@ -23,6 +23,11 @@ template <class matrix_t, int HEAD_TILES> struct mqa_gfx9_t {
     static constexpr bool OWN = matrix_t::BYTES == 1; /* q and keys are of the matrix unit's kind */
     static constexpr int CHUNKS = OWN ? 2 : 4;        /* of 16 bytes that a lane has of a head or a key */
     static constexpr int HEADS = 16 * HEAD_TILES;
+#if defined(__gfx950__)
+    static constexpr int PRODUCTS = OWN ? 4 : 16; /* matrix instructions for 16 heads and the 64 keys */
+#else
+    static constexpr int PRODUCTS = OWN ? 16 : 32;
+#endif
     static constexpr int Q_BYTES = HEAD_TILES * CHUNKS * 64 * 16; /* of a query row: [tile][chunk][lane] */
     static constexpr int WEIGHT_BYTES = HEADS * 4;
 
@@ -62,15 +67,6 @@ template <class matrix_t, int HEAD_TILES> struct mqa_gfx9_t {
 
     /* --- products and sums --- */
 
-    GPU_MEMBER static f32x4_t product(const u32x4_t (&heads)[CHUNKS], const u32x4_t (&keys)[CHUNKS]) {
-        f32x4_t d = {0, 0, 0, 0};
-#if defined(__gfx950__)
-        if constexpr (OWN) return matrix_t::dot2(heads, keys, d);
-#endif
-        GPU_UNROLL for (int i = 0; i < CHUNKS; i++) d = matrix_t::dot(heads[i], keys[i], d);
-        return d;
-    }
-
     /* The sums of the four lanes of a key: lane l gets those of key l. s[t]: of key 16 t + l % 16. */
     GPU_MEMBER static float sum_lanes(const float (&s)[4]) {
 #if defined(__gfx950__)
@@ -97,23 +93,47 @@ template <class matrix_t, int HEAD_TILES> struct mqa_gfx9_t {
      * by one that quiets NaN. */
     GPU_MEMBER static float relu(float x) { return __builtin_amdgcn_fmed3f(x, 0, GPU_FLT_MAX); }
 
-    /* Scores of the 64 keys with 16 heads. */
-    GPU_MEMBER static void multiply_tile(uint32_t row, int tile, const keys_t &keys, f32x4_t (&d)[4]) {
+    /* Scores of the 64 keys with 16 heads; `at`: the lane's first chunk of the query row. */
+    GPU_MEMBER static void multiply_tile(uint32_t at, int tile, const keys_t &keys, f32x4_t (&d)[4]) {
         u32x4_t heads[CHUNKS];
+        GPU_UNROLL for (int i = 0; i < CHUNKS; i++) heads[i] = lds<u32x4_t>(at + (tile * CHUNKS + i) * 1024);
+        GPU_UNROLL for (int t = 0; t < 4; t++) d[t] = f32x4_t{0, 0, 0, 0};
+#if defined(__gfx950__)
+        if constexpr (OWN) {
+            GPU_UNROLL for (int t = 0; t < 4; t++) d[t] = matrix_t::dot2(heads, keys.chunk[t], d[t]);
+            return;
+        }
+#endif
         GPU_UNROLL for (int i = 0; i < CHUNKS; i++)
-            heads[i] = lds<u32x4_t>(row + (tile * CHUNKS + i) * 1024 + gpu_lane() * 16);
-        GPU_UNROLL for (int t = 0; t < 4; t++) d[t] = product(heads, keys.chunk[t]);
+            GPU_UNROLL for (int t = 0; t < 4; t++) d[t] = matrix_t::dot(heads[i], keys.chunk[t][i], d[t]);
+    }
+
+    /* The order that the compiler is asked for: a product of the next heads, then its part of the 24 instructions that
+     * add up those at hand. Left alone it waits for each product. */
+    GPU_MEMBER static void interleave() {
+        GPU_UNROLL for (int i = 0; i < PRODUCTS; i++) {
+            __builtin_amdgcn_sched_group_barrier(8, 1, 0);
+            __builtin_amdgcn_sched_group_barrier(2, (24 + PRODUCTS - 1) / PRODUCTS, 0);
+        }
+    }
+
+    /* An address of LDS to which the compiler adds no number that an instruction has room for. */
+    GPU_MEMBER static uint32_t opaque(uint32_t address) {
+        asm volatile("" : "+v"(address));
+        return address;
     }
 
     /* sum_h weights[h] * max(<q[h], key>, 0) of key `lane`, for a query row and weights in LDS. The products of the
      * next heads run while those at hand are added up. */
     GPU_MEMBER static float score(uint32_t row, uint32_t weights, const keys_t &keys) {
+        row = opaque(row + gpu_lane() * 16), weights = opaque(weights + gpu_lane() / 16 * 16);
         f32x2_t sum[4] = {{0, 0}, {0, 0}, {0, 0}, {0, 0}};
         f32x4_t d[2][4];
         multiply_tile(row, 0, keys, d[0]);
+        __builtin_amdgcn_sched_group_barrier(8, PRODUCTS, 0);
         GPU_UNROLL for (int tile = 0; tile < HEAD_TILES; tile++) {
-            const f32x4_t weight = lds<f32x4_t>(weights + tile * 64 + gpu_lane() / 16 * 16);
-            if (tile + 1 < HEAD_TILES) multiply_tile(row, tile + 1, keys, d[(tile + 1) & 1]);
+            const f32x4_t weight = lds<f32x4_t>(weights + tile * 64);
+            if (tile + 1 < HEAD_TILES) multiply_tile(row, tile + 1, keys, d[(tile + 1) & 1]), interleave();
             GPU_UNROLL for (int t = 0; t < 4; t++) {
                 const f32x4_t x = d[tile & 1][t];
                 const f32x2_t low = {relu(x.x), relu(x.y)}, high = {relu(x.z), relu(x.w)};
@@ -128,7 +148,8 @@ template <class matrix_t, int HEAD_TILES> struct mqa_gfx9_t {
 
     /* --- keys --- */
 
-    /* The runs of the 64 keys of which lane l found key l: `at` is its first run, or nothing where it has none. */
+    /* The runs of the 64 keys of which lane l found key l: `at` is its first run, or nothing where it has none, and
+     * then those of `out` stay as they are. */
     GPU_MEMBER static void load_runs(const ac_mqa_keys_t &k, const char *at, raw_keys_t &out) {
         const uint32_t lane = recompute_lane_id();
         const int64_t run = ac_mqa_run_stride(&k);
@@ -138,7 +159,6 @@ template <class matrix_t, int HEAD_TILES> struct mqa_gfx9_t {
             const uint32_t low = (uint32_t)__builtin_amdgcn_ds_bpermute(from, (int)(uint32_t)address);
             const uint32_t high = (uint32_t)__builtin_amdgcn_ds_bpermute(from, (int)(uint32_t)(address >> 32));
             const char *key = (const char *)((uint64_t)high << 32 | low);
-            out.run[t][0] = out.run[t][1] = u32x4_t{0, 0, 0, 0};
             if (!key) continue;
             key += (lane >> 4) * run;
             out.run[t][0] = gpu_load<u32x4_t>(key);
