@@ -114,6 +114,8 @@ bool gs_lds_access(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t l
     gs_extent_t extent = extent_of(address, lanes);
     uint32_t *touched = &wave->workgroup->lds_touched;
     check_places(wave, address, lanes, &extent, size, alignment);
+    bool of_load_to_lds = wave->insn->format != GS_DS && wave->insn->format != GS_FLAT; /* vmcnt counts that */
+    if (wave->program->check_waits && !of_load_to_lds) gs_wait_use_lds(wave, address, lanes, size, access);
     if (lanes && access != GS_LDS_READ && extent.high + size > *touched) *touched = extent.high + size;
     switch (size) {
     case 4: return access_lanes(wave, address, lanes, &extent, 4, access);

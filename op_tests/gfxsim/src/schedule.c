@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "launch.h"
+#include "wait.h"
 
 typedef enum standing_t { RUNNING, WAITING, ENDED } standing_t;
 
@@ -176,6 +177,9 @@ static bool open_barrier(run_t *run) {
         run->standing[i] = RUNNING;
     }
     gs_races_next_interval(group->races);
+    for (int i = 0; dispatch->program.check_races && i < dispatch->wave_count; i++) {
+        gs_wait_carry_lds(run->crew->waves[i]);
+    }
     return true;
 }
 

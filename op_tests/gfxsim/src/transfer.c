@@ -108,6 +108,7 @@ void gs_finish_direct_load(gs_wave_t *wave, const gs_insn_t *insn, gs_loaded_t *
         .pc = wave->insn_pc,
     };
     uint32_t address[GS_LANES];
+    gs_wait_check_direct(wave, &load);
     GS_FOR_LANES address[lane] = load.address + (uint32_t)lane * load.spacing;
     gs_lds_access(wave, address, wave->lanes, size, 4, GS_LDS_WRITE);
     for (uint64_t rest = wave->lanes; rest; rest &= rest - 1) {
