@@ -1,4 +1,5 @@
-"""python -m op_tests.gfxsim FILE.co: the kernels of a code object; with -d their instructions."""
+"""python -m op_tests.gfxsim FILE.co: the kernels of a code object; with -d their instructions, with --hazards those that
+stand too close to each other."""
 
 from __future__ import annotations
 
@@ -34,12 +35,25 @@ def disassembly(code: CodeObject, kernels: list[KernelInfo]) -> str:
     return "\n".join(lines)
 
 
+def hazards(code: CodeObject, kernels: list[KernelInfo]) -> str:
+    lines = []
+    for kernel in kernels:
+        for hazard in code.hazards(kernel):
+            lines += [
+                f"{kernel.name}: {hazard.rule}: {hazard.needed} wait states needed, {hazard.found} found",
+                f"  {hazard.first:#08x}  {hazard.first_text}",
+                f"  {hazard.second:#08x}  {hazard.second_text}",
+            ]
+    return "\n".join([*lines, f"{len(lines) // 3} hazards"])
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m op_tests.gfxsim", description=__doc__)
     parser.add_argument(
         "file", type=Path, nargs="?", help="a code object: an ELF file or an uncompressed offload bundle"
     )
     parser.add_argument("-d", "--disassemble", nargs="?", const="", metavar="KERNEL", help="print the instructions")
+    parser.add_argument("--hazards", action="store_true", help="instructions that stand too close; status 1 if any")
     parser.add_argument("--arch", choices=ARCHS, help="which code object of a bundle")
     parser.add_argument("--library", action="store_true", help="build the simulator and print its path")
     options = parser.parse_args(arguments)
@@ -56,6 +70,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     with code:
         kernels = code.kernels()
+        if options.hazards:
+            text = hazards(code, kernels)
+            print(text)
+            return int(text != "0 hazards")
         if options.disassemble is None:
             print(f"{options.file}: {code.arch}, {len(kernels)} kernels; instructions by class")
             print(table(kernels))
