@@ -1,5 +1,5 @@
-"""python -m op_tests.gfxsim FILE.co: the kernels of a code object; with -d their instructions, with --hazards those that
-stand too close to each other."""
+"""python -m op_tests.gfxsim FILE.co: the kernels of a code object; with -d their instructions, with --hazards those
+that stand too close to each other."""
 
 from __future__ import annotations
 

@@ -116,7 +116,8 @@ class CodeObject:
             yield at, line.value.decode()
             at += size
 
-    def _line(self, offset: int) -> str:
+    def line(self, offset: int) -> str:
+        """The text of the instruction at an offset into the code."""
         line = ct.create_string_buffer(512)
         self._lib.gfxsim_code_print(self._handle, offset, line, len(line))
         return line.value.decode()
@@ -129,7 +130,7 @@ class CodeObject:
         if count < 0:
             raise MemoryError("gfxsim_code_hazards")
         found = rows[: min(count, limit)]
-        texts = [(self._line(row.first), self._line(row.second)) for row in found]
+        texts = [(self.line(row.first), self.line(row.second)) for row in found]
         return [
             Hazard(row.rule.decode(), row.first, row.second, row.needed, row.found, *text)
             for row, text in zip(found, texts, strict=True)

@@ -56,7 +56,9 @@ static bool selects_lane(const gs_insn_t *insn) {
     return starts_with(insn, "v_readlane") || starts_with(insn, "v_writelane");
 }
 
-static bool is_permlane_swap(const gs_insn_t *insn) { return starts_with(insn, "v_permlane") && strstr(insn->name, "_swap"); }
+static bool is_permlane_swap(const gs_insn_t *insn) {
+    return starts_with(insn, "v_permlane") && strstr(insn->name, "_swap");
+}
 
 /* Writes a part of its destination, or shifts what it writes. */
 static bool places_result(const gs_insn_t *insn) {
@@ -95,7 +97,8 @@ static const gs_operand_t M0_REGISTER = {.kind = GS_SREG, .bits = 32, .reg = GS_
 static const gs_operand_t *written(const gs_insn_t *insn, const gs_operand_t *operand) {
     for (int k = 0; k < insn->dst_count; k++)
         if (overlap(&insn->dst[k], operand)) return &insn->dst[k];
-    if (operand->kind == GS_SREG && overlap(&EXEC_REGISTER, operand) && starts_with(insn, "v_cmpx")) return &EXEC_REGISTER;
+    if (operand->kind == GS_SREG && overlap(&EXEC_REGISTER, operand) && starts_with(insn, "v_cmpx"))
+        return &EXEC_REGISTER;
     return NULL;
 }
 
@@ -119,38 +122,38 @@ typedef struct pair_t {
     int index; /* of a source */
 } pair_t;
 
-#define RULES(X) \
-    X(SETREG, "s_setreg before s_getreg or s_setreg of the same register") \
-    X(M0, "SALU writes M0 before an instruction that uses it: load to LDS, add-TID, s_sendmsg, s_movrel") \
-    X(VMEM_SGPR, "VALU writes an SGPR that a vector memory instruction reads") \
-    X(LANE_SELECT, "VALU writes an SGPR that selects the lane of v_readlane or v_writelane") \
-    X(DIV_FMAS, "VALU writes VCC before v_div_fmas") \
-    X(VCCZ, "VALU writes VCC or EXEC before VCCZ or EXECZ is read as data") \
-    X(SGPR, "VALU writes an SGPR or VCC that a VALU reads") \
-    X(EXEC_LANE, "VALU writes EXEC before a lane read, lane write or lane swap") \
-    X(EXEC_DPP, "VALU writes EXEC before DPP") \
-    X(EXEC_MFMA, "VALU writes EXEC before a matrix instruction") \
-    X(DPP, "VALU writes a VGPR that DPP reads") \
-    X(READLANE, "VALU writes a VGPR that v_readlane or v_readfirstlane reads") \
-    X(PERMLANE, "VALU writes a VGPR that a lane swap uses") \
-    X(TRANS, "a transcendental's result used by another VALU") \
-    X(PLACED, "a result placed by op_sel or SDWA used by a VALU") \
-    X(STORE_DATA, "VALU overwrites the data of a store of more than 64 bits") \
-    X(VALU_MFMA, "VALU writes a VGPR that a matrix instruction reads") \
-    X(DOT, "the result of v_dot used or overwritten by another VALU") \
-    X(MFMA_SOURCE, "a matrix instruction's result read as A or B of another") \
-    X(MFMA_ACCUMULATOR, "a matrix instruction's result read as C of another, not exactly the same registers") \
-    X(MFMA_SAME_ACCUMULATOR, "a matrix instruction's result read as C of another, the same registers") \
-    X(MFMA_READ, "a matrix instruction's result read by VALU, LDS or memory") \
-    X(MFMA_OVERWRITTEN, "a matrix instruction's result overwritten by VALU, LDS or memory") \
-    X(MFMA_C_OVERWRITTEN, "VALU overwrites C of a matrix instruction") \
+#define RULES(X)                                                                                                       \
+    X(SETREG, "s_setreg before s_getreg or s_setreg of the same register")                                             \
+    X(M0, "SALU writes M0 before an instruction that uses it: load to LDS, add-TID, s_sendmsg, s_movrel")              \
+    X(VMEM_SGPR, "VALU writes an SGPR that a vector memory instruction reads")                                         \
+    X(LANE_SELECT, "VALU writes an SGPR that selects the lane of v_readlane or v_writelane")                           \
+    X(DIV_FMAS, "VALU writes VCC before v_div_fmas")                                                                   \
+    X(VCCZ, "VALU writes VCC or EXEC before VCCZ or EXECZ is read as data")                                            \
+    X(SGPR, "VALU writes an SGPR or VCC that a VALU reads")                                                            \
+    X(EXEC_LANE, "VALU writes EXEC before a lane read, lane write or lane swap")                                       \
+    X(EXEC_DPP, "VALU writes EXEC before DPP")                                                                         \
+    X(EXEC_MFMA, "VALU writes EXEC before a matrix instruction")                                                       \
+    X(DPP, "VALU writes a VGPR that DPP reads")                                                                        \
+    X(READLANE, "VALU writes a VGPR that v_readlane or v_readfirstlane reads")                                         \
+    X(PERMLANE, "VALU writes a VGPR that a lane swap uses")                                                            \
+    X(TRANS, "a transcendental's result used by another VALU")                                                         \
+    X(PLACED, "a result placed by op_sel or SDWA used by a VALU")                                                      \
+    X(STORE_DATA, "VALU overwrites the data of a store of more than 64 bits")                                          \
+    X(VALU_MFMA, "VALU writes a VGPR that a matrix instruction reads")                                                 \
+    X(DOT, "the result of v_dot used or overwritten by another VALU")                                                  \
+    X(MFMA_SOURCE, "a matrix instruction's result read as A or B of another")                                          \
+    X(MFMA_ACCUMULATOR, "a matrix instruction's result read as C of another, not exactly the same registers")          \
+    X(MFMA_SAME_ACCUMULATOR, "a matrix instruction's result read as C of another, the same registers")                 \
+    X(MFMA_READ, "a matrix instruction's result read by VALU, LDS or memory")                                          \
+    X(MFMA_OVERWRITTEN, "a matrix instruction's result overwritten by VALU, LDS or memory")                            \
+    X(MFMA_C_OVERWRITTEN, "VALU overwrites C of a matrix instruction")                                                 \
     X(DGEMM_FMA, "a 64-bit matrix instruction before v_fma_f64")
 
 typedef enum rule_t {
 #define X(name, text) RULE_##name,
     RULES(X)
 #undef X
-    RULE_COUNT
+        RULE_COUNT
 } rule_t;
 
 static const char *const TEXTS[] = {
@@ -319,9 +322,9 @@ typedef struct search_t {
     gs_arch_t arch;
     const gs_insn_t *insns;
     uint32_t low, high;
-    uint32_t *previous; /* [words]: of the instruction that falls through to this one; NONE */
+    uint32_t *previous;             /* [words]: of the instruction that falls through to this one; NONE */
     uint32_t *branch, *next_branch; /* the first branch to a word; of a branch, the next one to the same target */
-    uint32_t *visit;    /* stamp << 8 | wait states at the last visit */
+    uint32_t *visit;                /* stamp << 8 | wait states at the last visit */
     uint32_t stamp;
     gs_hazard_t worst;
 } search_t;

@@ -7,6 +7,7 @@
 #endif
 
 #include "lds.h"
+#include "trace.h"
 
 /* ---- registers -------------------------------------------------------------------------------------------------- */
 
@@ -240,7 +241,7 @@ static bool is_inside(const gs_buffer_t *buffer, uintptr_t address, uint32_t siz
     return address >= buffer->low && address < buffer->high && buffer->high - address >= size;
 }
 
-uint8_t *gs_memory_access(gs_wave_t *wave, uintptr_t address, uint32_t size, bool write, int lane) {
+static uint8_t *checked_place(gs_wave_t *wave, uintptr_t address, uint32_t size, bool write, int lane) {
     const gs_buffer_t *buffer = wave->last_buffer;
     if (!buffer || !is_inside(buffer, address, size) || (write && !buffer->writable)) {
         buffer = gs_memory_find(address);
@@ -256,8 +257,15 @@ uint8_t *gs_memory_access(gs_wave_t *wave, uintptr_t address, uint32_t size, boo
     return (uint8_t *)address;
 }
 
+uint8_t *gs_memory_access(gs_wave_t *wave, uintptr_t address, uint32_t size, bool write, int lane) {
+    if (wave->trace) gs_trace_memory(wave->trace, address, size, write);
+    return checked_place(wave, address, size, write, lane);
+}
+
 void gs_memory_access_lanes(gs_wave_t *wave, uint8_t *places[GS_LANES], uint64_t lanes, uint32_t size, bool write) {
     if (!lanes) return;
+    for (uint64_t rest = wave->trace ? lanes : 0; rest; rest &= rest - 1)
+        gs_trace_memory(wave->trace, (uintptr_t)places[__builtin_ctzll(rest)], size, write);
     uint8_t *some = places[__builtin_ctzll(lanes)];
     uintptr_t lowest = (uintptr_t)some, highest = (uintptr_t)some;
     GS_FOR_LANES {
@@ -269,6 +277,6 @@ void gs_memory_access_lanes(gs_wave_t *wave, uint8_t *places[GS_LANES], uint64_t
     if (buffer && lowest >= buffer->low && is_inside(buffer, highest, size) && (!write || buffer->writable)) return;
     for (; lanes; lanes &= lanes - 1) {
         int lane = __builtin_ctzll(lanes);
-        gs_memory_access(wave, (uintptr_t)places[lane], size, write, lane);
+        checked_place(wave, (uintptr_t)places[lane], size, write, lane);
     }
 }

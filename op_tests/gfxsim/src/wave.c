@@ -45,6 +45,7 @@ void gs_wave_start(gs_wave_t *wave, const gs_program_t *program, gs_workgroup_t 
     wave->direct_load_count = 0;
     wave->lds_use_count = 0;
 
+    wave->trace = NULL;
     wave->program = program;
     wave->workgroup = workgroup;
     wave->index = index_in_workgroup;

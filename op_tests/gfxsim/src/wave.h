@@ -77,6 +77,7 @@ struct gs_wave_t {
     uint32_t lds_use_count; /* since the start; the last ones are kept, landed or not */
     gs_lds_use_t lds_uses[GS_MAX_LDS_USES];
 
+    gs_trace_t *trace; /* NULL: the clock does not ask */
     const gs_program_t *program;
     gs_workgroup_t *workgroup;
     int index;        /* in the workgroup */
