@@ -15,6 +15,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from . import timeline
 from .code import CodeObject
 from .library import ARCHS, CLASSES, library
 
@@ -162,6 +163,10 @@ class Profile:
         values = {name: getattr(summary, name) for name in named}
         return cls(arch=code.arch, stalls=stalls, instructions=found, spans=pieces, **values)
 
+    def share(self, clocks: float) -> float:
+        """Of the unit's time."""
+        return clocks / max(self.cycles, 1)
+
     # ---- reports
 
     def text(self, top: int = 20) -> str:
@@ -169,7 +174,7 @@ class Profile:
         total = max(sum(self.stalls.values()), 1)
         lines = [
             f"{self.us:.1f} us: {self.cycles} clocks of a compute unit, and launch latency ({self.arch})",
-            f"{self.active_units} units with work, {self.units} timed; {self.workgroups_resident} workgroups at once on "
+            f"{self.active_units} units with work, {self.units} timed; {self.workgroups_resident} workgroups fit on "
             f"one, by registers {self.waves_per_simd} waves a SIMD",
             f"matrix cores busy {self.share(self.matrix_clocks / 4):.0%}, LDS {self.share(self.lds_clocks):.0%} "
             f"(conflicts {self.share(self.lds_conflict_clocks):.0%}), "
@@ -186,10 +191,10 @@ class Profile:
             )
         return "\n".join(lines)
 
-    def share(self, clocks: float) -> float:
-        """Of the unit's time."""
-        return clocks / max(self.cycles, 1)
-
     def json(self) -> str:
         """Everything but the spans."""
         return json.dumps({k: v for k, v in asdict(self).items() if k != "spans"}, indent=1)
+
+    def svg(self, begin: int = 0, end: int | None = None) -> str:
+        """A picture of clocks [begin, end): a row for each wave of the first workgroups, colours for what it did."""
+        return timeline.draw(self.spans, self.cycles, begin, self.cycles if end is None else min(end, self.cycles))

@@ -88,6 +88,7 @@ static uint64_t unit_of(const gs_dispatch_t *dispatch, uint64_t index) {
 
 bool gs_clock_takes(const gs_dispatch_t *dispatch, uint64_t turn) {
     if (dispatch->options->clock <= 0) return false;
+    if (dispatch->options->clock_only) return true;
     uint64_t unit = turn % active_units(dispatch);
     for (uint64_t i = 0; i < timed_units(dispatch); i++)
         if (unit_of(dispatch, i) == unit) return true;
@@ -146,8 +147,8 @@ static const gs_insn_t *next_insn(const unit_t *unit, const timed_wave_t *wave, 
     return &program->insns[*out_word];
 }
 
-/* When the instruction's line of code is there. The next line is fetched ahead, so that only jumps to code that nobody ran
- * before wait. */
+/* When the instruction's line of code is there. The next line is fetched ahead, so that only jumps to code that nobody
+ * ran before wait. */
 static int64_t fetch_time(unit_t *unit, uint32_t word, int64_t now) {
     uint32_t line = word / (uint32_t)(unit->table->code_line / 4);
     int64_t *fetched = &unit->fetched[line];

@@ -34,9 +34,9 @@
     X(code_line, 64, 64, "CDNA3 ISA, 4: instruction cache lines")                                                      \
     X(lds_latency, 64, 64, "fitted")                                                                                   \
     X(l1_latency, 120, 120, "fitted")                                                                                  \
-    X(memory_latency, 1000, 1000, "fitted")                                                                            \
+    X(memory_latency, 800, 800, "fitted")                                                                            \
     X(memory_percent, 80, 80, "fitted")                                                                                \
-    X(launch_ns, 4000, 4000, "fitted")
+    X(launch_ns, 3000, 3000, "fitted")
 
 typedef struct gs_clock_table_t {
 #define X(name, gfx942, gfx950, source) int64_t name;
@@ -49,10 +49,12 @@ extern const gs_clock_table_t gs_clock_tables[GS_ARCH_COUNT];
 /* Why an instruction was not issued earlier. */
 #define GS_CAUSES(X)                                                                                                   \
     X(ISSUE, "issue")                                                                                                  \
-    X(OPERAND, "operand") X(VALU, "valu busy") X(MATRIX, "matrix core busy") X(LDS, "lds busy") X(MEMORY, "memory "    \
-                                                                                                          "busy")      \
-        X(COUNTER, "counter full") X(WAIT_MEMORY, "wait for memory") X(WAIT_LDS, "wait for lds") X(BARRIER, "barrier") \
-            X(FETCH, "instruction fetch") X(NOP, "s_nop, s_sleep")
+    X(OPERAND, "operand")                                                                                              \
+    X(VALU, "valu busy") X(MATRIX, "matrix core busy") X(LDS, "lds busy") X(MEMORY, "memory "                          \
+                                                                                    "busy") X(COUNTER, "counter full") \
+        X(WAIT_MEMORY, "wait for memory") X(WAIT_LDS, "wait for lds") X(BARRIER, "barrier") X(FETCH, "instruction "    \
+                                                                                                     "fetch")          \
+            X(NOP, "s_nop, s_sleep")
 
 typedef enum gs_cause_t {
 #define X(name, text) GS_CAUSE_##name,
@@ -97,8 +99,8 @@ bool gs_cache_touch(gs_cache_t *cache, uintptr_t line); /* whether it was there;
 /* Clocks of an LDS access, and in *out_least those that it would take without bank conflicts. */
 int64_t gs_lds_clocks(gs_arch_t arch, const gs_trace_lds_t *access, int64_t *out_least);
 
-/* clock.c: whether the workgroups of this turn belong to a timed unit and are left out of the ordinary run; runs them.
- * False: out of memory. */
+/* clock.c: whether the workgroup of this turn is left out of the ordinary run, as it is timed; runs those that are
+ * timed. False: out of memory. */
 bool gs_clock_takes(const gs_dispatch_t *dispatch, uint64_t turn);
 bool gs_clock_run(const gs_dispatch_t *dispatch, gs_totals_t *totals, gs_report_t *report);
 

@@ -110,7 +110,8 @@ static int list_hazards(gs_arch_t arch, const gs_insn_t *insns, uint32_t low, ui
     return count;
 }
 
-/* In `bytes` of the code from `offset` on: how many there are, the first `limit` of them in `out`; -1: out of memory. */
+/* In `bytes` of the code from `offset` on: how many there are, the first `limit` of them in `out`; -1: out of memory.
+ */
 GS_EXPORT int gfxsim_code_hazards(const gs_module_t *module, uint64_t offset, uint64_t bytes, gfxsim_hazard_t *out,
                                   int limit) {
     uint32_t low = (uint32_t)(offset / 4), high = (uint32_t)((offset + bytes) / 4);

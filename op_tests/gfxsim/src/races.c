@@ -71,7 +71,8 @@ static const gs_race_carried_t *find_carried(const gs_wave_t *wave, uint32_t dwo
     for (int i = 0; i < races->carried_count; i++) {
         const gs_race_carried_t *carried = &races->carried[i];
         bool same_kind = (carried->use.access != GS_LDS_READ) == wrote;
-        if (carried->wave != wave->index && same_kind && gs_lds_use_touches(&carried->use, dword * 4, 4)) return carried;
+        if (carried->wave != wave->index && same_kind && gs_lds_use_touches(&carried->use, dword * 4, 4))
+            return carried;
     }
     return NULL;
 }

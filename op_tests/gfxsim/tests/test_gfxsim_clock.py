@@ -80,7 +80,7 @@ def test_passes(number: int, arch: str) -> None:
         assert slot(arch, *[text] * 8).matrix_clocks == 32 * count
 
 
-MFMA, DEPENDENT, OTHER = list(PASSES)[0], "v_add_f32_e32 v5, v3, v3", "v_add_f32_e32 v5, v6, v6"
+MFMA, DEPENDENT, OTHER = next(iter(PASSES)), "v_add_f32_e32 v5, v3, v3", "v_add_f32_e32 v5, v6, v6"
 
 
 def test_latencies(arch: str) -> None:
