@@ -31,6 +31,7 @@ class _Summary(ct.Structure):
         ("memory_bytes", ct.c_uint64),
         ("stalls", ct.c_uint64 * _MAX_CAUSES),
         ("us", ct.c_double),
+        ("total_us", ct.c_double),
     )
 
 

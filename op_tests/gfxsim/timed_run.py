@@ -15,8 +15,8 @@
     }
 
 An argument is an array in device memory (`fill`: a number, "random" in [0, 1) or small integers, "arange"; else
-zeros), a number, device memory with the addresses of other arguments' arrays, or raw bytes. A kernel whose arguments the metadata
-does not list gets them packed: `"packed": 8` puts each at a multiple of 8.
+zeros), a number, device memory with the addresses of other arguments' arrays, or raw bytes. A kernel whose arguments
+the metadata does not list gets them packed: `"packed": 8` puts each at a multiple of 8.
 `clock_only`: workgroups that are not timed do not run, which is right where none waits for another.
 """
 

@@ -443,8 +443,10 @@ static bool run_unit(unit_t *unit) {
  */
 
 static double clocks_per_line(const gs_dispatch_t *dispatch, const gs_clock_table_t *table) {
+    int wanted = dispatch->options->clock_active;
+    double sharing = wanted > 0 ? (double)wanted : (double)active_units(dispatch);
     double bytes_per_second = 1e9 * (double)table->memory_gb_per_s * (double)table->memory_percent / 100;
-    double share = bytes_per_second / (double)active_units(dispatch) / (1e6 * (double)table->mhz);
+    double share = bytes_per_second / sharing / (1e6 * (double)table->mhz);
     if (share > (double)table->l1_clock_bytes) share = (double)table->l1_clock_bytes;
     return GS_TRACE_LINE / share;
 }
@@ -486,8 +488,9 @@ static bool begin_result(const gs_dispatch_t *dispatch) {
     result->insns = calloc(result->words + 1, sizeof *result->insns);
     result->span_count = 0;
     const gs_clock_table_t *table = &gs_clock_tables[dispatch->program.arch];
-    uint64_t launches = result->summary.launches + 1;
-    result->summary = (gs_clock_summary_t){.launches = launches,
+    gs_clock_summary_t before = result->summary;
+    result->summary = (gs_clock_summary_t){.launches = before.launches + 1,
+                                           .total_us = before.total_us,
                                            .units = timed_units(dispatch),
                                            .active_units = active_units(dispatch),
                                            .workgroups_resident = (uint64_t)resident_workgroups(dispatch, table),
@@ -524,5 +527,6 @@ bool gs_clock_run(const gs_dispatch_t *dispatch, gs_totals_t *totals, gs_report_
         free(unit);
     }
     result->summary.us = (double)result->summary.cycles / (double)table->mhz + (double)table->launch_ns / 1000;
+    result->summary.total_us += result->summary.us;
     return good;
 }

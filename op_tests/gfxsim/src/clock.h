@@ -34,7 +34,7 @@
     X(code_line, 64, 64, "CDNA3 ISA, 4: instruction cache lines")                                                      \
     X(lds_latency, 64, 64, "fitted")                                                                                   \
     X(l1_latency, 120, 120, "fitted")                                                                                  \
-    X(memory_latency, 800, 800, "fitted")                                                                            \
+    X(memory_latency, 800, 800, "fitted")                                                                              \
     X(memory_percent, 80, 80, "fitted")                                                                                \
     X(launch_ns, 3000, 3000, "fitted")
 
@@ -50,11 +50,16 @@ extern const gs_clock_table_t gs_clock_tables[GS_ARCH_COUNT];
 #define GS_CAUSES(X)                                                                                                   \
     X(ISSUE, "issue")                                                                                                  \
     X(OPERAND, "operand")                                                                                              \
-    X(VALU, "valu busy") X(MATRIX, "matrix core busy") X(LDS, "lds busy") X(MEMORY, "memory "                          \
-                                                                                    "busy") X(COUNTER, "counter full") \
-        X(WAIT_MEMORY, "wait for memory") X(WAIT_LDS, "wait for lds") X(BARRIER, "barrier") X(FETCH, "instruction "    \
-                                                                                                     "fetch")          \
-            X(NOP, "s_nop, s_sleep")
+    X(VALU, "valu busy")                                                                                               \
+    X(MATRIX, "matrix core busy")                                                                                      \
+    X(LDS, "lds busy")                                                                                                 \
+    X(MEMORY, "memory busy")                                                                                           \
+    X(COUNTER, "counter full")                                                                                         \
+    X(WAIT_MEMORY, "wait for memory")                                                                                  \
+    X(WAIT_LDS, "wait for lds")                                                                                        \
+    X(BARRIER, "barrier")                                                                                              \
+    X(FETCH, "instruction fetch")                                                                                      \
+    X(NOP, "s_nop, s_sleep")
 
 typedef enum gs_cause_t {
 #define X(name, text) GS_CAUSE_##name,
@@ -83,7 +88,8 @@ typedef struct gs_clock_summary_t {
     uint64_t units, active_units, workgroups_resident, waves_per_simd; /* timed; with work; at once on a unit */
     uint64_t instructions, matrix_clocks, lds_clocks, lds_conflict_clocks, memory_bytes; /* of that unit */
     uint64_t stalls[GS_CAUSE_COUNT];
-    double us; /* of the launch: cycles at the peak clock, and launch latency */
+    double us;       /* of the launch: cycles at the peak clock, and launch latency */
+    double total_us; /* of all launches that were timed */
 } gs_clock_summary_t;
 
 /* clock_memory.c: LDS banks and caches */

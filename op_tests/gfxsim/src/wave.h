@@ -35,7 +35,8 @@ typedef struct gs_direct_load_t {
     uintptr_t pc;
 } gs_direct_load_t;
 
-/* An LDS access of the wave, which takes place at some time between its issue and the wait on lgkmcnt that covers it. */
+/* An LDS access of the wave, which takes place at some time between its issue and the wait on lgkmcnt that covers it.
+ */
 typedef struct gs_lds_use_t {
     uint32_t address[GS_LANES];
     uint64_t lanes;

@@ -55,9 +55,7 @@ PLANTED: dict[str, list[tuple[str, str, int, int]]] = {
         ("v_cmpx_eq_u32_e32 v0, v1", "v_mov_b32_dpp v2, v3 row_shr:1 row_mask:0xf bank_mask:0xf", 5, 5)
     ],
     "VALU writes EXEC before a matrix": [("v_cmpx_eq_u32_e32 v0, v1", MFMA16, 4, 4)],
-    "VALU writes a VGPR that DPP": [
-        (MOV, "v_mov_b32_dpp v2, v3 row_shr:1 row_mask:0xf bank_mask:0xf", 2, 2)
-    ],
+    "VALU writes a VGPR that DPP": [(MOV, "v_mov_b32_dpp v2, v3 row_shr:1 row_mask:0xf bank_mask:0xf", 2, 2)],
     "VALU writes a VGPR that v_readlane": [(MOV, "v_readfirstlane_b32 s4, v3", 1, 1)],
     "VALU writes a VGPR that a lane swap": [(MOV, "v_permlane32_swap_b32_e32 v3, v5", 2, 2)],
     "a transcendental": [("v_exp_f32_e32 v3, v4", ADD, 1, 1)],
