@@ -1,5 +1,6 @@
 """python -m aiter_c bench simcost: instructions per KV token on gfx942 and gfx950, beside those of AITER's kernels.
-Then those of sparse decode and of prefill: simcost_sparse.py, simcost_prefill.py.
+Then their predicted times, and those of sparse decode and of prefill: simcost_clock.py, simcost_sparse.py,
+simcost_prefill.py.
 
 The simulator of a checkout (op_tests/gfxsim) executes the code objects and counts: a run over 2048 keys minus one over
 1024, divided by 1024, one split, all workgroups of one request together. AITER's rows were counted from its own code
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import aiter_c
-from aiter_c.cli import simcost_prefill, simcost_sparse
+from aiter_c.cli import simcost_clock, simcost_prefill, simcost_sparse
 from aiter_c.cli.report import Table, write_json
 from aiter_c.testing import Device, MlaCase, build_inputs
 from aiter_c.testing.ops.mqa_logits import LogitsCase, PagedLogitsCase
@@ -193,6 +194,10 @@ def run(arguments: Namespace) -> int:
     table = Table(_COLUMNS)
     for key in keys:
         table.add(_row(simulator, key, arguments.page_size))
+    clock = Table(simcost_clock.COLUMNS)
+    print("\nBy the simulator's clock, all compute units at work: clocks per key, those of memory alone, us (a model).")
+    for arch, _, *shape in keys:
+        clock.add(simcost_clock.row(simulator, (arch, *shape), arguments.page_size, _PLACES[arch]))
     sparse = Table(simcost_sparse.COLUMNS)
     for key in simcost_sparse.KEYS:
         if key[0] in (arguments.arch or _PLACES):
@@ -207,5 +212,5 @@ def run(arguments: Namespace) -> int:
         for kind in ("pages, q 1", "pages, q 4", "contiguous"):
             logits.add(_logits_row(simulator, arch, kind))
     if arguments.json:
-        write_json(arguments.json, [*table.rows, *sparse.rows, *prefill.rows, *logits.rows])
+        write_json(arguments.json, [*table.rows, *clock.rows, *sparse.rows, *prefill.rows, *logits.rows])
     return 0

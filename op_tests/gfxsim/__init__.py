@@ -11,13 +11,14 @@ layer over them, and the controls (options, reports, counters, injected failures
 from __future__ import annotations
 
 from .build import build
-from .code import CodeObject, KernelInfo
+from .code import CodeObject, Hazard, KernelInfo, hazard_rules, hazards_of_words
 from .simulator import Buffer, Finding, HipError, Kernel, LaunchRecord, Module, Report, Simulator, launch
 
 __all__ = [
     "Buffer",
     "CodeObject",
     "Finding",
+    "Hazard",
     "HipError",
     "Kernel",
     "KernelInfo",
@@ -26,5 +27,7 @@ __all__ = [
     "Report",
     "Simulator",
     "build",
+    "hazard_rules",
+    "hazards_of_words",
     "launch",
 ]

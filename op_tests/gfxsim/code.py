@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ctypes as ct
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .library import ARCHS, CLASSES, Info, library
+from .library import ARCHS, CLASSES, HazardRow, Info, library
 
 _MACHINES = {0x4C: "gfx942", 0x4F: "gfx950", 0x5F: "gfx942"}  # EF_AMDGPU_MACH; 0x5f is gfx9-4-generic
 
@@ -34,6 +34,35 @@ class KernelInfo:
     unknown: int  # words that are no instruction, and instructions that the simulator cannot run
     code_offset: int
     code_bytes: int
+
+
+@dataclass(frozen=True)
+class Hazard:
+    """Two instructions that the program must keep further apart: README.md, "Hazards". Offsets into the code; `needed`
+    and `found`: wait states between them; `first_text`, `second_text`: their assembly."""
+
+    rule: str
+    first: int
+    second: int
+    needed: int
+    found: int
+    first_text: str = ""
+    second_text: str = ""
+
+
+def hazard_rules() -> list[str]:
+    """What is looked for."""
+    rules: list[str] = []
+    while (text := library().gfxsim_hazard_rule(len(rules))) is not None:
+        rules.append(text.decode())
+    return rules
+
+
+def hazards_of_words(arch: str, words: Sequence[int]) -> list[Hazard]:
+    """Of a few machine words that are run one after the other."""
+    code, rows = (ct.c_uint32 * len(words))(*words), (HazardRow * len(words))()
+    count = library().gfxsim_words_hazards(ARCHS.index(arch), code, len(words), rows, len(words))
+    return [Hazard(row.rule.decode(), row.first, row.second, row.needed, row.found) for row in rows[:count]]
 
 
 class CodeObject:
@@ -86,3 +115,23 @@ class CodeObject:
             size = self._lib.gfxsim_code_print(self._handle, at, line, len(line))
             yield at, line.value.decode()
             at += size
+
+    def line(self, offset: int) -> str:
+        """The text of the instruction at an offset into the code."""
+        line = ct.create_string_buffer(512)
+        self._lib.gfxsim_code_print(self._handle, offset, line, len(line))
+        return line.value.decode()
+
+    def hazards(self, kernel: KernelInfo | None = None, limit: int = 10000) -> list[Hazard]:
+        """Of a kernel, or of all code, on every path through it: for each instruction its worst. The first `limit`."""
+        low, size = (kernel.code_offset, kernel.code_bytes) if kernel else (0, self.text()[1])
+        rows = (HazardRow * limit)()
+        count = self._lib.gfxsim_code_hazards(self._handle, low, size, rows, limit)
+        if count < 0:
+            raise MemoryError("gfxsim_code_hazards")
+        found = rows[: min(count, limit)]
+        texts = [(self.line(row.first), self.line(row.second)) for row in found]
+        return [
+            Hazard(row.rule.decode(), row.first, row.second, row.needed, row.found, *text)
+            for row, text in zip(found, texts, strict=True)
+        ]

@@ -53,6 +53,16 @@ class Info(ct.Structure):
     )
 
 
+class HazardRow(ct.Structure):
+    _fields_ = (
+        ("first", ct.c_uint64),
+        ("second", ct.c_uint64),
+        ("needed", ct.c_int32),
+        ("found", ct.c_int32),
+        ("rule", ct.c_char_p),
+    )
+
+
 class PointerAttributes(ct.Structure):
     _fields_ = (
         ("type", ct.c_int),
@@ -79,6 +89,12 @@ _ARGUMENTS = {
     "gfxsim_code_kernel": [_P, ct.c_int, _P],
     "gfxsim_code_text": [_P, _P],
     "gfxsim_code_print": [_P, _U64, _P, ct.c_int],
+    "gfxsim_code_hazards": [_P, _U64, _U64, _P, ct.c_int],
+    "gfxsim_words_hazards": [ct.c_int, _P, ct.c_int, _P, ct.c_int],
+    "gfxsim_clock_constant": [ct.c_int, ct.c_int, _P, _P],
+    "gfxsim_clock_summary": [_P],
+    "gfxsim_clock_instructions": [_P],
+    "gfxsim_clock_spans": [_P],
     "gfxsim_decode": [ct.c_int, _P, ct.c_int, _U64, _P, ct.c_int, _P],
     "gfxsim_kernel_argument": [_P, ct.c_int, _P],
     "hipMalloc": [_P, _SIZE],
@@ -123,6 +139,11 @@ _ARGUMENTS = {
 }
 _RESULTS = {
     "gfxsim_report_kind_name": ct.c_char_p,
+    "gfxsim_hazard_rule": ct.c_char_p,
+    "gfxsim_clock_constant": ct.c_char_p,
+    "gfxsim_clock_cause": ct.c_char_p,
+    "gfxsim_clock_instructions": ct.c_uint32,
+    "gfxsim_clock_spans": ct.c_uint32,
     "gfxsim_launch_count": _U64,
     "gfxsim_call_count": ct.c_int64,
     "gfxsim_call_name": ct.c_char_p,

@@ -57,8 +57,8 @@ def test_the_command(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One row of decode, of sparse decode and of prefill, and those of the indexer's logits: the tables that a person
-    reads, and JSON."""
+    """One row of decode, of its time, of sparse decode and of prefill, and those of the indexer's logits: the tables
+    that a person reads, and JSON."""
     if "gfx950" not in selected_devices:
         pytest.skip("gfx950 is not selected")
     key = next(key for key in AITER if key[0] == "gfx950")
@@ -68,6 +68,8 @@ def test_the_command(
     assert main(["bench", "simcost", "--arch", "gfx950", "--json", str(tmp_path / "cost.json")]) == 0
     out = capsys.readouterr().out
     assert "ratio" in out and "causal" in out and "x dense" in out
-    _, _, _, *logits = json.loads((tmp_path / "cost.json").read_text())
+    _, clock, _, _, *logits = json.loads((tmp_path / "cost.json").read_text())
+    assert clock["memory"] == pytest.approx(576 * 2 / 13) and clock["clocks"] > clock["memory"] / 2
+    assert 8192 * clock["clocks"] / 2400 < clock["us of 8192 keys"] < 8192 * clock["clocks"] / 2400 + 50
     assert [row["keys"] for row in logits] == ["pages, q 1", "pages, q 4", "contiguous"]
     assert all(row["mfma"] == row["least mfma"] and row["valu"] >= row["least valu"] for row in logits), logits

@@ -160,7 +160,7 @@ def table_of(inputs: MlaInputs, topk: int) -> Block:
     return packed(out.reshape(-1))
 
 
-def _call(kernel: Kernel, q_lens: tuple[int, ...], kv_lens: tuple[int, ...], **more: object) -> MlaCase:
+def call_of(kernel: Kernel, q_lens: tuple[int, ...], kv_lens: tuple[int, ...], **more: object) -> MlaCase:
     q_dtype, kv_dtype = kernel.dtypes
     scales = {"q_scale": 0.5, "kv_scale": 0.25}
     return MlaCase(
@@ -170,23 +170,23 @@ def _call(kernel: Kernel, q_lens: tuple[int, ...], kv_lens: tuple[int, ...], **m
 
 def _of(kernel: Kernel) -> list[OracleCase]:
     out = [
-        OracleCase(kernel, _call(kernel, (q_len,) * len(kv_lens), kv_lens), workers, plan)
+        OracleCase(kernel, call_of(kernel, (q_len,) * len(kv_lens), kv_lens), workers, plan)
         for kv_lens, workers, plan in BATCHES
         for q_len in kernel.q_lens
     ]
     longest = max(kernel.q_lens)
     if not kernel.whole_tiles:
         ragged = tuple(max(1, longest - i) for i in range(4))
-        out.append(OracleCase(kernel, _call(kernel, ragged, RAGGED[0], trend=6.0), *RAGGED[1:]))
+        out.append(OracleCase(kernel, call_of(kernel, ragged, RAGGED[0], trend=6.0), *RAGGED[1:]))
     if kernel.heads == 16:
-        out.append(OracleCase(kernel, _call(kernel, (longest,) * 2, LONG[0]), *LONG[1:]))
+        out.append(OracleCase(kernel, call_of(kernel, (longest,) * 2, LONG[0]), *LONG[1:]))
     if min(kernel.q_lens) == 1:
         sparse = Sparse()
-        call = _call(kernel, (1,) * len(sparse.lists), sparse.lists)
+        call = call_of(kernel, (1,) * len(sparse.lists), sparse.lists)
         out.append(OracleCase(kernel, call, SPARSE_WORKERS, sparse=sparse))
     if kernel.counts_tokens:
         lens = (1100, 40, 113)
-        out += [OracleCase(kernel, _call(kernel, (longest,) * 3, lens, page_size=size), 5) for size in PAGE_SIZES]
+        out += [OracleCase(kernel, call_of(kernel, (longest,) * 3, lens, page_size=size), 5) for size in PAGE_SIZES]
     return out
 
 
@@ -200,7 +200,7 @@ EVERY_WAY = (4, 16, 20, 32, 36, 48, 64, 65, 96, 97, 128, 129, 160, 170)
 def every_way(kernel: Kernel) -> OracleCase:
     """All hazards of a kernel in one call; `split_every_second` makes its lists."""
     q_len = max(kernel.q_lens) if kernel.heads == 16 else 1
-    return OracleCase(kernel, _call(kernel, (q_len,) * len(EVERY_WAY), EVERY_WAY), len(EVERY_WAY))
+    return OracleCase(kernel, call_of(kernel, (q_len,) * len(EVERY_WAY), EVERY_WAY), len(EVERY_WAY))
 
 
 def split_every_second(inputs: MlaInputs) -> Lists:

@@ -12,24 +12,35 @@ Hazards = dict[tuple[str, str], int]
 
 #: Page indices are used a turn of the loop after their load, in the first turn without a wait for it.
 PAGE_INDICES: Hazards = {("missing wait", "v_mul_u32_u24_dpp"): 4}
-#: V comes from LDS into the matrix instructions of two of the loop's four parts without a wait.
-V_FROM_LDS: Hazards = {("missing wait", "v_mfma_f32_16x16x16_bf16"): 44}
-#: The next keys are written to LDS over the probabilities, which another wave may not have read.
-KEYS_OVER_P: Hazards = {("LDS race", "ds_write_b32"): 16}
+#: The same; and keys are loaded to LDS where a read is under way, as a barrier does not wait for it.
+PAGE_INDICES_READS_BEHIND_BARRIER: Hazards = PAGE_INDICES | {("missing wait", "buffer_load_dword"): 12}
+#: V comes from LDS into the matrix instructions of two of the loop's four parts without a wait. What a wave wrote to
+#: LDS is read by another behind a barrier, in front of which nobody waited for the write.
+V_FROM_LDS: Hazards = {
+    ("missing wait", "v_mfma_f32_16x16x16_bf16"): 44,
+    ("missing wait", "ds_read_b64"): 6,
+    ("missing wait", "ds_read_b128"): 12,
+}
+#: The next keys are written to LDS over the probabilities, which another wave may not have read. Writes are read by
+#: another wave behind a barrier, in front of which nobody waited for them.
+KEYS_OVER_P: Hazards = {("LDS race", "ds_write_b32"): 16, ("missing wait", "ds_read_b128"): 16}
 #: The same; a wave's part of q, loaded to LDS in lengths of 256 bytes, overlaps the next wave's; the sums of a split
 #: item go where another wave has put its maxima.
 KEYS_OVER_P_Q_OVERLAPS: Hazards = {
     ("LDS race", "ds_write_b32"): 17,
     ("LDS race", "buffer_load_dword"): 1,
     ("missing wait", "buffer_load_dword"): 1,
+    ("missing wait", "ds_read_b128"): 16,
 }
 #: The scales are loaded and used without a wait. The next keys, and the transposed values, are written to LDS where
-#: other waves may not have read q, keys and values. Keys are read from LDS, without a wait in the last turn.
+#: other waves may not have read q, keys and values; some of it where a read is under way, as a barrier does not wait
+#: for it. Keys are read from LDS, without a wait in the last turn.
 EVERYWHERE: Hazards = {
     ("missing wait", "v_mov_b32_e32"): 1,
     ("missing wait", "v_mul_f32_e32"): 1,
     ("missing wait", "v_mfma_f32_16x16x32_fp8_fp8"): 36,
     ("LDS race", "buffer_load_dword"): 56,
+    ("missing wait", "buffer_load_dword"): 52,
     ("LDS race", "ds_write_b128"): 8,
 }
 
@@ -72,11 +83,11 @@ def _of(arch: str) -> tuple[Kernel, ...]:
         make("a8w8_q1", one_group.format(1, ""), fp8, 16, (1,), KEYS_OVER_P),
         make("a8w8_q2", one_group.format(2, ""), fp8, 16, (2,), KEYS_OVER_P_Q_OVERLAPS, **two),
         make("a8w8_q4", one_group.format(4, ""), fp8, 16, (3, 4), EVERYWHERE, **four),
-        make("a8w8_h128", all_heads.format("msk0"), fp8, 128, (1, 2, 4), PAGE_INDICES),
+        make("a8w8_h128", all_heads.format("msk0"), fp8, 128, (1, 2, 4), PAGE_INDICES_READS_BEHIND_BARRIER),
     ]
     if arch == "gfx950":
         out += [
-            make("a8w8_h128_msk1", all_heads.format("msk1"), fp8, 128, (1, 2, 4), PAGE_INDICES),
+            make("a8w8_h128_msk1", all_heads.format("msk1"), fp8, 128, (1, 2, 4), PAGE_INDICES_READS_BEHIND_BARRIER),
             make("a8w8_q2_page", one_group.format(2, "_page"), fp8, 16, (2,), KEYS_OVER_P_Q_OVERLAPS, **two, **paged),
             make("a8w8_q4_page", one_group.format(4, "_page"), fp8, 16, (3, 4), EVERYWHERE, **four, **paged),
         ]

@@ -129,3 +129,45 @@ KERNEL exchange_rows(const u32 *in, u32 *out, int fault) {
         wait_for_loads();
     }
 }
+
+/* ---- LDS accesses that a barrier does not wait for: two waves, each with a row of its own and that of the other ---- */
+
+enum { ALL_WAITED, NO_WAIT_FOR_WRITE, NO_WAIT_FOR_READ, NO_WAIT_OVER_TWO_BARRIERS, WAIT_FOR_ONE_OF_TWO, NEEDS_ONE_OF_TWO };
+
+static __device__ inline void lds_store(u32 address, u32 value) {
+    asm volatile("ds_write_b32 %0, %1" ::"v"(address), "v"(value) : "memory");
+}
+
+static __device__ inline void lds_wait() { asm volatile("s_waitcnt lgkmcnt(0)" ::: "memory"); }
+
+static __device__ inline void bare_barrier() { asm volatile("s_barrier" ::: "memory"); }
+
+KERNEL swap_rows(u32 *out, int fault) {
+    __shared__ u32 rows[4][64];
+    u32 t = (u32)thread_x(), lane = t % 64, wave = t / 64, base = (u32)(lds_u32 *)rows, value;
+    u32 own = base + (wave * 64 + lane) * 4, own_second = own + 512, other = base + ((1 - wave) * 64 + lane) * 4;
+    if (fault == NEEDS_ONE_OF_TWO) {
+        lds_store(own, t);
+        lds_store(own_second, t);
+    } else {
+        lds_store(own_second, t);
+        lds_store(own, t);
+    }
+    if (fault == WAIT_FOR_ONE_OF_TWO || fault == NEEDS_ONE_OF_TWO) asm volatile("s_waitcnt lgkmcnt(1)" ::: "memory");
+    else if (fault != NO_WAIT_FOR_WRITE && fault != NO_WAIT_OVER_TWO_BARRIERS) lds_wait();
+    bare_barrier();
+    if (fault == NO_WAIT_OVER_TWO_BARRIERS) bare_barrier();
+    asm volatile("ds_read_b32 %0, %1" : "=v"(value) : "v"(other) : "memory");
+    if (fault != NO_WAIT_FOR_READ) asm volatile("s_waitcnt lgkmcnt(0)" : "+v"(value)::"memory");
+    bare_barrier();
+    lds_store(own, t + 1000);
+    asm volatile("s_waitcnt lgkmcnt(0)" : "+v"(value)::"memory");
+    out[t] = value;
+}
+
+/* ---- too close to each other --------------------------------------------------------------------------------------- */
+
+KERNEL m0_too_late(const u32 *in) {
+    __shared__ u32 row[ROW];
+    asm volatile("s_mov_b32 m0, %0\n\t" LOAD_TO_LDS " %1, off" ::"s"((u32)(lds_u32 *)row), "v"(in) : "memory");
+}

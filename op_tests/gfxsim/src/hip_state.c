@@ -42,6 +42,9 @@ bool gs_set_option(const char *name, uint64_t value) {
     else if (strcmp(name, "check_races") == 0) options->check_races = value != 0;
     else if (strcmp(name, "check_uninitialized") == 0) options->check_uninitialized = value != 0;
     else if (strcmp(name, "keep_going") == 0) options->keep_going = value != 0;
+    else if (strcmp(name, "clock") == 0) options->clock = (int)value;
+    else if (strcmp(name, "clock_active") == 0) options->clock_active = (int)value;
+    else if (strcmp(name, "clock_only") == 0) options->clock_only = value != 0;
     else if (strcmp(name, "quiet") == 0) options->quiet = value != 0;
     else if (strcmp(name, "hide_memory") == 0) set_hide_memory(value != 0);
     else if (strcmp(name, "sticky") == 0) options->sticky = value != 0;
@@ -56,7 +59,8 @@ void gs_read_options(void) {
                                         "threads",     "order_check", "check_barriers",
                                         "check_waits", "check_races", "check_uninitialized",
                                         "keep_going",  "quiet",       "hide_memory",
-                                        "sticky",      "late_errors", "fill"};
+                                        "sticky",      "late_errors", "fill",
+                                        "clock",       "clock_only",  "clock_active"};
     gs_state.options = (gs_options_t){.quantum = 4096,
                                       .timeout = 100 * 1000 * 1000,
                                       .check_barriers = 1,

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hazards.h"
 #include "hip_state.h"
 
 typedef struct gfxsim_kernel_info_t {
@@ -88,6 +89,52 @@ GS_EXPORT int gfxsim_decode(int arch, const uint32_t *words, int available, uint
     if (bytes > 0) gs_print((gs_arch_t)arch, &insn, pc, text, size);
     return bytes;
 }
+
+/* ---- hazards ---------------------------------------------------------------------------------------------------- */
+
+typedef struct gfxsim_hazard_t {
+    uint64_t first, second; /* offsets into the code */
+    int32_t needed, found;
+    const char *rule;
+} gfxsim_hazard_t;
+
+static int list_hazards(gs_arch_t arch, const gs_insn_t *insns, uint32_t low, uint32_t high, gfxsim_hazard_t *out,
+                        int limit) {
+    gs_hazard_t *found = calloc((size_t)limit + 1, sizeof *found);
+    int count = found ? gs_hazards_find(arch, insns, low, high, found, limit) : -1;
+    for (int i = 0; i < count && i < limit; i++) {
+        out[i] = (gfxsim_hazard_t){4ull * found[i].first, 4ull * found[i].second, found[i].needed, found[i].found,
+                                   found[i].rule};
+    }
+    free(found);
+    return count;
+}
+
+/* In `bytes` of the code from `offset` on: how many there are, the first `limit` of them in `out`; -1: out of memory.
+ */
+GS_EXPORT int gfxsim_code_hazards(const gs_module_t *module, uint64_t offset, uint64_t bytes, gfxsim_hazard_t *out,
+                                  int limit) {
+    uint32_t low = (uint32_t)(offset / 4), high = (uint32_t)((offset + bytes) / 4);
+    if (high > module->code_words) high = module->code_words;
+    return low < high ? list_hazards(module->image.arch, module->insns, low, high, out, limit) : 0;
+}
+
+/* In a few words; -1: out of memory. */
+GS_EXPORT int gfxsim_words_hazards(int arch, const uint32_t *words, int count, gfxsim_hazard_t *out, int limit) {
+    gs_insn_t *insns = calloc((size_t)count + 1, sizeof *insns);
+    for (int i = 0; insns && i < count; i++) {
+        gs_decode((gs_arch_t)arch, words + i, count - i, &insns[i]);
+        gs_bind((gs_arch_t)arch, &insns[i]);
+    }
+    int result = insns ? list_hazards((gs_arch_t)arch, insns, 0, (uint32_t)count, out, limit) : -1;
+    free(insns);
+    return result;
+}
+
+/* The rules' texts, up to NULL. */
+GS_EXPORT const char *gfxsim_hazard_rule(int index) { return gs_hazard_rule(index); }
+
+/* ---- arguments -------------------------------------------------------------------------------------------------- */
 
 /* An argument that the caller of a launch passes: {offset, bytes, gs_argument_kind_t}; -1: there is no such one. */
 GS_EXPORT int gfxsim_kernel_argument(const gs_kernel_t *kernel, int index, uint32_t out[3]) {

@@ -17,6 +17,9 @@ typedef struct gs_options_t {
     int check_barriers; /* 1: a wave must not end while others wait; 2: all must wait at the same instruction */
     bool check_waits, check_races, check_uninitialized;
     bool keep_going;  /* missing waits and LDS races are listed and do not end the launch */
+    int clock;        /* compute units whose workgroups are timed (clock.h); 0: none */
+    int clock_active; /* compute units that share the memory's bandwidth; 0: those that have work */
+    bool clock_only;  /* workgroups that are not timed do not run */
     bool quiet;       /* nothing on stderr */
     bool hide_memory; /* device memory faults when the host touches it */
     bool sticky;      /* a device that failed stays failed until gfxsim_reset, as on a GPU */

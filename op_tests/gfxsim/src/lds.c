@@ -1,6 +1,7 @@
 #include "lds.h"
 
 #include "races.h"
+#include "trace.h"
 #include "wait.h"
 
 /* lds_written of a byte: never written, written, or IN_FLIGHT + the index of the wave whose load will write it. */
@@ -114,6 +115,9 @@ bool gs_lds_access(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t l
     gs_extent_t extent = extent_of(address, lanes);
     uint32_t *touched = &wave->workgroup->lds_touched;
     check_places(wave, address, lanes, &extent, size, alignment);
+    bool of_load_to_lds = wave->insn->format != GS_DS && wave->insn->format != GS_FLAT; /* vmcnt counts that */
+    if (wave->program->check_waits && !of_load_to_lds) gs_wait_use_lds(wave, address, lanes, size, access);
+    if (wave->trace) gs_trace_lds(wave->trace, address, lanes, size, access != GS_LDS_READ);
     if (lanes && access != GS_LDS_READ && extent.high + size > *touched) *touched = extent.high + size;
     switch (size) {
     case 4: return access_lanes(wave, address, lanes, &extent, 4, access);

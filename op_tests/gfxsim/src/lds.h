@@ -11,6 +11,16 @@ typedef struct gs_extent_t {
     uint32_t low, high, bits;
 } gs_extent_t;
 
+/* Whether it touches one of the bytes. */
+static inline bool gs_lds_use_touches(const gs_lds_use_t *use, uint32_t address, uint32_t size) {
+    bool touches = false;
+    for (int lane = 0; lane < GS_LANES; lane++) {
+        bool apart = use->address[lane] >= address + size || address >= use->address[lane] + use->size;
+        touches |= (use->lanes >> lane & 1) && !apart;
+    }
+    return touches;
+}
+
 /* Checks and records an access of `size` bytes at address[lane] by each of `lanes`. False: some byte there is
  * undefined. The bytes of a write count as defined from here on. */
 bool gs_lds_access(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t lanes, uint32_t size, uint32_t alignment,

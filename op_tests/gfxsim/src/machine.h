@@ -28,6 +28,8 @@ const gs_buffer_t *gs_memory_find(uintptr_t address);
 
 /* ---- counters --------------------------------------------------------------------------------------------------- */
 
+typedef struct gs_trace_t gs_trace_t; /* trace.h */
+
 typedef struct gs_counters_t {
     uint64_t instructions[GS_CLASS_COUNT]; /* wave-instructions */
     uint64_t mfma_clocks;

@@ -7,7 +7,7 @@
 #include <signal.h>
 #include <string.h>
 
-#include "launch.h"
+#include "clock.h"
 
 enum { MAX_THREADS = 64 };
 
@@ -43,6 +43,7 @@ static void *work(void *argument) {
         uint64_t turn = __atomic_fetch_add(&job->next_turn, 1, __ATOMIC_RELAXED);
         if (turn >= job->dispatch->workgroup_count) break;
         if (turn > __atomic_load_n(&job->last_turn, __ATOMIC_RELAXED)) break;
+        if (gs_clock_takes(job->dispatch, turn)) continue;
         gs_report_t report;
         if (!gs_run_workgroup(job->dispatch, worker->crew, turn, &job->last_turn, &report)) {
             keep_report(job, turn, &report);
@@ -85,6 +86,9 @@ bool gs_run_launch(const gs_dispatch_t *dispatch, gs_totals_t *totals, gs_report
     int started = start(workers, count);
     work(&workers[0]);
     for (int i = 1; i < started; i++) pthread_join(workers[i].thread, NULL);
+    if (dispatch->options->clock > 0 && report->kind == GS_REPORT_NONE && !gs_clock_run(dispatch, totals, report)) {
+        return false;
+    }
     for (int i = 0; i < count; i++) gs_add_counters(&totals->counters, &crews[i].workgroup.counters);
     totals->launches++;
     totals->workgroups += dispatch->workgroup_count;

@@ -7,7 +7,7 @@
  * accessed the dword, `bytes` are those that surely more than one of them did, so that a report is never wrong. Atomics
  * do not race with each other. A record of a block has no bytes. */
 enum { SEVERAL = 0xff, BYTES_SHIFT = 8, ALL_BYTES = 0xf << BYTES_SHIFT, ATOMIC = 1 << 12, EPOCH_SHIFT = 13 };
-enum { LAST_EPOCH = UINT32_MAX >> EPOCH_SHIFT, BLOCK_BYTES = 512, MAX_READS = 256 };
+enum { LAST_EPOCH = UINT32_MAX >> EPOCH_SHIFT, BLOCK_BYTES = 512, MAX_READS = 256, MAX_CARRIED = 64 };
 
 /* ---- intervals -------------------------------------------------------------------------------------------------- */
 
@@ -18,6 +18,7 @@ static size_t record_count(uint32_t lds_bytes) { return 2 * ((size_t)lds_bytes /
 
 bool gs_races_reserve(gs_races_t *races, uint32_t lds_bytes) {
     if (!races->reads) races->reads = malloc(MAX_READS * sizeof *races->reads);
+    if (!races->carried) races->carried = malloc(MAX_CARRIED * sizeof *races->carried);
     if (!races->writer || lds_bytes > races->capacity) {
         uint32_t dwords = lds_bytes / 4 + 1;
         free(races->writer);
@@ -29,17 +30,19 @@ bool gs_races_reserve(gs_races_t *races, uint32_t lds_bytes) {
         races->epoch = 1;
         races->read_count = 0;
     }
-    return races->reads && races->writer;
+    return races->reads && races->carried && races->writer;
 }
 
 void gs_races_free(gs_races_t *races) {
     free(races->reads);
+    free(races->carried);
     free(races->writer);
     memset(races, 0, sizeof *races);
 }
 
 void gs_races_next_interval(gs_races_t *races) {
     races->read_count = 0;
+    races->carried_count = 0;
     if (races->epoch++ < LAST_EPOCH) return;
     memset(races->writer, 0, record_count(races->capacity) * sizeof *races->writer);
     races->epoch = 1;
@@ -62,8 +65,29 @@ static uint32_t merge(uint32_t record, uint32_t mine) {
     return (record & mine & ~0xffu) | SEVERAL;
 }
 
+/* The access of another wave, begun before the last barrier, that a record of this dword may come from; NULL: none. */
+static const gs_race_carried_t *find_carried(const gs_wave_t *wave, uint32_t dword, bool wrote) {
+    const gs_races_t *races = wave->workgroup->races;
+    for (int i = 0; i < races->carried_count; i++) {
+        const gs_race_carried_t *carried = &races->carried[i];
+        bool same_kind = (carried->use.access != GS_LDS_READ) == wrote;
+        if (carried->wave != wave->index && same_kind && gs_lds_use_touches(&carried->use, dword * 4, 4))
+            return carried;
+    }
+    return NULL;
+}
+
 static void report_race(gs_wave_t *wave, uint32_t dword, uint32_t record, bool wrote, bool writes, int lane) {
     char other[24] = "several waves";
+    const gs_race_carried_t *carried = find_carried(wave, dword, wrote);
+    if (carried) {
+        gs_found(wave, GS_REPORT_MISSING_WAIT,
+                 "lane %d %s LDS dword at %u, which wave %d %s before the barrier, at code+0x%zx, without a wait on "
+                 "lgkmcnt",
+                 lane, writes ? "writes" : "reads", dword * 4, carried->wave, wrote ? "wrote" : "read",
+                 (size_t)(carried->use.pc - wave->program->code_low));
+        return;
+    }
     if ((uint8_t)record != SEVERAL) snprintf(other, sizeof other, "wave %d", (int)(uint8_t)record - 1);
     gs_found(wave, GS_REPORT_LDS_RACE, "lane %d %s LDS dword at %u, which %s %s since the last barrier", lane,
              writes ? "writes" : "reads", dword * 4, other, wrote ? "wrote" : "read");
@@ -80,14 +104,18 @@ static void record_dword(gs_wave_t *wave, uint32_t dword, uint32_t mine, bool wr
     *writer = merge(*writer, mine);
 }
 
+/* The bytes of a dword that lie in [address, end), as records have them. */
+static inline uint32_t bytes_within(uint32_t dword, uint32_t address, uint32_t end) {
+    uint32_t bytes = 0xf;
+    if (dword * 4 < address) bytes &= 0xf << (address & 3);
+    if (end - dword * 4 < 4) bytes &= 0xfu >> (4 - (end & 3));
+    return bytes << BYTES_SHIFT;
+}
+
 static void record_access(gs_wave_t *wave, uint32_t address, uint32_t size, uint32_t base, bool writes, int lane) {
     uint32_t end = address + size;
-    for (uint32_t dword = address / 4; dword * 4 < end; dword++) {
-        uint32_t bytes = 0xf;
-        if (dword * 4 < address) bytes &= 0xf << (address & 3);
-        if (end - dword * 4 < 4) bytes &= 0xfu >> (4 - (end & 3));
-        record_dword(wave, dword, base | bytes << BYTES_SHIFT, writes, lane);
-    }
+    for (uint32_t dword = address / 4; dword * 4 < end; dword++)
+        record_dword(wave, dword, base | bytes_within(dword, address, end), writes, lane);
 }
 
 static void record_lanes(gs_wave_t *wave, const uint32_t *address, uint64_t lanes, uint32_t size, uint32_t base,
@@ -186,4 +214,28 @@ void gs_races_access(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t
     else if (size == 8) set_writers(races->writer, address, lanes, 2, mine | ALL_BYTES);
     else set_writers(races->writer, address, lanes, size / 4, mine | ALL_BYTES);
     mark_blocks(races->block_writer, span, mine);
+}
+
+/* ---- accesses that outlive their interval ----------------------------------------------------------------------- */
+
+static void carry_access(gs_races_t *races, uint32_t address, uint32_t size, uint32_t base, bool writes) {
+    uint32_t *records = writes ? races->writer : races->reader, end = address + size;
+    for (uint32_t dword = address / 4; dword * 4 < end; dword++)
+        records[dword] = merge(records[dword], base | bytes_within(dword, address, end));
+}
+
+void gs_races_carry(const gs_wave_t *wave, const gs_lds_use_t *use) {
+    gs_races_t *races = wave->workgroup->races;
+    bool writes = use->access != GS_LDS_READ;
+    uint32_t mine = races->epoch << EPOCH_SHIFT | (uint32_t)(wave->index + 1);
+    uint32_t base = mine | (use->access == GS_LDS_ATOMIC ? ATOMIC : 0);
+    for (uint64_t rest = use->lanes; rest; rest &= rest - 1) {
+        uint32_t address = use->address[__builtin_ctzll(rest)];
+        gs_span_t span = {address / BLOCK_BYTES, (address + use->size - 1) / BLOCK_BYTES};
+        carry_access(races, address, use->size, base, writes);
+        mark_blocks(writes ? races->block_writer : races->block_reader, span, mine);
+    }
+    if (races->carried_count < MAX_CARRIED) {
+        races->carried[races->carried_count++] = (gs_race_carried_t){*use, wave->index};
+    }
 }

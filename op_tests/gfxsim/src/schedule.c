@@ -2,17 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launch.h"
-
-typedef enum standing_t { RUNNING, WAITING, ENDED } standing_t;
-
-typedef struct run_t {
-    const gs_dispatch_t *dispatch;
-    gs_crew_t *crew;
-    gs_report_t *report;
-    standing_t standing[GS_MAX_WAVES];
-    uint64_t random;
-} run_t;
+#include "schedule.h"
+#include "wait.h"
 
 enum { POISON = 0xff, RANDOM_QUANTUM = 64, CHECK_STOP_EVERY = 16 };
 
@@ -24,7 +15,7 @@ static uint64_t mixed(uint64_t value) {
     return value ^ value >> 33;
 }
 
-static uint32_t next_random(run_t *run, uint32_t below) {
+static uint32_t next_random(gs_run_t *run, uint32_t below) {
     run->random = mixed(run->random + 0x9e3779b97f4a7c15ull);
     return (uint32_t)(run->random >> 32) % below;
 }
@@ -107,18 +98,18 @@ static void begin_workgroup(const gs_dispatch_t *dispatch, gs_crew_t *crew, uint
 
 /* ---- turns ------------------------------------------------------------------------------------------------------ */
 
-static int count(const run_t *run, standing_t standing) {
+int gs_schedule_count(const gs_run_t *run, gs_standing_t standing) {
     int sum = 0;
     for (int i = 0; i < run->dispatch->wave_count; i++) sum += run->standing[i] == standing;
     return sum;
 }
 
-static bool take_turn(run_t *run, int index, uint64_t quantum) {
+bool gs_schedule_turn(gs_run_t *run, int index, uint64_t quantum) {
     gs_wave_t *wave = run->crew->waves[index];
     const gs_workgroup_t *group = &run->crew->workgroup;
     switch (gs_wave_run(wave, quantum)) {
-    case GS_STOP_END: run->standing[index] = ENDED; return true;
-    case GS_STOP_BARRIER: run->standing[index] = WAITING; return true;
+    case GS_STOP_END: run->standing[index] = GS_ENDED; return true;
+    case GS_STOP_BARRIER: run->standing[index] = GS_WAITING; return true;
     case GS_STOP_REPORT: gs_report_of_wave(run->report, wave); return false;
     case GS_STOP_QUANTUM: break;
     }
@@ -129,43 +120,43 @@ static bool take_turn(run_t *run, int index, uint64_t quantum) {
 }
 
 /* One turn of every running wave: in order, or in reverse with seed 1. Other seeds: one turn of a random wave. */
-static bool take_turns(run_t *run) {
+static bool take_turns(gs_run_t *run) {
     const gs_options_t *options = run->dispatch->options;
     int waves = run->dispatch->wave_count;
     if (options->seed <= 1) {
         for (int i = 0; i < waves; i++) {
             int index = options->seed == 0 ? i : waves - 1 - i;
-            if (run->standing[index] == RUNNING && !take_turn(run, index, options->quantum)) return false;
+            if (run->standing[index] == GS_RUNNING && !gs_schedule_turn(run, index, options->quantum)) return false;
         }
         return true;
     }
-    int choice = (int)next_random(run, (uint32_t)count(run, RUNNING)), index = 0;
-    while (run->standing[index] != RUNNING || choice-- > 0) index++;
-    return take_turn(run, index, 1 + next_random(run, RANDOM_QUANTUM));
+    int choice = (int)next_random(run, (uint32_t)gs_schedule_count(run, GS_RUNNING)), index = 0;
+    while (run->standing[index] != GS_RUNNING || choice-- > 0) index++;
+    return gs_schedule_turn(run, index, 1 + next_random(run, RANDOM_QUANTUM));
 }
 
 /* ---- barriers --------------------------------------------------------------------------------------------------- */
 
-static int first(const run_t *run, standing_t standing) {
+static int first(const gs_run_t *run, gs_standing_t standing) {
     int index = 0;
     while (run->standing[index] != standing) index++;
     return index;
 }
 
 /* All live waves wait. The pc of a waiting wave lies behind its s_barrier. */
-static bool open_barrier(run_t *run) {
+bool gs_schedule_open_barrier(gs_run_t *run) {
     const gs_dispatch_t *dispatch = run->dispatch;
     gs_workgroup_t *group = &run->crew->workgroup;
-    int waiting = first(run, WAITING);
+    int waiting = first(run, GS_WAITING);
     uintptr_t pc = gs_wave_pc(run->crew->waves[waiting]) - 4;
-    if (dispatch->options->check_barriers >= 1 && count(run, ENDED) > 0) {
+    if (dispatch->options->check_barriers >= 1 && gs_schedule_count(run, GS_ENDED) > 0) {
         gs_report_of_machine(run->report, dispatch, group, waiting, pc, GS_REPORT_BARRIER,
-                             "barrier not reached by all: %d of %d waves wait, wave %d has ended", count(run, WAITING),
-                             dispatch->wave_count, first(run, ENDED));
+                             "barrier not reached by all: %d of %d waves wait, wave %d has ended",
+                             gs_schedule_count(run, GS_WAITING), dispatch->wave_count, first(run, GS_ENDED));
         return false;
     }
     for (int i = 0; i < dispatch->wave_count; i++) {
-        if (run->standing[i] != WAITING) continue;
+        if (run->standing[i] != GS_WAITING) continue;
         uintptr_t other = gs_wave_pc(run->crew->waves[i]) - 4;
         if (dispatch->options->check_barriers >= 2 && other != pc) {
             gs_report_of_machine(run->report, dispatch, group, waiting, pc, GS_REPORT_BARRIER,
@@ -173,23 +164,32 @@ static bool open_barrier(run_t *run) {
                                  (size_t)(other - dispatch->program.code_low));
             return false;
         }
-        run->standing[i] = RUNNING;
+        run->standing[i] = GS_RUNNING;
     }
     gs_races_next_interval(group->races);
+    for (int i = 0; dispatch->program.check_races && i < dispatch->wave_count; i++) {
+        gs_wait_carry_lds(run->crew->waves[i]);
+    }
     return true;
+}
+
+void gs_schedule_begin(gs_run_t *run, uint64_t turn) {
+    uint64_t index = workgroup_of_turn(run->dispatch, turn);
+    memset(run->standing, 0, sizeof run->standing); /* GS_RUNNING */
+    run->random = mixed(run->dispatch->options->seed ^ mixed(index + 1));
+    begin_workgroup(run->dispatch, run->crew, index);
 }
 
 bool gs_run_workgroup(const gs_dispatch_t *dispatch, gs_crew_t *crew, uint64_t turn, const uint64_t *last_turn,
                       gs_report_t *report) {
-    uint64_t index = workgroup_of_turn(dispatch, turn);
-    run_t run = {dispatch, crew, report, {RUNNING}, mixed(dispatch->options->seed ^ mixed(index + 1))};
-    begin_workgroup(dispatch, crew, index);
+    gs_run_t run = {.dispatch = dispatch, .crew = crew, .report = report};
+    gs_schedule_begin(&run, turn);
     for (uint64_t round = 0;; round++) {
         if (round % CHECK_STOP_EVERY == 0 && __atomic_load_n(last_turn, __ATOMIC_RELAXED) < turn) return true;
-        if (count(&run, RUNNING) > 0) {
+        if (gs_schedule_count(&run, GS_RUNNING) > 0) {
             if (!take_turns(&run)) return false;
-        } else if (count(&run, WAITING) > 0) {
-            if (!open_barrier(&run)) return false;
+        } else if (gs_schedule_count(&run, GS_WAITING) > 0) {
+            if (!gs_schedule_open_barrier(&run)) return false;
         } else {
             return true;
         }

@@ -7,6 +7,7 @@
 #endif
 
 #include "lds.h"
+#include "trace.h"
 
 /* ---- registers -------------------------------------------------------------------------------------------------- */
 
@@ -108,6 +109,7 @@ void gs_finish_direct_load(gs_wave_t *wave, const gs_insn_t *insn, gs_loaded_t *
         .pc = wave->insn_pc,
     };
     uint32_t address[GS_LANES];
+    gs_wait_check_direct(wave, &load);
     GS_FOR_LANES address[lane] = load.address + (uint32_t)lane * load.spacing;
     gs_lds_access(wave, address, wave->lanes, size, 4, GS_LDS_WRITE);
     for (uint64_t rest = wave->lanes; rest; rest &= rest - 1) {
@@ -239,7 +241,7 @@ static bool is_inside(const gs_buffer_t *buffer, uintptr_t address, uint32_t siz
     return address >= buffer->low && address < buffer->high && buffer->high - address >= size;
 }
 
-uint8_t *gs_memory_access(gs_wave_t *wave, uintptr_t address, uint32_t size, bool write, int lane) {
+static uint8_t *checked_place(gs_wave_t *wave, uintptr_t address, uint32_t size, bool write, int lane) {
     const gs_buffer_t *buffer = wave->last_buffer;
     if (!buffer || !is_inside(buffer, address, size) || (write && !buffer->writable)) {
         buffer = gs_memory_find(address);
@@ -255,8 +257,15 @@ uint8_t *gs_memory_access(gs_wave_t *wave, uintptr_t address, uint32_t size, boo
     return (uint8_t *)address;
 }
 
+uint8_t *gs_memory_access(gs_wave_t *wave, uintptr_t address, uint32_t size, bool write, int lane) {
+    if (wave->trace) gs_trace_memory(wave->trace, address, size, write);
+    return checked_place(wave, address, size, write, lane);
+}
+
 void gs_memory_access_lanes(gs_wave_t *wave, uint8_t *places[GS_LANES], uint64_t lanes, uint32_t size, bool write) {
     if (!lanes) return;
+    for (uint64_t rest = wave->trace ? lanes : 0; rest; rest &= rest - 1)
+        gs_trace_memory(wave->trace, (uintptr_t)places[__builtin_ctzll(rest)], size, write);
     uint8_t *some = places[__builtin_ctzll(lanes)];
     uintptr_t lowest = (uintptr_t)some, highest = (uintptr_t)some;
     GS_FOR_LANES {
@@ -268,6 +277,6 @@ void gs_memory_access_lanes(gs_wave_t *wave, uint8_t *places[GS_LANES], uint64_t
     if (buffer && lowest >= buffer->low && is_inside(buffer, highest, size) && (!write || buffer->writable)) return;
     for (; lanes; lanes &= lanes - 1) {
         int lane = __builtin_ctzll(lanes);
-        gs_memory_access(wave, (uintptr_t)places[lane], size, write, lane);
+        checked_place(wave, (uintptr_t)places[lane], size, write, lane);
     }
 }

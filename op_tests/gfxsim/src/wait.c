@@ -101,6 +101,53 @@ uintptr_t gs_wait_direct_pc(const gs_wave_t *wave, uint32_t address) {
     return wave->program->code_low;
 }
 
+/* ---- accesses to LDS -------------------------------------------------------------------------------------------- */
+
+void gs_wait_use_lds(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t lanes, uint32_t size,
+                     gs_lds_access_t access) {
+    gs_stream_id_t stream = wave->insn->format == GS_DS ? GS_STREAM_LDS : GS_STREAM_FLAT;
+    gs_lds_use_t *use = &wave->lds_uses[wave->lds_use_count++ % GS_MAX_LDS_USES];
+    memcpy(use->address, address, sizeof use->address);
+    use->lanes = lanes;
+    use->sequence = wave->streams[stream].issued + 1; /* which the instruction gets when it is done */
+    use->size = size;
+    use->stream = (uint8_t)stream;
+    use->access = (uint8_t)access;
+    use->pc = wave->insn_pc;
+}
+
+/* The kept uses, the newest first, that may still be under way; `*index` begins as 0. NULL: no more. */
+static const gs_lds_use_t *next_use(const gs_wave_t *wave, uint32_t *index) {
+    while (*index < wave->lds_use_count && *index < GS_MAX_LDS_USES) {
+        const gs_lds_use_t *use = &wave->lds_uses[(wave->lds_use_count - ++*index) % GS_MAX_LDS_USES];
+        if (!is_retired(&wave->streams[use->stream], use->sequence)) return use;
+    }
+    return NULL;
+}
+
+void gs_wait_carry_lds(const gs_wave_t *wave) {
+    uint32_t index = 0;
+    for (const gs_lds_use_t *use; (use = next_use(wave, &index));) gs_races_carry(wave, use);
+}
+
+void gs_wait_check_direct(gs_wave_t *wave, const gs_direct_load_t *load) {
+    if (!wave->program->check_waits) return;
+    uint32_t index = 0;
+    for (const gs_lds_use_t *use; (use = next_use(wave, &index));) {
+        if (!gs_lds_use_touches(use, load->address, load->spacing * GS_LANES)) continue;
+        for (uint64_t rest = load->lanes; rest; rest &= rest - 1) {
+            int lane = __builtin_ctzll(rest);
+            uint32_t address = load->address + (uint32_t)lane * load->spacing;
+            if (!gs_lds_use_touches(use, address, load->size)) continue;
+            gs_found(wave, GS_REPORT_MISSING_WAIT,
+                     "lane %d: LDS bytes from %u on are overwritten before a wait on lgkmcnt for the access at "
+                     "code+0x%zx",
+                     lane, address, (size_t)(use->pc - wave->program->code_low));
+            break;
+        }
+    }
+}
+
 /* ---- wait ------------------------------------------------------------------------------------------------------- */
 
 /* Forgets what has landed. */

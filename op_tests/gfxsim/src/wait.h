@@ -3,7 +3,7 @@
 #ifndef GFXSIM_WAIT_H
 #define GFXSIM_WAIT_H
 
-#include "wave.h"
+#include "lds.h"
 
 /* Reports if the instruction touches a register that a load may still write. Only needed if wave->any_pending. */
 void gs_wait_check(gs_wave_t *wave, const gs_insn_t *insn);
@@ -14,6 +14,16 @@ void gs_wait_issue(gs_wave_t *wave, gs_stream_id_t stream, int reg, int count);
 
 /* It loads memory to LDS; sequence and epoch are filled in. */
 void gs_wait_issue_direct(gs_wave_t *wave, gs_direct_load_t load);
+
+/* The current instruction, of LDS or flat, accesses `size` bytes of LDS at address[lane] of each of `lanes`. */
+void gs_wait_use_lds(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t lanes, uint32_t size,
+                     gs_lds_access_t access);
+
+/* A barrier has opened: what the wave has not waited for counts in the new interval, too. */
+void gs_wait_carry_lds(const gs_wave_t *wave);
+
+/* Reports if a load to LDS would overwrite bytes that an earlier LDS access of the wave may still read or write. */
+void gs_wait_check_direct(gs_wave_t *wave, const gs_direct_load_t *load);
 
 /* s_waitcnt: at most so many operations are under way from here on. */
 void gs_wait_for(gs_wave_t *wave, int vmcnt, int lgkmcnt);

@@ -43,7 +43,9 @@ void gs_wave_start(gs_wave_t *wave, const gs_program_t *program, gs_workgroup_t 
     wave->flat_vmem_retired = wave->flat_lgkm_retired = 0;
     wave->any_pending = false;
     wave->direct_load_count = 0;
+    wave->lds_use_count = 0;
 
+    wave->trace = NULL;
     wave->program = program;
     wave->workgroup = workgroup;
     wave->index = index_in_workgroup;

@@ -35,6 +35,17 @@ typedef struct gs_direct_load_t {
     uintptr_t pc;
 } gs_direct_load_t;
 
+/* An LDS access of the wave, which takes place at some time between its issue and the wait on lgkmcnt that covers it.
+ */
+typedef struct gs_lds_use_t {
+    uint32_t address[GS_LANES];
+    uint64_t lanes;
+    uint32_t sequence, size;
+    uint8_t stream, access; /* gs_stream_id_t, gs_lds_access_t */
+    uintptr_t pc;
+} gs_lds_use_t;
+
+enum { GS_MAX_LDS_USES = 64 }; /* a power of two, and two each of the at most 15 that lgkmcnt counts */
 enum { GS_MAX_DIRECT_LOADS = 64, GS_PENDING_WORDS = (GS_VREGS + GS_SREGS) / 64 };
 
 struct gs_wave_t {
@@ -64,7 +75,10 @@ struct gs_wave_t {
     gs_pending_t pending_by[GS_VREGS + GS_SREGS];
     int direct_load_count;
     gs_direct_load_t direct_loads[GS_MAX_DIRECT_LOADS];
+    uint32_t lds_use_count; /* since the start; the last ones are kept, landed or not */
+    gs_lds_use_t lds_uses[GS_MAX_LDS_USES];
 
+    gs_trace_t *trace; /* NULL: the clock does not ask */
     const gs_program_t *program;
     gs_workgroup_t *workgroup;
     int index;        /* in the workgroup */

@@ -28,6 +28,15 @@ def test_the_command_lists_kernels(arch: str, capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out.splitlines()[-1].split() == ["0x000078", "s_endpgm"]
 
 
+@pytest.mark.parametrize("arch", ARCHS)
+def test_the_command_lists_hazards(arch: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(DATA / arch / "clean.co"), "--hazards"]) == 0
+    assert capsys.readouterr().out == "0 hazards\n"
+    assert main([str(DATA / arch / "planted.co"), "--hazards"]) == 1
+    text = capsys.readouterr().out
+    assert "m0_too_late: SALU writes M0 before" in text and "1 wait states needed, 0 found" in text
+
+
 def test_the_example_in_the_readme() -> None:
     text = (DATA.parent / "README.md").read_text()
     example = text.split("```python\n")[1].split("```")[0]

@@ -126,6 +126,14 @@ ORDINARY_STORE = "global_store_dword v[30:31], v20, off"
         ((LOAD, OTHER, "s_waitcnt vmcnt(1)", READ), "none"),  # they return in order
         ((OTHER, LOAD, "s_waitcnt vmcnt(1)", READ), "wait"),
         ((LOAD, "ds_read_b32 v20, v14 offset:1024"), "none"),  # bytes that it does not write
+        # It overwrites what an access of its own wave, not waited for, may still read or write.
+        ((READ, LOAD, "s_waitcnt vmcnt(0)"), "wait"),
+        ((WRITE, LOAD, "s_waitcnt vmcnt(0)"), "wait"),
+        ((READ, "s_waitcnt vmcnt(0)", LOAD), "wait"),
+        ((READ, "s_waitcnt lgkmcnt(0)", LOAD), "none"),
+        ((READ, "ds_read_b32 v22, v14 offset:1024", "s_waitcnt lgkmcnt(1)", LOAD), "none"),
+        (("ds_read_b32 v22, v14 offset:1024", READ, "s_waitcnt lgkmcnt(1)", LOAD), "wait"),
+        (("ds_read_b32 v22, v14 offset:1024", LOAD), "none"),
         # Two loads, the second behind the first.
         ((LOAD, "s_movk_i32 m0, 0x400", LOAD, "s_waitcnt vmcnt(1)", READ), "none"),
         ((LOAD, "s_movk_i32 m0, 0x400", LOAD, "s_waitcnt vmcnt(1)", "ds_read_b32 v20, v14 offset:1024"), "wait"),

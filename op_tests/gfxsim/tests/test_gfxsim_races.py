@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
+from gfxsim import HipError, Simulator, launch
 from gfxsim.tests.exec_machine import ARCHS, LANES, Machine
 from gfxsim.tests.exec_memory import U32
+from gfxsim.tests.machine_fixtures import DATA
 
 
 @pytest.fixture(params=ARCHS)
@@ -55,6 +59,54 @@ def test_races(program: tuple[str, ...], kind: str, arch: str) -> None:
         )
     assert race(arch, *program) == kind
     assert race(arch, *program, waves=1) == "none"
+
+
+# ---- a barrier does not wait for LDS: what lgkmcnt has not covered takes place behind it, too
+
+FAULTS = {  # of the kernel swap_rows: its number, and the instruction that was not waited for
+    "all waited": (0, None),
+    "write": (1, "wrote"),
+    "read": (2, "read"),
+    "write over two barriers": (3, "wrote"),
+    "write, the other one waited for": (4, "wrote"),
+    "another write": (5, None),
+}
+
+
+@pytest.fixture
+def sim() -> Iterator[Simulator]:
+    simulator = Simulator()
+    simulator.set_option("quiet", 1)
+    yield simulator
+    simulator.reset()
+    simulator.reset_options()
+    simulator.set_device(0)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("seed", "quantum"), [(0, 4096), (1, 4096), (0, 1), (2, 1), (3, 1)])
+def test_uses_under_way(sim: Simulator, fault: str, seed: int, quantum: int, arch: str) -> None:
+    """Two waves exchange rows in LDS and overwrite them; found in every order of the waves."""
+    number, did = FAULTS[fault]
+    sim.set_option("seed", seed)
+    sim.set_option("quantum", quantum)
+    out = np.zeros(128, U32)
+
+    def run() -> None:
+        launch(DATA / arch / "planted.co", "swap_rows", [out, number], 1, 128)
+
+    if did is None:
+        run()
+        assert np.array_equal(out, np.roll(np.arange(128), 64))
+        return
+    with pytest.raises(HipError) as raised:
+        run()
+    assert raised.value.report is not None and raised.value.report.kind == "missing wait"
+    assert f"{did} before the barrier, at code+0x" in raised.value.report.text
+    assert "without a wait on lgkmcnt" in raised.value.report.text
+    sim.reset()
+    sim.set_option("check_waits", 0)
+    run()
 
 
 # ---- any accesses, against a model of two sets of bytes

@@ -1,0 +1,69 @@
+"""The times of the simulator's clock for `bench simcost`: a chip of which every compute unit has work.
+
+A model, not a measurement: op_tests/gfxsim/README.md, "Time", says how good it is. One request is decoded, whose first
+workgroup is timed as one unit of a chip whose others are as busy; a run over 2048 keys minus one over 1024 gives the
+clocks per key, and with them 8192 keys.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import aiter_c
+from aiter_c.testing import Device, MlaCase, build_inputs
+
+_LONG, _SHORT, KEYS = 2048, 1024, 8192
+#: Of MI300X and MI355X: compute units, clocks per us, bytes of memory per clock and unit at the data sheets' rates.
+_CHIPS = {"gfx942": (304, 2100, 8.3), "gfx950": (256, 2400, 13.0)}
+COLUMNS = {
+    "arch": "6s", "H": "3d", "q": "1d", "dtype": "15s", "kernel": "28s", "clocks": "7.1f",
+    "memory": "7.1f", "us of 8192 keys": "7.1f",
+}  # fmt: skip
+
+
+class _Summary(ctypes.Structure):
+    """gs_clock_summary_t of op_tests/gfxsim/src/clock.h; what is used of it."""
+
+    _fields_ = [
+        ("launches", ctypes.c_uint64), ("cycles", ctypes.c_int64), ("counts", ctypes.c_uint64 * 21),
+        ("us", ctypes.c_double), ("total_us", ctypes.c_double),
+    ]  # fmt: skip
+
+
+def _us(simulator: ctypes.CDLL, device: Device, case: MlaCase) -> float:
+    """All launches of one decode."""
+    before, after = _Summary(), _Summary()
+    arguments = build_inputs(case).arguments()
+    simulator.gfxsim_clock_summary(ctypes.byref(before))
+    device.call("mla_decode_fwd", exact=True, **arguments)
+    simulator.gfxsim_clock_summary(ctypes.byref(after))
+    if after.launches == before.launches:
+        raise RuntimeError("the simulator timed no launch: AITER_C_HIP_LIBRARY is not the library that aiter_c loaded")
+    return after.total_us - before.total_us
+
+
+def row(simulator: ctypes.CDLL, key: tuple[str, str, int, int], page_size: int, place: str) -> dict[str, Any]:
+    """(arch, dtype, heads, q): clocks per key of a unit, by the clock and by the memory's rate, and us."""
+    arch, dtype, heads, q_len = key
+    units, clocks_per_us, bytes_per_clock = _CHIPS[arch]
+    device = Device(arch, place, simulated=True, copies=True)
+    fields = {"heads": heads, "q_lens": (q_len,), "q_dtype": dtype, "kv_dtype": dtype, "page_size": page_size}
+    options = {b"clock": 1, b"clock_active": units}
+    simulator.gfxsim_set_option.argtypes = (ctypes.c_char_p, ctypes.c_uint64)
+    for name, value in options.items():
+        simulator.gfxsim_set_option(name, value)
+    try:
+        long, short = (
+            _us(simulator, device, MlaCase(kv_lens=(length,), splits=1, **fields)) for length in (_LONG, _SHORT)
+        )
+    finally:
+        for name in options:
+            simulator.gfxsim_set_option(name, 0)
+    plan = aiter_c.mla_plan(1, heads, q_len, page_size, dtype, dtype, num_kv_splits=1, max_kv_len=_LONG, device=place)
+    per_key = (long - short) / (_LONG - _SHORT)
+    return {
+        "arch": arch, "H": heads, "q": q_len, "dtype": dtype, "kernel": plan.stage1,
+        "clocks": per_key * clocks_per_us, "memory": 576 * (2 if dtype == "bfloat16" else 1) / bytes_per_clock,
+        "us of 8192 keys": short + per_key * (KEYS - _SHORT),
+    }  # fmt: skip

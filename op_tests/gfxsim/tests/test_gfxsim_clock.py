@@ -1,0 +1,179 @@
+"""The clock against documented facts: passes, latencies, bank conflicts of known degree, bandwidth, occupancy; and that
+it changes nothing but the time."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from gfxsim import HipError, Simulator, launch
+from gfxsim.clock import Instruction, Profile, causes, constants
+from gfxsim.tests.exec_machine import exists, words_of
+from gfxsim.tests.machine_fixtures import ARCHS, DATA
+
+S_NOP, SLOT_WORDS = 0xBF800000, 256
+
+
+@pytest.fixture(params=ARCHS)
+def arch(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def sim() -> Iterator[Simulator]:
+    simulator = Simulator()
+    simulator.set_option("quiet", 1)
+    simulator.set_option("clock", 1)
+    yield simulator
+    simulator.reset()
+    simulator.reset_options()
+    simulator.set_device(0)
+
+
+def value(arch: str, name: str) -> int:
+    return next(constant.value for constant in constants(arch) if constant.name == name)
+
+
+def slot(arch: str, *program: str, stride: int = 4, block: int = 64) -> Profile:
+    """A kernel into whose s_nop the program is put; waves have their lane in v0 and its LDS address in v1."""
+    words = [word for line in program for word in words_of(arch, line) or ()]
+    assert len(words) < SLOT_WORDS
+    data = (DATA / arch / "clock.co").read_bytes()
+    before, nops = struct.pack("<I", S_NOP | 7), struct.pack("<I", S_NOP) * SLOT_WORDS
+    assert data.count(before + nops) == 1
+    skip = struct.pack("<I", 0xBF820000 | SLOT_WORDS - len(words) - 1)  # s_branch over what is left
+    put = struct.pack(f"<{len(words)}I", *words) + skip
+    data = data.replace(before + nops, before + put + nops[len(put) :])
+    launch(data, "slot", [np.zeros(256, np.uint32), stride], 1, block)
+    return Profile.of(data)
+
+
+def clocks(arch: str, *program: str, times: int = 8, behind: tuple[str, ...] = (), **how: int) -> float:
+    """Clocks of the program, measured between running it `times` and twice as often."""
+    once, twice = (slot(arch, *program * n, *behind, **how).cycles for n in (times, 2 * times))
+    return (twice - once) / times
+
+
+#: Passes by the ISA documents, 7.2 and 7.3 (4 clocks each): gfx942, gfx950.
+PASSES = {
+    "v_mfma_f32_16x16x16_bf16 v[0:3], v[8:9], v[10:11], v[0:3]": (4, 4),
+    "v_mfma_f32_32x32x8_bf16 v[0:15], v[16:17], v[18:19], v[0:15]": (8, 8),
+    "v_mfma_f32_4x4x4_16b_bf16 v[0:3], v[8:9], v[10:11], v[0:3]": (2, 2),
+    "v_mfma_f32_16x16x4_f32 v[0:3], v8, v9, v[0:3]": (8, 8),
+    "v_mfma_f32_16x16x32_fp8_fp8 v[4:7], v[8:9], v[10:11], v[4:7]": (4, 4),
+    "v_mfma_f32_16x16x32_bf16 v[4:7], v[8:11], v[12:15], v[4:7]": (0, 4),
+    "v_mfma_f32_16x16x128_f8f6f4 v[4:7], v[8:15], v[16:23], v[4:7]": (0, 8),
+    "v_mfma_f32_16x16x128_f8f6f4 v[4:7], v[8:11], v[16:19], v[4:7] cbsz:4 blgp:4": (0, 4),
+}
+
+
+@pytest.mark.parametrize("number", range(len(PASSES)))
+def test_passes(number: int, arch: str) -> None:
+    text, passes = list(PASSES.items())[number]
+    count = dict(zip(ARCHS, passes, strict=True))[arch]
+    assert exists(arch, text) == (count > 0)
+    if count:
+        assert clocks(arch, text) == 4 * count  # one behind the other on the same accumulators
+        assert slot(arch, *[text] * 8).matrix_clocks == 32 * count
+
+
+MFMA, DEPENDENT, OTHER = next(iter(PASSES)), "v_add_f32_e32 v5, v3, v3", "v_add_f32_e32 v5, v6, v6"
+
+
+def test_latencies(arch: str) -> None:
+    issue = value(arch, "issue")
+    assert clocks(arch, OTHER) == clocks(arch, "v_add_f32_e32 v5, v5, v5") == issue == 4
+    assert clocks(arch, "v_exp_f32_e32 v3, v4") == 16
+    assert clocks(arch, "s_nop 0") == 4
+    assert clocks(arch, "s_nop 7") == 32
+    assert clocks(arch, MFMA, OTHER, OTHER) == 16  # the VALU works beside the matrix core
+    # Passes, 3 wait states (7.5 of the ISA documents), and the VALU itself, on which the next one waits.
+    assert clocks(arch, MFMA, DEPENDENT) == 16 + 16 + 4
+    assert clocks(arch, "v_exp_f32_e32 v3, v4", DEPENDENT) == 16 + 4
+    assert clocks(arch, MFMA, block=256) == 16  # a SIMD unit each
+    assert clocks(arch, MFMA, block=512 // 2, times=4) == 16
+
+
+def lds(profile: Profile, name: str) -> Instruction:
+    """The last one of that name: the program's."""
+    return [i for i in profile.instructions if i.text.startswith(name)][-1]
+
+
+@pytest.mark.parametrize("stride", [0, 4, 8, 16, 32, 64, 128])
+def test_bank_conflicts(stride: int, arch: str) -> None:
+    """Lanes `stride` bytes apart, two phases of 32 lanes on 32 banks: as many conflicts as lanes share a bank."""
+    profile = slot(arch, "ds_read_b32 v2, v1", stride=stride)
+    degree = max(stride // 4, 1)
+    read = lds(profile, "ds_read_b32")
+    assert read.issues == 1 and read.lds_clocks == 2 * degree and read.lds_conflict_clocks == 2 * (degree - 1)
+
+
+def test_wide_reads(arch: str) -> None:
+    """16 bytes of a lane, one lane behind the other, meet no bank twice; rows of 64 dwords do, 8 or 16 times."""
+    for stride, degree in ((16, 1), (256, {"gfx942": 8, "gfx950": 16}[arch])):
+        read = lds(slot(arch, "ds_read_b128 v[4:7], v1", stride=stride), "ds_read_b128")
+        assert read.lds_clocks == 8 * degree and read.lds_conflict_clocks == 8 * (degree - 1)
+    write = lds(slot(arch, "ds_write_b128 v1, v[4:7]", stride=16), "ds_write_b128")
+    assert write.lds_clocks == 8 and write.lds_conflict_clocks == 0
+
+
+def test_waits_and_causes(arch: str, sim: Simulator) -> None:
+    profile = slot(arch, "ds_read_b32 v2, v1", "s_waitcnt lgkmcnt(0)")
+    wait = [i for i in profile.instructions if i.text == "s_waitcnt lgkmcnt(0)"][-2]
+    assert wait.stalls == {"wait for lds": value(arch, "lds_latency")}  # to the next issue slot
+    launch(DATA / arch / "clock.co", "uneven", [np.zeros(128, np.float32), 1000], 1, 128)
+    profile = Profile.of(DATA / arch / "clock.co")
+    behind = max(profile.instructions, key=lambda i: i.stalls.get("barrier", 0))
+    assert 1000 * 4 < behind.stalls["barrier"] < profile.cycles
+    waited = [span for span in profile.spans if span.kind == "barrier"]
+    assert max(span.end - span.begin for span in waited) > 4000 and {span.wave for span in profile.spans} == {0, 1}
+    assert set(profile.stalls) == set(causes())
+
+
+@pytest.mark.parametrize("rounds", [4, 8])
+def test_streaming_bandwidth(rounds: int, arch: str, sim: Simulator) -> None:
+    """A copy that fills the chip comes to the achievable bandwidth, within what its beginning and end take."""
+    units = value(arch, "units")
+    row = units * 4 * 256
+    source = np.zeros(row * rounds * 4, np.uint32)
+    sim.set_option("check_uninitialized", 0)
+    launch(DATA / arch / "clock.co", "copy", [source, np.zeros_like(source), rounds, row], units * 4, 256)
+    profile = Profile.of(DATA / arch / "clock.co")
+    per_second = value(arch, "memory_gb_per_s") * value(arch, "memory_percent") / 100 * 1e9
+    least = 2 * source.nbytes / per_second * value(arch, "mhz") * 1e6
+    assert 0.9 * least <= profile.cycles <= least + 4 * value(arch, "memory_latency")
+    assert profile.active_units == units and profile.workgroups_resident >= 4
+
+
+def test_occupancy(arch: str) -> None:
+    """Registers that the kernel is given (clang gives more where LDS limits it anyway), and LDS: 32 KiB make two
+    workgroups on gfx942, five on gfx950."""
+    profile, workgroups = slot(arch, "s_nop 0", block=256), {"gfx942": 2, "gfx950": 5}[arch]
+    assert profile.waves_per_simd == profile.workgroups_resident == workgroups
+    launch(DATA / arch / "clock.co", "uneven", [np.zeros(128, np.float32), 1], 1, 128)
+    profile = Profile.of(DATA / arch / "clock.co")
+    assert profile.waves_per_simd == 8 and profile.workgroups_resident == 16
+    alone = slot(arch, MFMA, MFMA, block=256).cycles
+    assert slot(arch, MFMA, MFMA, block=64).cycles <= alone
+
+
+def test_nothing_but_the_time_changes(arch: str, sim: Simulator) -> None:
+    out, records = [], []
+    for clock in (0, 1, 3):
+        sim.set_option("clock", clock)
+        out.append(np.zeros(2048, np.float32))
+        records.append(launch(DATA / arch / "clean.co", "gemm_loop", [out[-1], 10], 8, 256))
+    assert np.array_equal(out[0], out[1]) and np.array_equal(out[0], out[2])
+    assert records[0] == records[1] == records[2]
+    assert Profile.of(DATA / arch / "clean.co").units == 3
+    with pytest.raises(HipError):  # reports come as ever
+        launch(DATA / arch / "planted.co", "swap_rows", [np.zeros(128, np.uint32), 1], 1, 128)
+
+
+def test_constants_have_sources(arch: str) -> None:
+    found = constants(arch)
+    assert all(constant.source and constant.value > 0 for constant in found)
+    assert sum(constant.source == "fitted" for constant in found) <= 5
