@@ -96,14 +96,11 @@ template <class matrix_t, int HEAD_TILES> struct mqa_contiguous_t {
 
     GPU_MEMBER void run() const {
         const int32_t first = first_key + gpu_thread() / 64 * MQA_WAVE_KEYS, j = first + gpu_lane();
-        typename wave_t::raw_keys_t raw = {};
+        const int64_t key = ac_min64((int64_t)first + gpu_lane(), p.columns - 1); /* past the last: it again */
+        typename wave_t::raw_keys_t raw;
         typename wave_t::keys_t keys;
-        const char *key = nullptr;
-        if (j < p.columns && j >= first) {
-            key = ac_mqa_key(&p.k, 0, j);
-            raw.scale = gpu_load<float>(ac_mqa_scale(&p.k, 0, j));
-        }
-        wave_t::load_runs(p.k, key, raw);
+        raw.scale = gpu_load<float>(ac_mqa_scale(&p.k, 0, key));
+        wave_t::load_runs(p.k, ac_mqa_key(&p.k, 0, key), raw);
         if (gpu_thread() < 64) list_rows();
         gpu_barrier();
         const int count = gpu_uniform(lds<int>(COUNT_AT));

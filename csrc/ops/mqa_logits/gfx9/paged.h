@@ -41,24 +41,32 @@ template <class matrix_t, int HEAD_TILES> struct mqa_paged_t {
         return {number, group, first_row, (int)ac_min64(p.block_rows, p.group_rows - first_row)};
     }
 
-    /* The page of the lane's key, or -1. */
+    /* The table's entry for the lane's key, or -1. It is not looked at before the next step, while it is on its way. */
     GPU_MEMBER int32_t find_page(const mqa_cursor_t &at) const {
         const int32_t j = key_of(at.tile);
         uint32_t token;
         if (at.unit >= schedule.num_units() || j >= at.length) return -1;
-        return (int32_t)ac_mqa_page(&p.k, schedule.group_of(at.unit), j, &token);
+        const uint32_t entry = ac_mqa_entry_of(&p.k, j, &token);
+        if (entry >= p.k.table_width) return -1;
+        return ac_mqa_entry(p.k.table, schedule.group_of(at.unit) * p.k.table_stride + entry);
     }
+    GPU_MEMBER bool exists(int32_t page) const { return page >= 0 && page < p.k.num_pages; }
 
-    /* Where there is no page `out` stays as it is: nothing of it is stored. */
+    /* A lane whose key has no page loads what another has, and nothing of it is stored: loads under a condition would
+     * have to be waited for one by one. */
     GPU_MEMBER void load_keys(const mqa_cursor_t &at, int32_t page, raw_keys_t &out) const {
+        const bool has_page = exists(page);
+        const uint64_t have = __builtin_amdgcn_ballot_w64(has_page);
+        if (!have) return;
+        const int other = __builtin_ctzll(have);
         uint32_t token;
         ac_mqa_entry_of(&p.k, key_of(at.tile), &token);
-        const char *key = nullptr;
-        if (page >= 0) {
-            key = ac_mqa_key(&p.k, page, token);
-            out.scale = gpu_load<float>(ac_mqa_scale(&p.k, page, token));
-        }
-        wave_t::load_runs(p.k, key, out);
+        const int32_t others_page = __builtin_amdgcn_readlane(page, other);
+        const uint32_t others_token = (uint32_t)__builtin_amdgcn_readlane((int)token, other);
+        page = has_page ? page : others_page;
+        token = has_page ? token : others_token;
+        out.scale = gpu_load<float>(ac_mqa_scale(&p.k, page, token));
+        wave_t::load_runs(p.k, ac_mqa_key(&p.k, page, token), out);
     }
 
     GPU_MEMBER unit_t load_unit(int32_t number) const {
@@ -85,7 +93,7 @@ template <class matrix_t, int HEAD_TILES> struct mqa_paged_t {
         return unit;
     }
 
-    GPU_MEMBER void compute(const unit_t &unit, int32_t tile, const raw_keys_t &raw, bool exists) const {
+    GPU_MEMBER void compute(const unit_t &unit, int32_t tile, const raw_keys_t &raw, bool has_page) const {
         const int32_t j = key_of(tile);
         const float scale = raw.scale * wave_t::factor(p);
         char *out = p.logits + (unit.group * p.group_rows + unit.first_row) * p.logits_stride + tile * (4LL * MQA_KEYS);
@@ -95,12 +103,12 @@ template <class matrix_t, int HEAD_TILES> struct mqa_paged_t {
             const window_t window = lds<window_t>(WINDOWS_AT + row * 8);
             const float sum = wave_t::score(row * wave_t::Q_BYTES, WEIGHTS_AT + row * wave_t::WEIGHT_BYTES, keys);
             if (j < window.end)
-                gpu_store<float>(out + gpu_thread() * 4u, exists && j < window.seen ? sum * scale : GPU_MINUS_INFINITY);
+                gpu_store<float>(out + gpu_thread() * 4u, has_page && j < window.seen ? sum * scale : GPU_MINUS_INFINITY);
         }
     }
 
-    /* Two sets of keys in turn: while one is multiplied the next is loaded, and the pages of the one after that are
-     * looked up. */
+    /* Two sets of keys in turn: while one is multiplied the next is loaded, and before that the pages of the one after
+     * it are looked up: loads end in their order. */
     GPU_MEMBER void run() {
         mqa_cursor_t at[3];
         const int32_t count = gpu_uniform(schedule.find((uint32_t)gpu_block(), at[0]));
@@ -117,12 +125,12 @@ template <class matrix_t, int HEAD_TILES> struct mqa_paged_t {
             GPU_NO_UNROLL for (int32_t done = 0; done < count; done += 2) {
         GPU_UNROLL for (int i = 0; i < 2; i++) {
                     if (done + i >= count || at[0].unit >= schedule.num_units()) break;
-                    load_keys(at[1], page[1], raw[1 - i]);
                     at[2] = at[1];
                     step(done + i + 2, count, at[2]);
                     page[2] = find_page(at[2]);
+                    load_keys(at[1], page[1], raw[1 - i]);
                     if (at[0].unit != unit.number) unit = load_unit(at[0].unit);
-                    compute(unit, at[0].tile, raw[i], page[0] >= 0);
+                    compute(unit, at[0].tile, raw[i], exists(page[0]));
                     at[0] = at[1], at[1] = at[2], page[0] = page[1], page[1] = page[2];
                 }
             }

@@ -148,8 +148,7 @@ template <class matrix_t, int HEAD_TILES> struct mqa_gfx9_t {
 
     /* --- keys --- */
 
-    /* The runs of the 64 keys of which lane l found key l: `at` is its first run, or nothing where it has none, and
-     * then those of `out` stay as they are. */
+    /* The runs of the 64 keys of which lane l has the address of key l. */
     GPU_MEMBER static void load_runs(const ac_mqa_keys_t &k, const char *at, raw_keys_t &out) {
         const uint32_t lane = recompute_lane_id();
         const int64_t run = ac_mqa_run_stride(&k);
@@ -158,16 +157,18 @@ template <class matrix_t, int HEAD_TILES> struct mqa_gfx9_t {
             const int from = (int)((t * 16 + (lane & 15)) * 4);
             const uint32_t low = (uint32_t)__builtin_amdgcn_ds_bpermute(from, (int)(uint32_t)address);
             const uint32_t high = (uint32_t)__builtin_amdgcn_ds_bpermute(from, (int)(uint32_t)(address >> 32));
-            const char *key = (const char *)((uint64_t)high << 32 | low);
-            if (!key) continue;
-            key += (lane >> 4) * run;
+            const char *key = (const char *)((uint64_t)high << 32 | low) + (lane >> 4) * run;
             out.run[t][0] = gpu_load<u32x4_t>(key);
             out.run[t][1] = gpu_load<u32x4_t>(key + 4 * run);
         }
     }
 
     GPU_MEMBER static void convert_keys(const ac_mqa_logits_params_t &p, const raw_keys_t &from, keys_t &out) {
-        GPU_UNROLL for (int t = 0; t < 4; t++) convert(from.run[t], p.k.dtype, out.chunk[t]);
+        GPU_UNROLL for (int t = 0; t < 4; t++) {
+            convert(from.run[t], p.k.dtype, out.chunk[t]);
+            /* They are there from here on: else the next loads would have to wait for these on every path. */
+            GPU_UNROLL for (int i = 0; i < CHUNKS; i++) asm volatile("" : "+v"(out.chunk[t][i]));
+        }
     }
 };
 
