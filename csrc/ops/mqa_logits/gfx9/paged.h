@@ -69,26 +69,34 @@ template <class matrix_t, int HEAD_TILES> struct mqa_paged_t {
         wave_t::load_runs(p.k, ac_mqa_key(&p.k, page, token), out);
     }
 
+    /* All loads at once, then all stores: one after the other each would wait for memory. */
     GPU_MEMBER unit_t load_unit(int32_t number) const {
+        constexpr int RUNS = wave_t::HEADS * 8 / MQA_THREADS;
+        static_assert(BLOCK_ROWS * wave_t::HEADS <= MQA_THREADS, "a thread has one weight");
         const unit_t unit = unit_of(number);
-        gpu_barrier(); /* the last unit's readers */
-        GPU_NO_UNROLL for (int row = 0; row < unit.rows; row++) {
-            const char *q = p.q + unit.group * p.q_group_stride + (unit.first_row + row) * p.q_row_stride;
-            GPU_NO_UNROLL for (int i = gpu_thread(); i < wave_t::HEADS * 8; i += MQA_THREADS) {
-                const int head = i / 8, run = i % 8;
-                u32x4_t bytes = {0, 0, 0, 0};
-                if (head < p.num_heads) bytes = gpu_load<u32x4_t>(q + head * p.q_head_stride + 16 * run);
-                wave_t::store_query(row * wave_t::Q_BYTES, head, run, bytes, p.q_dtype);
+        const char *q = p.q + unit.group * p.q_group_stride + unit.first_row * p.q_row_stride;
+        u32x4_t bytes[BLOCK_ROWS][RUNS];
+        GPU_UNROLL for (int row = 0; row < BLOCK_ROWS; row++)
+            GPU_UNROLL for (int r = 0; r < RUNS; r++) {
+                const int i = r * MQA_THREADS + gpu_thread(), head = i / 8;
+                bytes[row][r] = u32x4_t{0, 0, 0, 0};
+                if (row < unit.rows && head < p.num_heads)
+                    bytes[row][r] = gpu_load<u32x4_t>(q + row * p.q_row_stride + head * p.q_head_stride + i % 8 * 16);
             }
-            if (gpu_thread() >= wave_t::HEADS) continue;
-            const float *weights = p.weights + (unit.group * p.group_rows + unit.first_row + row) * p.weights_stride;
-            lds<float>(WEIGHTS_AT + row * wave_t::WEIGHT_BYTES + gpu_thread() * 4) =
-                gpu_thread() < p.num_heads ? gpu_load<float>(weights + gpu_thread()) : 0;
-        }
-        if (gpu_thread() < unit.rows) {
-            const ac_mqa_window_t window = ac_mqa_window(&p, unit.group, unit.first_row + gpu_thread());
+        const int row = gpu_thread() / wave_t::HEADS, head = gpu_thread() % wave_t::HEADS;
+        const float *weights = p.weights + (unit.group * p.group_rows + unit.first_row + row) * p.weights_stride;
+        const float weight = row < unit.rows && head < p.num_heads ? gpu_load<float>(weights + head) : 0;
+        ac_mqa_window_t window = {0, 0, 0};
+        if (gpu_thread() < unit.rows) window = ac_mqa_window(&p, unit.group, unit.first_row + gpu_thread());
+        gpu_barrier(); /* the last unit's readers */
+        GPU_UNROLL for (int at = 0; at < BLOCK_ROWS; at++)
+            GPU_UNROLL for (int r = 0; r < RUNS; r++) {
+                const int i = r * MQA_THREADS + gpu_thread();
+                if (at < unit.rows) wave_t::store_query(at * wave_t::Q_BYTES, i / 8, i % 8, bytes[at][r], p.q_dtype);
+            }
+        if (row < unit.rows) lds<float>(WEIGHTS_AT + row * wave_t::WEIGHT_BYTES + head * 4) = weight;
+        if (gpu_thread() < unit.rows)
             lds<window_t>(WINDOWS_AT + gpu_thread() * 8) = {(int32_t)window.seen, (int32_t)window.end};
-        }
         gpu_barrier();
         return unit;
     }
@@ -102,8 +110,8 @@ template <class matrix_t, int HEAD_TILES> struct mqa_paged_t {
         GPU_NO_UNROLL for (int row = 0; row < unit.rows; row++, out += p.logits_stride) {
             const window_t window = lds<window_t>(WINDOWS_AT + row * 8);
             const float sum = wave_t::score(row * wave_t::Q_BYTES, WEIGHTS_AT + row * wave_t::WEIGHT_BYTES, keys);
-            if (j < window.end)
-                gpu_store<float>(out + gpu_thread() * 4u, has_page && j < window.seen ? sum * scale : GPU_MINUS_INFINITY);
+            const bool sees = has_page && j < window.seen;
+            if (j < window.end) gpu_store<float>(out + gpu_thread() * 4u, sees ? sum * scale : GPU_MINUS_INFINITY);
         }
     }
 
