@@ -16,9 +16,20 @@ from aiter_c.testing import Device, MlaCase, build_inputs
 _LONG, _SHORT, KEYS = 2048, 1024, 8192
 #: Of MI300X and MI355X: compute units, clocks per us, bytes of memory per clock and unit at the data sheets' rates.
 _CHIPS = {"gfx942": (304, 2100, 8.3), "gfx950": (256, 2400, 13.0)}
+#: Clocks per key of AITER's kernels (amd-aiter 0.1.7.post2.dev18), found in the same way by
+#: op_tests/oracle/clock_points.py, which checks them: (arch, dtype, heads, q). The others are not in that wheel, or
+#: nothing here can drive them.
+AITER = {
+    ("gfx942", "bfloat16", 16, 4): 191.2,
+    ("gfx942", "float8_e4m3fnuz", 16, 1): 96.9,
+    ("gfx942", "float8_e4m3fnuz", 128, 1): 138.8,
+    ("gfx950", "bfloat16", 16, 4): 153.0,
+    ("gfx950", "float8_e4m3fn", 16, 1): 61.6,
+    ("gfx950", "float8_e4m3fn", 128, 1): 138.8,
+}
 COLUMNS = {
     "arch": "6s", "H": "3d", "q": "1d", "dtype": "15s", "kernel": "28s", "clocks": "7.1f",
-    "memory": "7.1f", "us of 8192 keys": "7.1f",
+    "memory": "7.1f", "us of 8192 keys": "7.1f", "AITER's clocks": "7s", "ratio": "5s",
 }  # fmt: skip
 
 
@@ -62,8 +73,11 @@ def row(simulator: ctypes.CDLL, key: tuple[str, str, int, int], page_size: int, 
             simulator.gfxsim_set_option(name, 0)
     plan = aiter_c.mla_plan(1, heads, q_len, page_size, dtype, dtype, num_kv_splits=1, max_kv_len=_LONG, device=place)
     per_key = (long - short) / (_LONG - _SHORT)
+    theirs = AITER.get(key)
     return {
         "arch": arch, "H": heads, "q": q_len, "dtype": dtype, "kernel": plan.stage1,
         "clocks": per_key * clocks_per_us, "memory": 576 * (2 if dtype == "bfloat16" else 1) / bytes_per_clock,
         "us of 8192 keys": short + per_key * (KEYS - _SHORT),
+        "AITER's clocks": f"{theirs:.1f}" if theirs else "-",
+        "ratio": f"{per_key * clocks_per_us / theirs:.2f}" if theirs else "-",
     }  # fmt: skip

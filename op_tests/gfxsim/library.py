@@ -95,6 +95,9 @@ _ARGUMENTS = {
     "gfxsim_clock_summary": [_P],
     "gfxsim_clock_instructions": [_P],
     "gfxsim_clock_spans": [_P],
+    "gfxsim_order_record": [ct.c_int64],
+    "gfxsim_order_written": [_P, ct.c_uint32],
+    "gfxsim_order_play": [ct.c_int64, _P, ct.c_uint32],
     "gfxsim_decode": [ct.c_int, _P, ct.c_int, _U64, _P, ct.c_int, _P],
     "gfxsim_kernel_argument": [_P, ct.c_int, _P],
     "hipMalloc": [_P, _SIZE],
@@ -140,6 +143,8 @@ _ARGUMENTS = {
 _RESULTS = {
     "gfxsim_report_kind_name": ct.c_char_p,
     "gfxsim_hazard_rule": ct.c_char_p,
+    "gfxsim_order_written": ct.c_uint32,
+    "gfxsim_order_record": None,
     "gfxsim_clock_constant": ct.c_char_p,
     "gfxsim_clock_cause": ct.c_char_p,
     "gfxsim_clock_instructions": ct.c_uint32,

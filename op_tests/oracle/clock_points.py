@@ -17,8 +17,45 @@ import numpy as np
 from gfxsim.clock import Profile, constants
 from oracle import code_objects, launch
 from oracle.cases import call_of
-from oracle.kernels import KERNELS, Kernel
+from oracle.kernels import ARCHS, FP8, KERNELS, Kernel
 from oracle.launch import Lists, run
+
+
+def units_of(arch: str) -> int:
+    return next(constant.value for constant in constants(arch) if constant.name == "units")
+
+
+def timed(kernel: Kernel, q_len: int, items: list[int], workers: int, split: bool) -> Profile:
+    """A worker's items of so many keys, each of a request of its own or, `split`, a part of one; the other workers have
+    as many, and do not run."""
+    call = call_of(kernel, (q_len,) * len(items), tuple(items))
+    inputs = call.inputs()
+    pool = inputs.array("kv_buffer")
+    pool[np.isnan(pool.astype(np.float32))] = 0
+    starts, rows = inputs.array("kv_indptr").tolist(), 0
+    work = []
+    for request, queries in enumerate(inputs.q_rows):
+        place = rows if split else -1
+        work.append((request, place, queries.start, queries.stop, starts[request], starts[request + 1], 0, 0))
+        rows += len(queries)
+    array = lambda values, *shape: np.array(values, np.int32).reshape(-1, *shape)  # noqa: E731
+    lists = Lists(array([0] + [len(work)] * workers), array(work, 8), array([0]), array([], 2), array([]))
+    code = code_objects.read(kernel.arch, kernel.name)
+    kept = dict(launch.OPTIONS)
+    launch.OPTIONS.update(clock=1, clock_only=1, check_waits=0, check_races=0, check_uninitialized=0)
+    try:
+        run(kernel.arch, code, inputs, lists)
+    finally:
+        launch.OPTIONS.clear()
+        launch.OPTIONS.update(kept)
+    return Profile.of(code)
+
+
+def clocks_per_key(arch: str, kernel: str, q_len: int) -> float:
+    """Of a compute unit, all units at work: 2048 keys minus 1024, as `bench simcost` has it for ours."""
+    found, units = next(k for k in KERNELS if (k.arch, k.id) == (arch, kernel)), units_of(arch)
+    long, short = (timed(found, q_len, [keys], units, split=False).cycles for keys in (2048, 1024))
+    return (long - short) / 1024
 
 
 @dataclass(frozen=True)
@@ -39,7 +76,7 @@ class Point:
 
     @property
     def units(self) -> int:
-        return next(c.value for c in constants(self.arch) if c.name == "units")
+        return units_of(self.arch)
 
     @property
     def items(self) -> list[int]:
@@ -58,27 +95,7 @@ class Point:
         return self.units if self.split else min(self.batch, self.units)
 
     def profile(self) -> Profile:
-        call = call_of(self.object, (1,) * len(self.items), tuple(self.items))
-        inputs = call.inputs()
-        pool = inputs.array("kv_buffer")
-        pool[np.isnan(pool.astype(np.float32))] = 0
-        starts, rows = inputs.array("kv_indptr").tolist(), 0
-        items = []
-        for request, queries in enumerate(inputs.q_rows):
-            place = rows if self.split else -1
-            items.append((request, place, queries.start, queries.stop, starts[request], starts[request + 1], 0, 0))
-            rows += len(queries)
-        array = lambda values, *shape: np.array(values, np.int32).reshape(-1, *shape)  # noqa: E731
-        lists = Lists(array([0] + [len(items)] * self.workers), array(items, 8), array([0]), array([], 2), array([]))
-        code = code_objects.read(self.arch, self.object.name)
-        kept = dict(launch.OPTIONS)
-        launch.OPTIONS.update(clock=1, clock_only=1, check_waits=0, check_races=0, check_uninitialized=0)
-        try:
-            run(self.arch, code, inputs, lists)
-        finally:
-            launch.OPTIONS.clear()
-            launch.OPTIONS.update(kept)
-        return Profile.of(code)
+        return timed(self.object, 1, self.items, self.workers, self.split)
 
 
 LONG, SHORT = "AITER PR 3072, MI355X, 128 heads, fp8, asm", "AITER PR 2039, 128 heads, fp8, asm"
@@ -99,6 +116,18 @@ POINTS = (
 )
 
 
+#: (arch, kernel of the wheel, q length) -> its row in `bench simcost`, which quotes what clocks_per_key says of it.
+QUOTED = {
+    (arch, kernel, q_len): (arch, dtype if dtype == "bfloat16" else FP8[arch], heads, q_len)
+    for arch in ARCHS
+    for kernel, dtype, heads, q_len in (
+        ("a16w16", "bfloat16", 16, 4),
+        ("a8w8_q1", "fp8", 16, 1),
+        ("a8w8_h128", "fp8", 128, 1),
+    )
+}
+
+
 def main() -> None:
     print(f"AITER {code_objects.VERSION}")
     print(f"{'arch':8}{'code object':38}{'batch':>6}{'keys':>7}{'published':>10}{'predicted':>10}{'ratio':>7}")
@@ -114,6 +143,9 @@ def main() -> None:
         )
     for held, name in ((False, "fitted to"), (True, "held back")):
         print(f"{name}: median error {statistics.median(errors[held]):.0%}, worst {max(errors[held]):.0%}")
+    print("clocks per key, as in bench simcost")
+    for (arch, kernel, q_len), _ in QUOTED.items():
+        print(f"{arch:8}{kernel:12}q {q_len}{clocks_per_key(arch, kernel, q_len):8.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ import statistics
 
 import pytest
 from oracle import code_objects
-from oracle.clock_points import POINTS, Point
+from oracle.clock_points import POINTS, QUOTED, Point, clocks_per_key
+
+from aiter_c.cli import simcost_clock
 
 pytestmark = pytest.mark.aiter
 
@@ -18,6 +20,13 @@ def test_held_back_points() -> None:
     assert 3 * len(held) >= len(POINTS) and {point.arch for point in held} == {"gfx942", "gfx950"}
     errors = [abs(point.profile().us / point.us - 1) for point in held]
     assert statistics.median(errors) <= 0.15 and max(errors) <= 0.35, errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", QUOTED)
+def test_what_simcost_quotes(key: tuple[str, str, int]) -> None:
+    assert set(QUOTED.values()) == set(simcost_clock.AITER)
+    assert clocks_per_key(*key) == pytest.approx(simcost_clock.AITER[QUOTED[key]], abs=0.1)
 
 
 def test_a_point() -> None:

@@ -206,9 +206,8 @@ static int64_t line_done(unit_t *unit, uintptr_t line, int64_t start, bool write
         insn->l2_hits++;
         return at + table->l2_latency;
     }
-    if (unit->memory_free < (double)at) unit->memory_free = (double)at;
-    unit->memory_free += unit->clocks_per_line;
-    return write ? at + table->l2_latency : (int64_t)unit->memory_free + table->memory_latency;
+    unit->memory_free += unit->clocks_per_line; /* a share over time: what it left unused comes back to it */
+    return at + (write ? table->l2_latency : later(0, (int64_t)unit->memory_free - at) + table->memory_latency);
 }
 
 static void vector_memory(unit_t *unit, timed_wave_t *wave, const gs_insn_t *insn, const gs_trace_t *trace, int64_t now,

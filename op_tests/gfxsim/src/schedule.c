@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "schedule.h"
+#include "script.h"
 #include "wait.h"
 
 enum { POISON = 0xff, RANDOM_QUANTUM = 64, CHECK_STOP_EVERY = 16 };
@@ -107,7 +107,10 @@ int gs_schedule_count(const gs_run_t *run, gs_standing_t standing) {
 bool gs_schedule_turn(gs_run_t *run, int index, uint64_t quantum) {
     gs_wave_t *wave = run->crew->waves[index];
     const gs_workgroup_t *group = &run->crew->workgroup;
-    switch (gs_wave_run(wave, quantum)) {
+    uint64_t before = gs_wave_instruction_count(wave);
+    gs_stop_t stop = gs_wave_run(wave, quantum);
+    if (run->scripted) gs_script_note((uint32_t)index, gs_wave_instruction_count(wave) - before);
+    switch (stop) {
     case GS_STOP_END: run->standing[index] = GS_ENDED; return true;
     case GS_STOP_BARRIER: run->standing[index] = GS_WAITING; return true;
     case GS_STOP_REPORT: gs_report_of_wave(run->report, wave); return false;
@@ -123,6 +126,7 @@ bool gs_schedule_turn(gs_run_t *run, int index, uint64_t quantum) {
 static bool take_turns(gs_run_t *run) {
     const gs_options_t *options = run->dispatch->options;
     int waves = run->dispatch->wave_count;
+    if (run->scripted && gs_script.plays) return gs_script_turn(run);
     if (options->seed <= 1) {
         for (int i = 0; i < waves; i++) {
             int index = options->seed == 0 ? i : waves - 1 - i;
@@ -177,6 +181,8 @@ void gs_schedule_begin(gs_run_t *run, uint64_t turn) {
     uint64_t index = workgroup_of_turn(run->dispatch, turn);
     memset(run->standing, 0, sizeof run->standing); /* GS_RUNNING */
     run->random = mixed(run->dispatch->options->seed ^ mixed(index + 1));
+    run->scripted = gs_script.workgroup == index + 1;
+    if (run->scripted) gs_script_begin();
     begin_workgroup(run->dispatch, run->crew, index);
 }
 

@@ -12,6 +12,7 @@ typedef struct gs_run_t {
     gs_report_t *report;
     gs_standing_t standing[GS_MAX_WAVES];
     uint64_t random;
+    bool scripted; /* script.h: its turns are written down, or played */
 } gs_run_t;
 
 /* Starts the waves of the workgroup whose turn it is. */

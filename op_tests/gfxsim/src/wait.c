@@ -106,6 +106,12 @@ uintptr_t gs_wait_direct_pc(const gs_wave_t *wave, uint32_t address) {
 void gs_wait_use_lds(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t lanes, uint32_t size,
                      gs_lds_access_t access) {
     gs_stream_id_t stream = wave->insn->format == GS_DS ? GS_STREAM_LDS : GS_STREAM_FLAT;
+    const gs_stream_t *lds = &wave->streams[GS_STREAM_LDS], *flat = &wave->streams[GS_STREAM_FLAT];
+    if (wave->lds_use_count && flat->issued == flat->retired) {
+        const gs_lds_use_t *last = &wave->lds_uses[(wave->lds_use_count - 1) % GS_MAX_LDS_USES];
+        bool all_landed = last->stream == GS_STREAM_LDS && is_retired(lds, last->sequence);
+        if (all_landed) wave->lds_use_count = 0; /* memory that is at hand */
+    }
     gs_lds_use_t *use = &wave->lds_uses[wave->lds_use_count++ % GS_MAX_LDS_USES];
     memcpy(use->address, address, sizeof use->address);
     use->lanes = lanes;

@@ -45,7 +45,7 @@ typedef struct gs_lds_use_t {
     uintptr_t pc;
 } gs_lds_use_t;
 
-enum { GS_MAX_LDS_USES = 64 }; /* a power of two, and two each of the at most 15 that lgkmcnt counts */
+enum { GS_MAX_LDS_USES = 32 }; /* two each of the at most 15 that lgkmcnt counts, and those of this instruction */
 enum { GS_MAX_DIRECT_LOADS = 64, GS_PENDING_WORDS = (GS_VREGS + GS_SREGS) / 64 };
 
 struct gs_wave_t {

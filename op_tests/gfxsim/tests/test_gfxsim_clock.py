@@ -120,6 +120,24 @@ def test_wide_reads(arch: str) -> None:
     assert write.lds_clocks == 8 and write.lds_conflict_clocks == 0
 
 
+#: v1 = 16 * (lane % 4 + 4 * (lane / 8)) + 512 * (lane / 4 % 2)
+PAIRED_ROWS = (
+    "v_and_b32_e32 v2, 3, v0",
+    "v_lshrrev_b32_e32 v3, 3, v0",
+    "v_lshl_add_u32 v2, v3, 2, v2",
+    "v_lshrrev_b32_e32 v3, 2, v0",
+    "v_and_b32_e32 v3, 1, v3",
+    "v_lshlrev_b32_e32 v2, 4, v2",
+    "v_lshl_add_u32 v1, v3, 9, v2",
+)
+
+
+def test_the_order_of_lanes_in_wide_reads(arch: str) -> None:
+    """Lanes 4 to 7 have the banks of lanes 0 to 3; on gfx950 lanes 12 to 15 are in their phase instead."""
+    read = lds(slot(arch, *PAIRED_ROWS, "ds_read_b128 v[4:7], v1"), "ds_read_b128")
+    assert read.lds_conflict_clocks == {"gfx942": 8, "gfx950": 0}[arch]
+
+
 def test_waits_and_causes(arch: str, sim: Simulator) -> None:
     profile = slot(arch, "ds_read_b32 v2, v1", "s_waitcnt lgkmcnt(0)")
     wait = [i for i in profile.instructions if i.text == "s_waitcnt lgkmcnt(0)"][-2]
