@@ -68,6 +68,7 @@ def run(path: Path, save: bool) -> str | None:
         notebook,
         timeout=SECONDS,
         resources={"metadata": {"path": str(path.parent)}},
+        coalesce_streams=True,
         extra_arguments=["--log-level=ERROR"],
     )
     try:

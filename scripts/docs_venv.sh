@@ -7,7 +7,7 @@ fi
 python=$DOCS_VENV/bin/python
 if ! [ -x "$python" ]; then
     python3 -m venv "$DOCS_VENV"
-    "$python" -m pip install -q --disable-pip-version-check -r docs/requirements.txt
+    "$python" -m pip install -q --no-compile --disable-pip-version-check -r docs/requirements.txt
 fi
 export PYTHONPATH=$PWD
 "$python" -c 'import aiter_c'
