@@ -1,13 +1,16 @@
-"""What the documents say exists: files that are named, the command that CI takes from the README, the commands; and the
-README's examples run."""
+"""What the documents say exists: files that are named, the command that CI takes from the README, the commands; and
+their examples run."""
 
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
+from interpreter import run_python
 
+import aiter_c
 from aiter_c.__main__ import _parser
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,11 +68,80 @@ def test_the_commands_of_the_readme_parse() -> None:
         _parser().parse_args(command.split())
 
 
-def test_the_examples_of_the_readme_run(capsys: pytest.CaptureFixture[str]) -> None:
-    """One after the other, as a reader would; later ones use what earlier ones made."""
-    examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def _examples(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def _run(page: Path) -> dict[str, object]:
+    """One example after the other, as a reader would; later ones use what earlier ones made."""
     names: dict[str, object] = {}
-    for number, example in enumerate(examples):
-        exec(compile(example, f"README.md, example {number}", "exec"), names)
-    assert len(examples) >= 7 and "request 1: keys " in capsys.readouterr().out
-    assert {"logits", "lse", "by_lists", "merged", "merged_lse", "indices"} <= names.keys()
+    for number, example in enumerate(_examples(page)):
+        exec(compile(example, f"{page.name}, example {number}", "exec"), names)
+    return names
+
+
+def test_the_example_of_the_readme_runs() -> None:
+    assert {"q", "cache", "o", "lse"} <= _run(ROOT / "README.md").keys()
+
+
+PAGES = [page for page in sorted(ROOT.glob("docs/*.md")) if _examples(page)]
+#: They choose a library before aiter_c is imported, and import the simulator as a user does.
+ALONE = [page for page in [*PAGES, ROOT / "op_tests/gfxsim/README.md"] if "op_tests.gfxsim" in page.read_text()]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.torch if "import torch" in page.read_text() else (), id=page.stem)
+        for page in PAGES
+        if page not in ALONE
+    ],
+)
+def test_the_examples_of_a_page_run(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = _run(page)
+    if page.stem == "ops":
+        assert {"logits", "lse", "by_lists", "merged", "merged_lse", "indices"} <= names.keys()
+        assert "request 1: keys " in capsys.readouterr().out
+
+
+@pytest.mark.isolated
+def test_the_examples_with_the_simulator_run() -> None:
+    assert {page.stem for page in ALONE} == {"simulator", "README"}
+    for page in ALONE:
+        prelude = f"import os, sys; os.chdir({str(ROOT)!r}); sys.path.insert(0, os.getcwd())\n"
+        run_python("-W", "error", "-c", prelude + "\n".join(_examples(page)))
+
+
+def test_every_example_is_run() -> None:
+    """Code that is Python and not marked as such would be in no test: what is indented or fenced otherwise is not."""
+    assert len(PAGES) >= 8
+    for page in PAGES:
+        for fence in re.findall(r"^```(.*)$", page.read_text(), re.MULTILINE):
+            assert fence == "" or fence == "python" or fence.startswith("{"), f"{page.name}: ```{fence}"
+
+
+def test_the_reference_has_every_public_name() -> None:
+    page = (ROOT / "docs/api.md").read_text()
+    listed = set(re.findall(r"auto(?:function|class|exception):: (\w+)$", page, re.MULTILINE))
+    older = set(re.findall(r"`(\w+)`", page[page.index("Older names") :])) & set(aiter_c.__all__) - listed
+    assert len(older) == 4 and listed | older == set(aiter_c.__all__)
+
+
+def test_docstrings_become_lists_formulas_and_prose() -> None:
+    to_rst = runpy.run_path(str(ROOT / "docs/docstrings.py"))["to_rst"]
+    text = """Writes `o`: see p_dtype.
+
+    o = 2 * x
+
+x, y   int [T*]: one,
+       or two
+stream: the handle
+
+Returns None.
+"""
+    assert to_rst(text.splitlines()) == [
+        r"Writes ``o``: see p\_dtype.", "",
+        "::", "", "        o = 2 * x", "",
+        "``x``, ``y``", r"    int [T\*]: one, or two", "``stream``", "    the handle", "",
+        "Returns None.", "",
+    ]  # fmt: skip
