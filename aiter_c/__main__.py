@@ -41,6 +41,13 @@ def _parser() -> argparse.ArgumentParser:
     env.add_argument("--json", metavar="FILE", help="write it as JSON as well")
     doctor = commands.add_parser("doctor", help="what is wrong with this installation, and what to do; exit status 1")
     doctor.add_argument("--json", metavar="FILE", help="write it as JSON as well")
+    replay = commands.add_parser("replay", help="run a call that AITER_C_DUMP wrote again; exit status 1 if it differs")
+    replay.add_argument("file", help="NAME.json or NAME.safetensors of the call")
+    replay.add_argument("--device", choices=["cpu", "gfx942", "gfx950", "cuda", "hip"], default="cpu")
+    replay.add_argument(
+        "--against", choices=["record", "fp64"], default="record", help="what it gave then (default), or the reference"
+    )
+    replay.add_argument("--json", metavar="FILE", help="write the table as JSON")
     return parser
 
 
@@ -52,7 +59,7 @@ def _why_not_runnable(arguments: argparse.Namespace) -> str | None:
             return f"--{option}: {problem}"
     for module, name in _NEEDED.items():
         try:
-            if arguments.command in ("demo", "bench"):
+            if arguments.command in ("demo", "bench", "replay"):
                 importlib.import_module(module)
         except ImportError as error:
             return f"This command needs {name}: pip install 'aiter_c[demo]' ({error})"
@@ -73,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from aiter_c.cli.kernels import run
     elif arguments.command == "doctor":
         from aiter_c.cli.doctor import run
+    elif arguments.command == "replay":
+        from aiter_c.cli.replay import run
     elif arguments.what == "simcost":
         from aiter_c.cli.bench_simcost import run
     elif arguments.what == "call_overhead":
