@@ -147,7 +147,7 @@ class TorchOnCpu(Gpu):
     def __init__(self) -> None:
         import torch
 
-        self.torch, self.device, self.name = torch, torch.device("cpu"), "torch's CPU"
+        self.torch, self.device, self.place, self.name = torch, torch.device("cpu"), "cpu", "torch's CPU"
 
     def _median(self, call: Callable[[], object], count: int) -> float:
         call()

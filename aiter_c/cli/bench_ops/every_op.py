@@ -294,9 +294,7 @@ class Problem:
 
     def error(self, output: Any) -> float:
         """0, or AssertionError: a call of its own is checked, on the same device."""
-        place = "cpu"
-        if self.backend.kind == "gpu":
-            place = "hip:0" if self.backend.torch.version.hip else "cuda:0"
+        place = self.backend.place
         self.row.verify(CPU if place == "cpu" else Device(place.split(":")[0], place, copies=True))
         return 0.0
 
