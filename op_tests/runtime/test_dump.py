@@ -19,6 +19,7 @@ import aiter_c
 from aiter_c import _C, _dump
 from aiter_c._dump_file import Call, Loaded, Unreadable
 from aiter_c.testing import MlaCase, build_inputs
+from aiter_c.testing.device import Copies
 
 pytest.importorskip("safetensors")
 
@@ -165,6 +166,21 @@ def test_tensors_on_a_device(device: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.accelerators
+def test_memory_that_nobody_can_read(device: Any, tmp_path: Path) -> None:
+    """Of a tensor that only speaks DLPack, on a device: the call goes on, the file says so, and a replay does."""
+    if device is None:
+        pytest.skip("no device is selected")
+    rows = Copies(device.place).tensor(np.ones((1, 50), np.float32))
+    bounds = [aiter_c.from_host(np.full(1, n, np.int32), device.place) for n in (0, 50)]
+    indices = aiter_c.from_host(np.full((1, 8), -7, np.int32), device.place)
+    path = Dumps(tmp_path).call("top_k_per_row_prefill", rows, *bounds, indices, None, 1, 50, 1, k=8, stream=0)
+    assert (indices.numpy() == np.arange(8)).all()
+    said = r"^logits: its memory could not be read .*: DeviceTensor on .*only tensors of torch"
+    with pytest.raises(Unreadable, match=said):
+        Loaded(path).arguments()
+
+
+@pytest.mark.accelerators
 def test_an_error_of_a_device(device: Any, tmp_path: Path) -> None:
     """A launch that fails, and one whose error shows when it is waited for: the call's, with what it was given."""
     if device is None or not device.simulated:
@@ -224,12 +240,19 @@ def test_a_bad_choice(text: str, problem: str) -> None:
         _dump.Choice(text, set(_dump.ops()))
 
 
-def test_a_call_that_cannot_be_written_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_call_that_cannot_be_written_goes_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Too large, a full count, a folder that is gone; the op's own error stays the op's own."""
     good = arguments_of(heads=2, kv_lens=(9,))
     small = Dumps(tmp_path / "small", most_bytes=0)
     assert small.op("mla_decode_fwd")(**good)[1] is not None and small.files() == []
     assert "mla_decode_fwd: call 1 is not dumped: RuntimeError: 0 MB of tensors are more than" in capfd.readouterr().err
+    with monkeypatch.context() as patched:
+        patched.setattr(_dump, "_is_captured", lambda devices: True)
+        captured = Dumps(tmp_path / "captured")
+        assert captured.op("mla_decode_fwd")(**good)[1] is not None and captured.files() == []
+    assert "its stream is being captured: choose a call outside of the graph" in capfd.readouterr().err
     gone = Dumps(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     with pytest.raises(ValueError, match="expected shape") as refused:
