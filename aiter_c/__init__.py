@@ -87,8 +87,6 @@ from aiter_c.prefill import (
 )
 from aiter_c.sparse import sparse_mla_fwd, unified_attention_sparse_mla
 
-_torch_table.announce()
-
 __version__ = _C.build_info()["version"]
 
 __all__ = [
@@ -154,3 +152,9 @@ __all__ = [
     "triton_gather_kv_indices_sparse",
     "unified_attention_sparse_mla",
 ]
+
+if _C.environment()["AITER_C_DUMP"][0]:
+    from aiter_c import _dump
+
+    _dump.install()
+_torch_table.announce()

@@ -25,6 +25,10 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="time an op against the machine's ceilings and its peers")
     bench.add_argument("what", choices=[*bench_ops.names(), "call_overhead", "simcost", "torch_ops"])
     bench.add_argument("--json", metavar="FILE", help="write the table as JSON")
+    bench.add_argument("--plot", metavar="FILE", help="draw the roofline and bars beside the peers (the extra `plot`)")
+    bench.add_argument("--compare", metavar="FILE", help="the JSON of an earlier run: exit status 1 if a row is slower")
+    bench.add_argument("--threshold", type=float, metavar="PERCENT", help="from which on it is (default: 10)")
+    bench.add_argument("--read", metavar="FILE", help="take the rows from the JSON of a run, and measure nothing")
     bench.add_argument("--device", choices=["cpu", "cuda", "hip"], default="cpu", help="of an op (default: cpu)")
     bench.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     bench.add_argument("--quick", action="store_true", help="few shapes; on the CPU no peers")
@@ -41,7 +45,35 @@ def _parser() -> argparse.ArgumentParser:
     env.add_argument("--json", metavar="FILE", help="write it as JSON as well")
     doctor = commands.add_parser("doctor", help="what is wrong with this installation, and what to do; exit status 1")
     doctor.add_argument("--json", metavar="FILE", help="write it as JSON as well")
+    replay = commands.add_parser("replay", help="run a call that AITER_C_DUMP wrote again; exit status 1 if it differs")
+    replay.add_argument("file", help="NAME.json or NAME.safetensors of the call")
+    replay.add_argument("--device", choices=["cpu", "gfx942", "gfx950", "cuda", "hip"], default="cpu")
+    replay.add_argument(
+        "--against", choices=["record", "fp64"], default="record", help="what it gave then (default), or the reference"
+    )
+    replay.add_argument("--json", metavar="FILE", help="write the table as JSON")
     return parser
+
+
+def _why_no_bench(arguments: argparse.Namespace) -> str | None:
+    """What is known of --read, --compare and --plot beforehand."""
+    from aiter_c.cli import bench_report
+
+    given = [name for name in ("read", "compare", "plot") if getattr(arguments, name)]
+    if arguments.what in ("simcost", "torch_ops") and given:
+        return f"--{given[0]}: is of the bench of an op, and of call_overhead"
+    if arguments.what == "call_overhead" and arguments.plot:
+        return "--plot: is of the bench of an op"
+    if arguments.threshold is None:
+        arguments.threshold = bench_report.DEFAULT_THRESHOLD
+    elif not arguments.threshold >= 0 or not arguments.compare:
+        return "--threshold: expected a number from 0 on, beside --compare"
+    if arguments.read:
+        try:
+            bench_report.read(arguments.read, arguments.what)
+        except bench_report.Unusable as problem:
+            return f"--read: {problem}"
+    return bench_report.why_not(arguments)
 
 
 def _why_not_runnable(arguments: argparse.Namespace) -> str | None:
@@ -52,11 +84,11 @@ def _why_not_runnable(arguments: argparse.Namespace) -> str | None:
             return f"--{option}: {problem}"
     for module, name in _NEEDED.items():
         try:
-            if arguments.command in ("demo", "bench"):
+            if arguments.command in ("demo", "bench", "replay"):
                 importlib.import_module(module)
         except ImportError as error:
             return f"This command needs {name}: pip install 'aiter_c[demo]' ({error})"
-    return None
+    return _why_no_bench(arguments) if arguments.command == "bench" else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,6 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from aiter_c.cli.kernels import run
     elif arguments.command == "doctor":
         from aiter_c.cli.doctor import run
+    elif arguments.command == "replay":
+        from aiter_c.cli.replay import run
     elif arguments.what == "simcost":
         from aiter_c.cli.bench_simcost import run
     elif arguments.what == "call_overhead":

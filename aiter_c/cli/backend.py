@@ -38,7 +38,7 @@ def torch_or_none() -> Any:
 class Cpu:
     """NumPy arrays. Cold caches: calls run over several copies of the large arrays in turn."""
 
-    kind, device, plans_ahead = "cpu", "cpu", False
+    kind, device, place, plans_ahead = "cpu", "cpu", "cpu", False
     unit, per_second = "ms", 1e3
     flop_unit, flop_scale = "GFLOP/s", 1e9
     columns: ClassVar = {"% of bf16": "6.0f"}
@@ -110,6 +110,7 @@ class Gpu:
         self.torch = torch
         torch.manual_seed(0)
         self.device = torch.empty(0, device="cuda").device  # HIP, too: the package asks torch which it is
+        self.place = f"{'hip' if torch.version.hip else 'cuda'}:{self.device.index}"  # as the package calls it
         self.name = torch.cuda.get_device_name()
         self._flush = torch.empty(self.flush_bytes, dtype=torch.int8, device=self.device)
         self._source = torch.empty(1 << 30, dtype=torch.int8, device=self.device)

@@ -3,6 +3,7 @@
 Floor of a call = max(bytes / memory bandwidth, FLOP / arithmetic), of what the op has to read, write and compute at
 least; the ceilings are measured around every row. Per shape the median of calls on cold caches, a part of the result
 checked against fp64. On a GPU what a step does once, our plan and the peers' schedules, is not in the time.
+--read takes the rows of an earlier run from its JSON and measures nothing: to draw them, or to compare two of them.
 An op is a module of aiter_c.cli.bench_ops, see there.
 """
 
@@ -15,8 +16,9 @@ from typing import Any, Protocol
 
 from aiter_c.cli import bench_ops
 from aiter_c.cli.backend import Cpu, Gpu, Unavailable, make
+from aiter_c.cli.bench_report import finish, read
 from aiter_c.cli.ceilings import MOVED, Around, Ceilings, hints
-from aiter_c.cli.report import Table, write_json
+from aiter_c.cli.report import Progress, Table
 
 ROOFLINE = "% of roofline"
 Peer = Callable[["Problem"], Sequence[Callable[[], Any]] | None]  # the calls that do a problem, or None: not served
@@ -71,6 +73,8 @@ def _measure(problem: Problem, backend: Cpu | Gpu, ceilings: Ceilings) -> tuple[
         ROOFLINE: 100 * backend.floor_seconds(around.best, problem) / seconds,
         MOVED: around.moved,
         "error": error,
+        "bytes": problem.num_bytes,
+        "flop": problem.flop,
     }
     return row | backend.extra(problem, seconds, around.best), seconds
 
@@ -99,6 +103,8 @@ def _growth(op: Any, backend: Cpu | Gpu, ceilings: Ceilings) -> list[dict[str, A
 def run(arguments: Namespace) -> int:
     """Prints the table of an op, each row as soon as it is measured; 2 where the device or the shapes are missing."""
     op = bench_ops.load(arguments.what)
+    if arguments.read:
+        return finish(arguments, read(arguments.read, arguments.what), list(op.COLUMNS))
     try:
         backend = make(arguments)
     except Unavailable as reason:
@@ -113,18 +119,21 @@ def run(arguments: Namespace) -> int:
     ceilings = Ceilings(backend.measure)
     print(f"{backend.name}; measured now: {ceilings.text()}; peers: {', '.join(peers) or 'none'}", file=sys.stderr)
     table = Table(_columns(op, backend, peers))
-    for case in cases:
+    progress = Progress(len(cases))
+    for done, case in enumerate(cases):
+        progress.at(done, arguments.what)
         problem = op.Problem(case, backend)
+        progress.at(done, ", ".join(str(fact) for fact in problem.facts.values()))
         row, seconds = _measure(problem, backend, ceilings)
         if hasattr(op, "beside_columns"):
             row |= problem.beside()
-        table.add(row | _time_peers(problem, backend, peers, seconds))
+        row |= _time_peers(problem, backend, peers, seconds)
+        progress.clear()
+        table.add(row)
         del problem
         backend.tidy()
     growth = _growth(op, backend, ceilings) if not arguments.quick and op.growth(backend.kind) else []
     print(f"\nCeilings of the whole run: {ceilings.text()}.")
     print("".join(f"{line}\n" for line in hints([*table.rows, *growth], ROOFLINE)), end="")
-    if arguments.json:
-        facts = {"device": backend.facts(), "ceilings": ceilings.spread()}
-        write_json(arguments.json, facts | {arguments.what: table.rows, "growth": growth})
-    return 0
+    facts = {"device": backend.facts(), "ceilings": ceilings.spread()}
+    return finish(arguments, facts | {arguments.what: table.rows, "growth": growth}, list(op.COLUMNS))

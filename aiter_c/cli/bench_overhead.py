@@ -12,7 +12,8 @@ import numpy as np
 import aiter_c
 from aiter_c import _C
 from aiter_c.cli.backend import torch_or_none
-from aiter_c.cli.report import Table, write_json
+from aiter_c.cli.bench_report import finish, read
+from aiter_c.cli.report import Table
 from aiter_c.cli.timing import nanoseconds_per_call
 
 
@@ -43,6 +44,8 @@ def _shim_call(t: dict[str, Any], **options: Any) -> Callable[[], object]:
 
 def run(arguments: Namespace) -> int:
     """Prints the nanoseconds of stage 1 alone and of the whole call, with a plan and without, per framework."""
+    if arguments.read:
+        return finish(arguments, read(arguments.read, arguments.what))
     tensors: dict[str, dict[str, Any]] = {"NumPy": _empty_problem()}
     torch = torch_or_none()
     if torch:
@@ -61,6 +64,4 @@ def run(arguments: Namespace) -> int:
             ("mla_decode_fwd", _shim_call(t)),
         ):
             table.add({"framework": framework, "path": path, "call": what, "ns": nanoseconds_per_call(call)})
-    if arguments.json:
-        write_json(arguments.json, table.rows)
-    return 0
+    return finish(arguments, table.rows)

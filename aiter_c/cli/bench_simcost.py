@@ -12,22 +12,21 @@ from __future__ import annotations
 
 import ctypes
 import os
-import runpy
 import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import aiter_c
 from aiter_c.cli import simcost_clock, simcost_prefill, simcost_sparse
+from aiter_c.cli import simulator as simulators
 from aiter_c.cli.report import Table, write_json
 from aiter_c.testing import Device, MlaCase, build_inputs
 from aiter_c.testing.ops.mqa_logits import LogitsCase, PagedLogitsCase
 
 _LONG, _SHORT = 2048, 1024
-_PLACES = {"gfx942": "hip:0", "gfx950": "hip:1"}
+_PLACES = simulators.PLACES
 #: 2 * (576 + 512) FLOP per head, query row and key, over FLOP per SIMD and clock.
 _FLOP = 2176
 _RATES = {
@@ -158,38 +157,24 @@ def _logits_row(simulator: ctypes.CDLL, arch: str, kind: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _simulator_of_the_checkout() -> Path | None:
-    """libgfxsim.so, built when it was not, or None outside of a checkout."""
-    script = Path(aiter_c.__file__).resolve().parents[1] / "op_tests/gfxsim/build.py"
-    return runpy.run_path(str(script))["build"]() if script.is_file() else None
-
-
-def _run_again_with(simulator: Path, arguments: Namespace) -> int:
-    """The package reads its environment when it is imported, so the counting is done in a process of its own."""
+def _run_again(environment: dict[str, str], arguments: Namespace) -> int:
     command = [sys.executable, "-m", "aiter_c", "bench", "simcost", "--page-size", str(arguments.page_size)]
     command += [word for arch in arguments.arch or () for word in ("--arch", arch)]
     command += ["--json", arguments.json] if arguments.json else []
-    paths = [str(Path(aiter_c.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        "AITER_C_HIP_LIBRARY": str(simulator),
-        "GFXSIM_DEVICES": "gfx942,gfx950",
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-    }
     return subprocess.run(command, env=os.environ | environment, check=False).returncode
 
 
 def run(arguments: Namespace) -> int:
     """Prints a row per kernel of AITER that has a counterpart here; 2 outside of a checkout: no simulator."""
-    library = os.environ.get("AITER_C_HIP_LIBRARY", "")
-    if "gfxsim" not in Path(library).name:
-        simulator = _simulator_of_the_checkout()
-        if simulator is None:
+    if not simulators.is_used():
+        environment = simulators.environment()
+        if environment is None:
             print(
                 "bench simcost needs the simulator of a checkout, op_tests/gfxsim; it is not installed", file=sys.stderr
             )
             return 2
-        return _run_again_with(simulator, arguments)
-    simulator = ctypes.CDLL(library)
+        return _run_again(environment, arguments)
+    simulator = ctypes.CDLL(os.environ["AITER_C_HIP_LIBRARY"])
     keys = [key for key in AITER if key[0] in (arguments.arch or _PLACES)]
     table = Table(_COLUMNS)
     for key in keys:

@@ -18,6 +18,7 @@ import aiter_c
 from aiter_c import _C
 from aiter_c.cli import demo_lists, demo_prefill, demo_sparse
 from aiter_c.cli.ceilings import MOVED, Ceilings, arithmetic_of, cpu_floor_seconds, hints, measure_cpu
+from aiter_c.cli.plot import why_no_plot
 from aiter_c.cli.report import Table, write_json
 from aiter_c.cli.timing import median_seconds
 from aiter_c.testing import MlaCase, run_case
@@ -77,18 +78,6 @@ def _run_case(label: str, case: MlaCase, ceilings: Ceilings) -> dict[str, Any]:
     }
 
 
-def _why_no_plot(path: str) -> str | None:
-    """What --plot lacks, or None."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        return f"needs matplotlib, pip install 'aiter_c[plot]' ({error})"
-    kinds = Figure().canvas.get_supported_filetypes()
-    if path.rpartition(".")[2].lower() in kinds:
-        return None
-    return f"expected a name that ends in one of {', '.join(f'.{kind}' for kind in sorted(kinds))}, got {path!r}"
-
-
 def _plot(path: str, rows: list[Any]) -> None:
     from matplotlib.figure import Figure
 
@@ -133,7 +122,7 @@ def _more_tables() -> dict[str, list[Any]]:
 
 def run(arguments: Namespace) -> int:
     """Prints a row per call as it is done and checked; 2 when --plot cannot be served, which is known before."""
-    if arguments.plot and (problem := _why_no_plot(arguments.plot)):
+    if arguments.plot and (problem := why_no_plot(arguments.plot)):
         print(f"--plot: {problem}", file=sys.stderr)
         return 2
     start = time.perf_counter()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -34,6 +35,36 @@ class Table:
             width = max(len(name), int(re.match(r"\d*", spec).group() or 0))
             words.append(cells[name].ljust(width) if spec.endswith("s") else cells[name].rjust(width))
         print("  ".join(words).rstrip(), file=self._file, flush=True)
+
+
+class Progress:
+    """A bar on standard error, where that is a terminal: how many of `total` steps are done, and about how long the
+    others take. It stands in a line of its own, which `clear` gives to whatever is printed next."""
+
+    _WIDTH = 24
+
+    def __init__(self, total: int, file: TextIO | None = None) -> None:
+        self._total, self._file = total, file or sys.stderr
+        self._shown, self._begin = self._file.isatty(), time.monotonic()
+
+    def at(self, done: int, label: str) -> None:
+        """Before step number `done`, from 0 on."""
+        if not self._shown:
+            return
+        filled = self._WIDTH * done // max(self._total, 1)
+        left = ""
+        if done:
+            seconds = (time.monotonic() - self._begin) / done * (self._total - done)
+            left = f", about {seconds:.0f} s left"
+        bar = "#" * filled + "-" * (self._WIDTH - filled)
+        self._file.write(f"\r\x1b[K[{bar}] {done}/{self._total}{left}: {label[:60]}")
+        self._file.flush()
+
+    def clear(self) -> None:
+        """Takes the bar away."""
+        if self._shown:
+            self._file.write("\r\x1b[K")
+            self._file.flush()
 
 
 def write_json(path: str, value: Any) -> None:

@@ -314,16 +314,19 @@ static PyObject *call_op(call_t *call) {
     return PyLong_FromLongLong(*(const int64_t *)(const void *)call->args);
 }
 
-static void log_call(const call_t *call, int64_t begin) {
-    ac_log_call(&(ac_logged_call_t){
+static void tell(const call_t *call, int64_t begin) {
+    const ac_logged_call_t told = {
         .op = call->op->user_name,
+        .function = call->op->name,
         .tensors = call->tensors,
         .names = call->names,
         .tensor_count = call->tensor_count,
         .plan = call->plan_object,
         .stream = call->stream,
         .begin = begin,
-    });
+    };
+    if (ac_log_level) ac_log_call(&told);
+    if (call->state->observer) ac_observe_call(call->state, &told);
 }
 
 static PyObject *ac_call(PyObject *module, int number, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
@@ -339,7 +342,7 @@ static PyObject *ac_call(PyObject *module, int number, PyObject *const *args, Py
     const int64_t begin = ac_log_level ? ac_log_now() : 0;
     if (ac_bind(call.signature, args, nargs, kwnames, call.values) < 0) return NULL;
     result = call_op(&call);
-    if (ac_log_level) log_call(&call, begin);
+    if (ac_log_level || call.state->observer) tell(&call, begin);
     ac_tensor_release(call.tensors, call.tensor_count);
     Py_XDECREF(call.plan_object);
     for (int i = 0; i < call.sequence_count; i++) Py_DECREF(call.sequences[i]);

@@ -24,6 +24,12 @@
                           "before. For tests that poison and inspect what an "                                         \
                           "op takes.")
 
+#define AC_DOC_set_call_observer                                                                                       \
+    AC_DOC(set_call_observer, "Call observer(function, plan) after every call of a function that is an op: its name "  \
+                              "here, and the plan or None.\n"                                                          \
+                              "None: nobody. What it raises is printed. Returns the observer before. For "             \
+                              "AITER_C_DUMP.")
+
 #define AC_DOC_set_num_threads                                                                                         \
     AC_DOC(set_num_threads, "Set the number of CPU threads, the calling one included; 0: at each call the CPUs that "  \
                             "it may use then.")

@@ -22,6 +22,9 @@ enum {
     HIP_LIBRARY,
     HSA,
     LOG,
+    DUMP,
+    DUMP_CALLS,
+    DUMP_MB,
 #ifdef AC_FAULTS
     FAULT,
 #endif
@@ -51,6 +54,13 @@ static struct {
     [LOG] = {"AITER_C_LOG",
              "what calls write to standard error: 1 tensors, 2 plans and launches, 3 times on the device", WORD, "",
              false, ""},
+    [DUMP] = {"AITER_C_DUMP", "the folder that calls are written to, for `python -m aiter_c replay`; unset: none are",
+              PATH, "", false, ""},
+    [DUMP_CALLS] = {"AITER_C_DUMP_CALLS",
+                    "which calls: OP, OP:failed, OP:3, OP:3-5, several with commas, * for every op; unset: *:failed",
+                    PATH, "", false, ""},
+    [DUMP_MB] = {"AITER_C_DUMP_MB", "calls with more megabytes of tensors are not written; unset: 4096", WORD, "",
+                 false, ""},
 #ifdef AC_FAULTS
     [FAULT] = {"AITER_C_FAULT", "the planted bug that is active (faults build only)", WORD, "", false, ""},
 #endif

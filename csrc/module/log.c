@@ -8,6 +8,8 @@
 
 #include "../device/device.h"
 #include "../device/text.h"
+#include "argparse.h"
+#include "errors.h"
 
 int64_t ac_log_now(void) {
     struct timespec now;
@@ -83,4 +85,27 @@ void ac_log_call(const ac_logged_call_t *call) {
         ac_log("%s:   %s", call->op, rest);
     }
     PyErr_Restore(type, value, trace);
+}
+
+void ac_observe_call(ac_state_t *state, const ac_logged_call_t *call) {
+    PyObject *observer = Py_NewRef(state->observer), *type, *value, *trace; /* it may put another in its place */
+    PyErr_Fetch(&type, &value, &trace);
+    PyObject *done = PyObject_CallFunction(observer, "sO", call->function, call->plan ? call->plan : Py_None);
+    if (!done) PyErr_WriteUnraisable(observer);
+    Py_XDECREF(done);
+    Py_DECREF(observer);
+    PyErr_Restore(type, value, trace);
+}
+
+PyObject *py_set_call_observer(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    ac_state_t *state = ac_state(module);
+    PyObject *values[1];
+    if (ac_bind(ac_function_signature(state, AC_FN_set_call_observer), args, nargs, kwnames, values) < 0) return NULL;
+    if (values[0] != Py_None && !PyCallable_Check(values[0])) {
+        ac_expected("set_call_observer", "observer", "a callable or None", values[0]);
+        return NULL;
+    }
+    PyObject *before = state->observer ? state->observer : Py_NewRef(Py_None);
+    state->observer = values[0] == Py_None ? NULL : Py_NewRef(values[0]);
+    return before;
 }

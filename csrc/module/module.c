@@ -9,6 +9,7 @@
 #include "errors.h"
 #include "exchange.h"
 #include "interrupt.h"
+#include "log.h"
 #include "plan.h"
 #include "py_info.h"
 
@@ -17,12 +18,25 @@
 #define WITHOUT_ARGUMENTS(name) {#name, py_##name, METH_NOARGS, AC_DOC_##name}
 
 static PyMethodDef methods[] = {
-    WITH_ARGUMENTS(load_plan),      WITH_ARGUMENTS(set_allocator),   WITH_ARGUMENTS(empty),
-    WITH_ARGUMENTS(from_host),      WITH_ARGUMENTS(set_num_threads), WITHOUT_ARGUMENTS(get_num_threads),
-    WITHOUT_ARGUMENTS(cpu_arch),    WITHOUT_ARGUMENTS(build_info),   WITHOUT_ARGUMENTS(runtime_info),
-    WITHOUT_ARGUMENTS(environment), WITHOUT_ARGUMENTS(kernel_table), WITHOUT_ARGUMENTS(code_objects),
-    WITHOUT_ARGUMENTS(op_table),    WITHOUT_ARGUMENTS(plan_table),   WITHOUT_ARGUMENTS(cpu_ceilings),
-    WITH_ARGUMENTS(dlpack_path),    WITH_ARGUMENTS(tensor_shape),    {0},
+    WITH_ARGUMENTS(load_plan),
+    WITH_ARGUMENTS(set_allocator),
+    WITH_ARGUMENTS(empty),
+    WITH_ARGUMENTS(from_host),
+    WITH_ARGUMENTS(set_num_threads),
+    WITHOUT_ARGUMENTS(get_num_threads),
+    WITHOUT_ARGUMENTS(cpu_arch),
+    WITHOUT_ARGUMENTS(build_info),
+    WITHOUT_ARGUMENTS(runtime_info),
+    WITHOUT_ARGUMENTS(environment),
+    WITHOUT_ARGUMENTS(kernel_table),
+    WITHOUT_ARGUMENTS(code_objects),
+    WITHOUT_ARGUMENTS(op_table),
+    WITHOUT_ARGUMENTS(plan_table),
+    WITHOUT_ARGUMENTS(cpu_ceilings),
+    WITH_ARGUMENTS(dlpack_path),
+    WITH_ARGUMENTS(tensor_shape),
+    WITH_ARGUMENTS(set_call_observer),
+    {0},
 };
 
 /* NumPy's C API lives in the main interpreter only; under the limited API of 3.11 no slot says so. */
@@ -73,6 +87,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     for (int i = 0; i < AC_MAX_PLAN_KINDS; i++) Py_VISIT(state->plan_types[i]);
     Py_VISIT(state->allocate);
     Py_VISIT(state->allocator);
+    Py_VISIT(state->observer);
     Py_VISIT(state->max_version);
     Py_VISIT(state->torch_increment_version);
     return ac_exchange_traverse(state, visit, arg);
@@ -89,6 +104,7 @@ static int module_clear(PyObject *module) {
     for (int i = 0; i < AC_MAX_PLAN_KINDS; i++) Py_CLEAR(state->plan_types[i]);
     Py_CLEAR(state->allocate);
     Py_CLEAR(state->allocator);
+    Py_CLEAR(state->observer);
     Py_CLEAR(state->str_dlpack);
     Py_CLEAR(state->str_dlpack_device);
     Py_CLEAR(state->str_max_version);

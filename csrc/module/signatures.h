@@ -7,6 +7,7 @@
 
 #define AC_ARGS_load_plan(ARG, STAR) ARG(kind, ) ARG(version, ) ARG(inputs, )
 #define AC_ARGS_set_allocator(ARG, STAR) ARG(allocator, )
+#define AC_ARGS_set_call_observer(ARG, STAR) ARG(observer, )
 #define AC_ARGS_empty(ARG, STAR) ARG(shape, ) ARG(dtype, ) ARG(device, = "cpu")
 #define AC_ARGS_from_host(ARG, STAR) ARG(array, ) ARG(device, = "cpu")
 #define AC_ARGS_set_num_threads(ARG, STAR) ARG(n, )
@@ -39,6 +40,7 @@
     FUNCTION(tensor_shape)                                                                                             \
     FUNCTION(load_plan)                                                                                                \
     FUNCTION(set_allocator)                                                                                            \
+    FUNCTION(set_call_observer)                                                                                        \
     FUNCTION(workspace_bytes)                                                                                          \
     FUNCTION(__dlpack__)                                                                                               \
     FUNCTION(__array__)

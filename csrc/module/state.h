@@ -61,6 +61,7 @@ typedef struct ac_state_t {
     ac_signature_t signatures[AC_FUNCTION_COUNT], op_signatures[AC_MAX_OPS];
     PyObject *allocate;  /* aiter_c._call.allocate, once it was needed */
     PyObject *allocator; /* of set_allocator, or NULL */
+    PyObject *observer;  /* of set_call_observer, or NULL */
     ac_type_entry_t types[AC_TYPE_CACHE];
     int type_count, next_victim;
     PyObject *str_dlpack, *str_dlpack_device, *str_max_version, *str_stream, *str_shape, *max_version;

@@ -77,6 +77,7 @@ def test_hints_where_the_ceiling_moved_or_was_passed() -> None:
     assert ceilings.hints(rows[:1], "%") == []
 
 
+NOTHING_MORE = {"json": None, "read": None, "compare": None, "plot": None}
 GPU_FORMS = [
     page_shape(2, 3, 128),
     page_shape(2, 3, 128, 2),
@@ -146,7 +147,7 @@ class TorchOnCpu(Gpu):
     def __init__(self) -> None:
         import torch
 
-        self.torch, self.device, self.name = torch, torch.device("cpu"), "torch's CPU"
+        self.torch, self.device, self.place, self.name = torch, torch.device("cpu"), "cpu", "torch's CPU"
 
     def _median(self, call: Callable[[], object], count: int) -> float:
         call()
@@ -172,7 +173,7 @@ def test_the_bench_with_torch_tensors(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(bench, "make", lambda arguments: TorchOnCpu())
     monkeypatch.setattr("aiter_c.cli.bench_ops.mla_decode.GPU_QUICK", GPU_FORMS)
     monkeypatch.setattr("aiter_c.cli.bench_ops.mla_decode.LISTED", {"gpu": LISTED_FORMS})
-    arguments = Namespace(what="mla_decode", device="cuda", threads=0, quick=True, no_peers=True, json=None)
+    arguments = Namespace(what="mla_decode", device="cuda", threads=0, quick=True, no_peers=True, **NOTHING_MORE)
     assert bench.run(arguments) == 0
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split()[-8:] == ["graph", "us", "grid", "us", "x", "grid", "plan", "us"]
@@ -192,7 +193,7 @@ def test_other_benches_with_torch_tensors(
     small = [TopKCase(rows=2, columns=300, k=40)] if what == "top_k" else [op.Shape(3, 300, 40)]
     monkeypatch.setattr(bench, "make", lambda arguments: TorchOnCpu())
     monkeypatch.setattr(op, "cases", lambda kind, quick: small)
-    arguments = Namespace(what=what, device="cuda", threads=0, quick=False, no_peers=False, json=None)
+    arguments = Namespace(what=what, device="cuda", threads=0, quick=False, no_peers=False, **NOTHING_MORE)
     assert bench.run(arguments) == 0
     header, row, *_ = capsys.readouterr().out.splitlines()
     assert "torch" in header and header.split()[-3:] == ["x", "best", "peer"] and row.split()[-1] == "1.00"
@@ -229,7 +230,7 @@ def test_another_op_needs_a_module_alone(monkeypatch: pytest.MonkeyPatch, capsys
     )  # fmt: skip
     monkeypatch.setattr(bench_ops, "load", lambda name: op)
     monkeypatch.setattr("aiter_c.cli.backend.measure_cpu", lambda: CPU_RATES)
-    arguments = Namespace(what="sum", device="cpu", threads=0, quick=False, no_peers=False, json=None)
+    arguments = Namespace(what="sum", device="cpu", threads=0, quick=False, no_peers=False, **NOTHING_MORE)
     assert bench.run(arguments) == 0
     header, row, *_ = capsys.readouterr().out.splitlines()
     assert header.split()[:3] == ["n", "kernel", "ms"] and row.split()[:2] == ["8", "sum_f32"]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -89,3 +92,35 @@ def test_a_copy_without_code_objects_is_no_package(tmp_path: Path) -> None:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     done = setup("-q", "build_py", "--build-lib", str(tmp_path / "out"), folder=tmp_path)
     assert done.returncode == 1 and "aiter_c: expected code objects in hsa/, found none" in done.stderr
+
+
+_EXTENSIONS = """
+import setuptools
+def seen(ext_modules, options, **_):
+    macros = dict(ext_modules[0].define_macros)
+    print(macros.get("Py_LIMITED_API"), ext_modules[0].py_limited_api, options.get("bdist_wheel"))
+setuptools.setup = seen
+"""
+
+
+def test_the_stable_abi_is_said_the_same_way_everywhere(tmp_path: Path) -> None:
+    """The macro, the name of the module, the tag of the wheel, and what pip may install it on. A free-threaded CPython
+    has no stable ABI: there a module of its own is built."""
+    done = setup(before=_EXTENSIONS)
+    assert done.stdout.split() == ["0x030B0000", "True", "{'py_limited_api':", "'cp311'}"], done.stderr
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == ">=3.11"
+    free = "import sysconfig\nget = sysconfig.get_config_var\n"
+    free += "sysconfig.get_config_var = lambda name: 1 if name == 'Py_GIL_DISABLED' else get(name)\n"
+    assert setup(before=free + _EXTENSIONS).stdout.split() == ["None", "False", "None"]
+
+
+def test_the_module_says_that_it_needs_the_gil() -> None:
+    """Where Python's headers have the slot, which those of the limited API of 3.11 do not: the source as the compiler
+    of a free-threaded CPython 3.13 sees it."""
+    source = (ROOT / "csrc/module/module.c").read_text()
+    begin, end = source.index("static PyModuleDef_Slot slots[]"), source.index("static PyModuleDef definition")
+    text = "#define Py_mod_gil 4\n#define Py_MOD_GIL_USED NEEDED\n" + source[begin:end]
+    compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")[0]
+    done = subprocess.run([compiler, "-E", "-P", "-"], input=text, capture_output=True, text=True, check=True)
+    assert "{4, NEEDED}" in done.stdout

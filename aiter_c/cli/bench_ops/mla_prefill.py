@@ -92,9 +92,8 @@ class Problem:
         lists = self._lists() if shape.lists else dict.fromkeys(LISTS)
         indices = backend.put(np.arange(keys, dtype=np.int32)) if shape.lists else None
         self.calls = [self._call(indices, lists)]
-        place = str(backend.device) if backend.kind == "gpu" else "cpu"
         served = PrefillCase(**case._changed() | ({"workers": 1} if shape.lists else {}))
-        kernel = kernel_of(served, Device(place=place))
+        kernel = kernel_of(served, Device(place=backend.place))
         self.kernel = str(kernel["name"]) if kernel else "none"
         self.facts = {
             "rows": rows, "keys": keys, "heads": case.heads, "dims": case.dims, "dtype": case.dtype,

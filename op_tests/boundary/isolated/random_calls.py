@@ -34,7 +34,7 @@ class Planned(Exception):
 
 DOCUMENTED = (TypeError, ValueError, BufferError, NotImplementedError, MemoryError, Planned)
 #: Changes the process for everybody after it.
-LEFT_OUT = {"set_num_threads", "set_allocator"}
+LEFT_OUT = {"set_num_threads", "set_allocator", "set_call_observer"}
 
 
 def _raises(*_: object, **__: object) -> object:
