@@ -43,7 +43,6 @@ get_hip_quant, get_triton_quant, get_torch_quant = (
 make_kernel_repr = Factory("aiter.ops.triton.utils._triton.kernel_repr.make_kernel_repr")
 
 
-
 def torch_compile_guard(**options: Any) -> Any:
     """AITER's decorator that makes an op of torch of a function, for ops that an engine has itself: the function."""
     return lambda function: function
