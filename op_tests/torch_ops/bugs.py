@@ -26,7 +26,6 @@ _BUGS = [
     ("instead", f"{HERE}op.py", "if self.row.instead and", "if not self.row.instead and", "no out of segments"),
     ("instead-all", f"{HERE}op.py", "return tuple(fresh)\n", "return tuple(fresh[:2])\n", "a result of splits is lost"),
     ("fake-splits", f"{HERE}fakes.py", "tensor.transpose(1, 2) for", "tensor for", "heads before splits"),
-    ("fake-zeros", f"{HERE}fakes.py", "if decoded > 0 else", "if decoded >= 0 else", "zeros of no token"),
     ("untraced", TABLE, "function._torchdynamo_inline = traced(op.name)", "function._torch_inline = traced(op.name)",
      "torch.compile does not find the ops"),
     ("core", f"{HERE}__init__.py", 'if not hasattr(op.direct, "__code__"):', 'if hasattr(op.direct, "__no__"):',
