@@ -22,15 +22,15 @@ class GraphOp:
     writes: those that its rows do not know by the same name.
     result: what the function returns, by name: a parameter, or else something fresh; None: None in a graph. A name that
         is both is fresh where no argument was given.
-    otherwise: the parameter that it returns instead, where it makes nothing.
+    instead: what some calls of the function return in its place, all of it fresh.
     """
 
     def __init__(
         self, home: str, function: str, rows: str = "", result: str | tuple[str | None, ...] | None = None, *,
-        writes: str = "", name: str = "", otherwise: str = "",
+        writes: str = "", name: str = "", instead: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         self.home, self.function, self.rows, self.result = home, function, rows, result
-        self.writes, self.name, self.otherwise = frozenset(writes.split()), name or function, otherwise
+        self.writes, self.name, self.instead = frozenset(writes.split()), name or function, instead
 
     def direct(self) -> Callable[..., Any]:
         """The function."""
@@ -39,11 +39,14 @@ class GraphOp:
 
 _SEGMENTS = ("segm_output", "segm_max", "segm_expsum")
 _PREFILL_QKV = ("q_out", "k_out", "v_out")
+_CAT = ("q_out", "decode_q_pe_out", "k_pe_out", "q_nope_zeros_out")
 GRAPH_OPS = (
     GraphOp("mla", "mla_decode_fwd", "mla_decode_stage1", (None, "lse")),
     GraphOp("mla", "mla_reduce_v1", "mla_reduce_v1"),
     GraphOp("mla_variants", "mla_gluon", "mla_decode_variant", ("o", "lse")),
-    GraphOp("mla_variants", "mla_decode_segmented", result=_SEGMENTS, writes="out", otherwise="out"),
+    GraphOp("mla_variants", "mla_decode_segmented", result="out", writes="out", instead=_SEGMENTS),
+    GraphOp("sparse", "sparse_mla_fwd", result=("out", "lse"), writes="out", instead=("acc", "m", "l")),
+    GraphOp("sparse", "unified_attention_sparse_mla", writes="out"),
     GraphOp("metadata", "get_mla_metadata_v1", "mla_metadata"),
     GraphOp("metadata", "decode_update_mla_metadata_v1", "mla_metadata"),
     GraphOp("metadata", "get_ps_metadata_v1", "ps_metadata"),
@@ -69,6 +72,7 @@ GRAPH_OPS = (
     GraphOp("cache", "concat_and_cache_mla_seg", "concat_and_cache_mla_seg"),
     GraphOp("cache", "fused_qk_rope_concat_and_cache_mla", "fused_qk_rope_concat_and_cache_mla"),
     GraphOp("cache", "fused_qk_rope_concat_and_cache_mla_seg", "fused_qk_rope_concat_and_cache_mla_seg"),
+    GraphOp("cache", "fused_qk_rope_cat_and_cache_mla", "fused_qk_rope_cat_and_cache_mla", _CAT),
     GraphOp("cache", "indexer_k_quant_and_cache", "indexer_k_quant_and_cache"),
     GraphOp("cache", "indexer_qk_rope_quant_and_cache", "indexer_qk_rope_quant_and_cache"),
     GraphOp("cache", "cp_gather_indexer_k_quant_cache", "cp_gather_indexer_k_quant_cache"),

@@ -99,6 +99,7 @@ STAND_INS: dict[str, dict[str, str]] = {
     "aiter": _same("ActivationType QuantType get_hip_quant get_triton_quant get_torch_quant"),
     "aiter.jit.core": _same("AITER_CSRC_DIR ENABLE_CK"),
     "aiter.jit.utils.chip_info": _same("get_gfx get_gfx_runtime get_gfx_list get_cu_num"),
+    "aiter.jit.utils.torch_guard": _same("torch_compile_guard"),
     "aiter.ops.enum": _same("ActivationType QuantType"),
     "aiter.ops.quant": _same("get_hip_quant get_triton_quant get_torch_quant"),
     "aiter.utility.dtypes": dict.fromkeys((*stand_ins.DTYPES, "d_dtypes", "get_dtype_fp8"), "dtypes"),

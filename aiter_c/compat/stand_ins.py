@@ -42,8 +42,14 @@ get_hip_quant, get_triton_quant, get_torch_quant = (
 )
 make_kernel_repr = Factory("aiter.ops.triton.utils._triton.kernel_repr.make_kernel_repr")
 
+
+def torch_compile_guard(**options: Any) -> Any:
+    """AITER's decorator that makes an op of torch of a function, for ops that an engine has itself: the function."""
+    return lambda function: function
+
+
 #: Two texts in it are what vLLM looks for to see whether 24 heads are served as they are.
-AITER_CSRC_DIR = str(Path(__file__).parent / "csrc")
+AITER_CSRC_DIR = str(Path(__file__).parent / "aiter-csrc")
 ENABLE_CK = False  # of kernels that AITER builds at run time
 
 

@@ -34,6 +34,22 @@ def mla_decode_segmented(q: torch.Tensor, skip_reduce: bool, **_: Any) -> tuple[
     return _float32(q, *shape, 512), _float32(q, *shape), _float32(q, *shape)
 
 
+def sparse_mla_fwd(
+    q: torch.Tensor, out: torch.Tensor | None, skip_reduce: bool, return_lse: bool, **_: Any
+) -> tuple[torch.Tensor, ...]:
+    rows, heads = q.shape[:2]
+    if skip_reduce:
+        splits = torch.library.get_ctx().new_dynamic_size(min=1)  # as above
+        acc, *sums = _float32(q, rows, heads, splits, 512), *(_float32(q, rows, heads, splits) for _ in range(2))
+        return tuple(tensor.transpose(1, 2) for tensor in (acc, *sums))
+    dtype = q.dtype if q.dtype is torch.float16 else torch.bfloat16
+    return (
+        q.new_empty((rows, heads, 512), dtype=dtype) if out is None else nothing(q),
+        _float32(q, rows, heads) if return_lse else nothing(q),
+        nothing(q),
+    )
+
+
 def mla_prefill_fwd(q: torch.Tensor, **_: Any) -> tuple[torch.Tensor, ...]:
     return (_float32(q, q.shape[0], 1, q.shape[1], 1),)
 
@@ -49,6 +65,22 @@ def fused_mla_prefill_qkv_fp8(
     return tuple(
         q.new_empty(shape, dtype=out_dtype) if given[f"{name}_out"] is None else nothing(q)
         for name, shape in shapes.items()
+    )
+
+
+def fused_qk_rope_cat_and_cache_mla(
+    q_nope: torch.Tensor, q_pe: torch.Tensor, k_nope: torch.Tensor, k_pe: torch.Tensor, q_out: torch.Tensor | None,
+    num_decode_toks_for_zeros: int, decode_q_pe_out: torch.Tensor | None, k_pe_out: torch.Tensor | None,
+    q_out_dtype: torch.dtype | None, **_: Any,
+) -> tuple[torch.Tensor, ...]:  # fmt: skip
+    rows, heads, width = q_nope.shape
+    decoded, latent, rope = num_decode_toks_for_zeros, k_nope.shape[-1], q_pe.shape[-1]
+    zeros = q_nope.new_empty((decoded, heads, latent)) if decoded > 0 else nothing(q_nope)
+    return (
+        q_nope.new_empty((rows, heads, width + rope), dtype=q_out_dtype) if q_out is None else nothing(q_nope),
+        q_nope.new_empty((decoded, heads, rope)) if decode_q_pe_out is None else nothing(q_nope),
+        q_nope.new_empty(k_pe.shape) if k_pe_out is None else nothing(q_nope),
+        zeros,
     )
 
 

@@ -22,8 +22,10 @@ class Op:
         self.places = {p.name: place for place, p in enumerate(self.parameters)}
         self.results = row.result if isinstance(row.result, tuple) else (row.result,)
         always = {p.name for p in self.parameters if p.written and p.default is REQUIRED}
+        fresh = {place: name for place, name in enumerate(row.instead)}
+        fresh |= {place: r for place, r in enumerate(self.results) if r is not None and r not in always}
         #: Which results of the function are fresh, or fresh where they were not given: (name, place).
-        self.fresh = [(r, place) for place, r in enumerate(self.results) if r is not None and r not in always]
+        self.fresh = [(name, place) for place, name in sorted(fresh.items())]
         self.schema = schema_of(row, self.parameters, len(self.fresh))
 
     def implementation(self) -> Callable[..., Any]:
@@ -94,8 +96,8 @@ class Op:
         """What the function returns, of what the op made."""
         fresh = made if len(self.fresh) > 1 else (made,)
         by_name = {name: tensor for (name, _), tensor in zip(self.fresh, fresh, strict=True)}
-        if self.row.otherwise and fresh[0].dim() == 1:
-            return self._argument(self.row.otherwise, args, kwargs)
+        if self.row.instead and fresh[-1].dim() > 1:
+            return tuple(fresh)
         out: list[Any] = []
         for name in self.results:
             value = self._argument(name, args, kwargs) if name in self.places else None

@@ -13,7 +13,7 @@ _NOT_IN_A_GRAPH = ("stream", "plan")  # the stream is torch's current one; a pla
 #: Annotations of the package, without "| None", as types of a schema. A scale is a tensor there.
 _TYPES = {
     "SupportsDLPack": "Tensor", "Tensor": "Tensor", "Any": "Tensor", "Scale": "Tensor?", "None": "Tensor?",
-    "int": "SymInt", "float": "float", "bool": "bool", "DTypeLike": "ScalarType", "KvFormat": "str",
+    "int": "SymInt", "float": "float", "bool": "bool", "str": "str", "DTypeLike": "ScalarType", "KvFormat": "str",
     "CacheDtype": "str", "ScaleFormat": "str",
 }  # fmt: skip
 #: Kinds of the rows likewise, for functions of the C core.

@@ -32,6 +32,8 @@ _BUGS = [
     ("loader", f"{HERE}modules.py", "module.__spec__.loader = self.theirs", "pass", "AITER's modules have our loader"),
     ("package", f"{HERE}modules.py", "is_package=True", "is_package=False", "a module cannot have modules below it"),
     ("kind", f"{HERE}stand_ins.py", 'startswith("gfx94")', 'startswith("gfx95")', "fp8 of the other architecture"),
+    ("guard", f"{HERE}stand_ins.py", "return lambda function: function", "return lambda function: None",
+     "functions of an engine are lost"),
     ("used", f"{HERE}unserved.py", 'self._refuse("call")', "return None", "a name that is not served does nothing"),
 ]  # fmt: skip
 BUGS = [Bug(f"compat-{name}", within, old, new, why, "compat") for name, within, old, new, why in _BUGS]

@@ -28,6 +28,7 @@ aiter: decode_update_mla_metadata_v1 fused_qk_rope_concat_and_cache_mla per_1x32
 aiter.fused_moe: fused_moe
 aiter.jit.core: AITER_CSRC_DIR AITER_CONFIGS ENABLE_CK
 aiter.jit.utils.chip_info: get_cu_num get_gfx get_gfx_runtime
+aiter.jit.utils.torch_guard: torch_compile_guard
 aiter.mla: get_meta_param get_mla_v4_nm_num_kv_splits get_mla_v4_nm_ps_workspace mla_decode_fwd mla_decode_fwd_v4_nm
 aiter.mla: mla_decode_fwd_v4_nm_ps mla_prefill_fwd mla_prefill_ps_fwd
 aiter.ops.cache: cp_gather_indexer_k_quant_cache indexer_k_quant_and_cache indexer_qk_rope_quant_and_cache
@@ -156,6 +157,17 @@ def test_what_nobody_serves_says_so_when_it_is_used(installed: compat.Installed)
     for use in uses:
         with pytest.raises(aiter_c.UnsupportedError, match="not"):
             use()
+
+
+def test_an_engine_decorates_its_own_functions(installed: compat.Installed) -> None:
+    """ATOM at import; the function is what it was."""
+    from aiter.jit.utils.torch_guard import torch_compile_guard
+
+    @torch_compile_guard(mutates_args=["x"], gen_fake=lambda x: None)
+    def twice(x: int) -> int:
+        return 2 * x
+
+    assert twice(4) == 8
 
 
 def test_the_names_below_compat_are_those_of_the_table() -> None:

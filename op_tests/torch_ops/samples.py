@@ -97,6 +97,27 @@ def mla_decode_segmented() -> list[Call]:
     return [((q, cache, o, *rest), {}), ((q, cache, None, *rest), {"skip_reduce": True})]
 
 
+def sparse_mla_fwd() -> list[Call]:
+    q, cache, out, _, kv_indptr, kv_indices, _ = _paged()
+    args, scale = (q, cache, kv_indptr, kv_indices, 0.05), torch.full((), 0.5)
+    fp8 = (q, _bytes(cache.to(FP8)), *args[2:])
+    second = {"extra_kv": _bytes(_random(9, 576, dtype=FP8)), "extra_indptr": _i32(0, 3, 3), "extra_kv_scale": scale}
+    second |= {"extra_indices": torch.tensor([8, 2, -1]), "attn_sink": torch.zeros(HEADS), "kv_dtype": FP8}
+    return [
+        (args, {"return_lse": True, "kv_splits": 2}),
+        (args, {"out": out}),
+        (fp8, second | {"return_lse": True}),
+        (args, {"skip_reduce": True, "kv_splits": 2}),
+        (args, {"skip_reduce": True, "kv_splits": 2, "out": out}),
+    ]
+
+
+def unified_attention_sparse_mla() -> list[Call]:
+    q, cache, out, qo_indptr, _, _, lens = _paged()
+    table = torch.tensor([[3, 9, -1, 60], [5, -1, 64, 1]], dtype=torch.int32)
+    return [((q, cache, out, qo_indptr, 1, lens, 64, None, table, None, 512), {})]
+
+
 def get_mla_metadata_v1() -> list[Call]:
     meta, indptr, work, *reduce = _lists().values()
     args = (_i32(0, 1, 2), _i32(0, 30, 64), None, HEADS, 1, True, meta, work, indptr, *reduce)
@@ -252,6 +273,19 @@ def fused_qk_rope_concat_and_cache_mla() -> list[Call]:
 def fused_qk_rope_concat_and_cache_mla_seg() -> list[Call]:
     pool = torch.zeros(2, 64 * 576, dtype=torch.uint8)
     return [((*_turned(pool), False), {"q_dtype": FP8, "kv_dtype": FP8})]
+
+
+def fused_qk_rope_cat_and_cache_mla() -> list[Call]:
+    q, k = (_random(3, HEADS, 512), _random(3, HEADS, 64)), (_random(4, 1, 512), _random(4, 1, 64))
+    angles = _random(9, 32), _random(9, 32)
+    cache, pool = torch.zeros(8, 1, 576, dtype=BF16), torch.zeros(8, 1, 576, dtype=torch.uint8)
+    rest = (torch.tensor([5, -1, 2, 6]), torch.tensor([0, 3, 8]), *angles)
+    given = {"q_out": torch.zeros(3, HEADS, 576, dtype=BF16), "k_pe_out": torch.zeros(4, 1, 64, dtype=BF16)}
+    return [
+        ((*q, *k, cache, *rest, None, True), {}),
+        ((*q, *k, pool, *rest, torch.full((), 0.5), False), {"kv_dtype": FP8, "num_decode_toks_for_zeros": 2}),
+        ((*q, *k, cache, *rest, None, True, 2), given),
+    ]
 
 
 def indexer_k_quant_and_cache() -> list[Call]:

@@ -196,9 +196,7 @@ def test_every_function_with_tensors_is_an_op() -> None:
         "mla_decode_fwd_v4_nm", "mla_v40_decode_fwd", "fused_fp8_bmm_rope_cat_and_cache_mla",
         "fused_qk_norm_rope_group_quant",
     }  # fmt: skip
-    returns_what_it_is_asked_for = {"fused_qk_rope_cat_and_cache_mla", "sparse_mla_fwd", "unified_attention_sparse_mla"}
     ops = {id(row.direct()) for row in GRAPH_OPS}
-    others |= returns_what_it_is_asked_for  # called directly; their parts are ops
     names = {n for n in aiter_c.__all__ if not inspect.isclass(getattr(aiter_c, n)) and n not in others}
     assert {n for n in names if id(getattr(aiter_c, n)) not in ops} <= {"triton_convert_req_index_to_global_index"}
 

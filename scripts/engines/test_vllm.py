@@ -9,29 +9,20 @@ from typing import Any
 import pytest
 import torch
 from compat.engine import FP8, Pool, check, i32, values
+from vllm_here import INSTALLED, IS_GFX950, LAYER, UNITS, Blocks, _machine, config, step  # noqa: F401
 
-from aiter_c import compat
 from aiter_c.testing import Tolerance
 
-INSTALLED = compat.install()  # before vLLM looks for AITER
-
-from vllm.platforms.rocm import RocmPlatform  # noqa: E402
-
-RocmPlatform.dispatch_key = "CPU"  # where its custom ops are registered
-
-import aiter  # noqa: E402
-import vllm.model_executor.layers.attention.mla_attention as common  # noqa: E402
-import vllm.v1.attention.backends.mla.rocm_aiter_mla as backend  # noqa: E402
-from vllm import _aiter_ops  # noqa: E402
-from vllm.config import CUDAGraphMode  # noqa: E402
-from vllm.platforms import current_platform, rocm  # noqa: E402
-from vllm.v1.attention.backend import CommonAttentionMetadata  # noqa: E402
-from vllm.v1.kv_cache_interface import MLAAttentionSpec  # noqa: E402
-from vllm.v1.worker.workspace import init_workspace_manager  # noqa: E402
+# isort: split
+import aiter
+import vllm.model_executor.layers.attention.mla_attention as common
+import vllm.v1.attention.backends.mla.rocm_aiter_mla as backend
+from vllm import _aiter_ops
+from vllm.platforms import current_platform
+from vllm.v1.kv_cache_interface import MLAAttentionSpec
 
 SCALE = 1 / 16
-LAYER = "layer"
-MOST_REQUESTS, MOST_TOKENS, UNITS = 6, 256, 8
+MOST_TOKENS = 256
 
 
 def test_vllm_takes_this_for_a_rocm_machine_with_aiter() -> None:
@@ -39,49 +30,15 @@ def test_vllm_takes_this_for_a_rocm_machine_with_aiter() -> None:
     assert _aiter_ops.rocm_aiter_ops.is_mla_enabled()
 
 
-init_workspace_manager(torch.device("cpu"))
-
-
-@pytest.fixture(autouse=True)
-def _units(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which torch cannot ask the GPU for; events of no stream, and memory that is not pinned."""
-    monkeypatch.setattr(type(current_platform), "num_compute_units", classmethod(lambda *_: UNITS))
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda *_: Facts(multi_processor_count=UNITS))
-    for method in ("record", "synchronize"):
-        monkeypatch.setattr(torch.cuda.Event, method, lambda *_: None)
-    empty = torch.empty
-    monkeypatch.setattr(torch, "empty", lambda *shape, pin_memory=False, **options: empty(*shape, **options))
-
-
-def _config(
-    heads: int, cache_dtype: str, dtype: torch.dtype, *, drafts: int, full_graph: bool, block: int, adaptive: bool,
-    ranks: int,
-) -> Any:  # fmt: skip
-    """What the builder reads of vLLM's configuration."""
-    drafter = Facts(
-        num_speculative_tokens=drafts, method="mtp", parallel_drafting=False, enable_adaptive_verification=adaptive
-    )
+def _layer(heads: int) -> Any:
+    """What the builder reads of a layer."""
     manager = object.__new__(common.MLADCPManager)
     manager.init_kv_gather = lambda *_: None
-    layer = Facts(
+    return Facts(
         q_lora_rank=1536, kv_lora_rank=512, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128,
         prefill_backend=Facts(clone=lambda: Facts(get_name=lambda: "none")), num_heads=heads,
         non_causal_multi_token_decode=True, dcp_manager=manager,
     )  # fmt: skip
-    mode = CUDAGraphMode.FULL if full_graph else CUDAGraphMode.NONE
-    return Facts(
-        model_config=Facts(
-            dtype=dtype, max_model_len=MOST_TOKENS, get_num_attention_heads=lambda _: heads, get_head_size=lambda: 576
-        ),
-        parallel_config=Facts(
-            decode_context_parallel_size=ranks, prefill_context_parallel_size=1, cp_kv_cache_interleave_size=1
-        ),
-        compilation_config=Facts(static_forward_context={LAYER: layer}, cudagraph_mode=mode),
-        cache_config=Facts(cache_dtype=cache_dtype, num_gpu_blocks=64, block_size=block),
-        scheduler_config=Facts(max_num_seqs=MOST_REQUESTS, max_num_batched_tokens=512),
-        attention_config=Facts(use_prefill_query_quantization=False, trtllm_ragged_backend=""),
-        speculative_config=drafter if drafts else None,
-    )
 
 
 class Step:
@@ -93,50 +50,27 @@ class Step:
         adaptive: bool = False, ranks: int = 1,
     ) -> None:  # fmt: skip
         options = {"drafts": drafts, "full_graph": full_graph, "block": block, "adaptive": adaptive, "ranks": ranks}
-        config = _config(heads, cache, dtype, **options)
+        facts = config(heads, _layer(heads), cache_dtype=cache, dtype=dtype, most_tokens=MOST_TOKENS, **options)
         kv_dtype = current_platform.fp8_dtype() if cache != "auto" else dtype
         spec = MLAAttentionSpec(
             block, num_kv_heads=1, head_size=576, dtype=torch.uint8 if cache != "auto" else dtype, cache_dtype_str=cache
         )
-        self.builder = backend.AiterMLAMetadataBuilder(spec, [LAYER], config, torch.device("cpu"))
+        self.builder = backend.AiterMLAMetadataBuilder(spec, [LAYER], facts, torch.device("cpu"))
         self.impl = object.__new__(backend.AiterMLAImpl)
         self.impl.__dict__ |= {
             "num_heads": heads, "dcp_world_size": ranks, "kv_lora_rank": 512, "qk_rope_head_dim": 64, "scale": SCALE,
             "kv_cache_dtype": cache, "_sm_count": UNITS,
         }  # fmt: skip
-        self.heads, self.q_lens, self.kv_lens, self.block, self.kv_dtype = heads, q_lens, kv_lens, block, kv_dtype
-        blocks = [-(-length // block) for length in kv_lens]
-        self.cache = values(sum(blocks) + 3, block, 576, dtype=kv_dtype, seed=sum(kv_lens))
-        order = torch.randperm(sum(blocks) + 2, generator=torch.Generator().manual_seed(1))[: sum(blocks)] + 1
-        self.lists, first = [], 0
-        width = MOST_TOKENS // block
-        self.table = torch.zeros(len(kv_lens), width, dtype=torch.int32)
-        for request, (count, length) in enumerate(zip(blocks, kv_lens, strict=True)):
-            mine = order[first : first + count]
-            self.table[request, :count] = mine.to(torch.int32)
-            slots = (mine[:, None] * block + torch.arange(block)).flatten()[:length]
-            self.lists.append(slots.tolist())
-            first += count
-        self.exact = self.cache.double().reshape(-1, 576).numpy().copy()
+        self.heads, self.q_lens, self.kv_dtype = heads, q_lens, kv_dtype
+        self.blocks = Blocks(kv_lens, block, 576, MOST_TOKENS)
+        self.cache, self.exact = self.blocks.filled(kv_dtype)
         self.layer = Facts(_q_scale=torch.tensor(0.5), _k_scale=torch.tensor(0.25))
 
     def metadata(self, *, causal: bool = True, padding: int = 0, token_padding: int = 0) -> Any:
         """Of a step of `padding` dummy requests and `token_padding` rows more."""
-        starts = [0]
-        for rows in [*self.q_lens, *[0] * padding]:
-            starts.append(starts[-1] + rows)
-        start, lens = i32(*starts), i32(*self.kv_lens, *[0] * padding)
-        table = torch.cat((self.table, torch.zeros(padding, self.table.shape[1], dtype=torch.int32)))
-        tokens = starts[-1] + token_padding
         return self.builder.build(
-            0,
-            CommonAttentionMetadata(
-                query_start_loc=start, query_start_loc_cpu=start, seq_lens=lens, num_reqs=len(lens),
-                num_actual_tokens=tokens, max_query_len=max(self.q_lens), max_seq_len=max(self.kv_lens),
-                block_table_tensor=table, slot_mapping=torch.zeros(tokens, dtype=torch.int64), causal=causal,
-                seq_lens_cpu_upper_bound=lens,
-            ),
-        )  # fmt: skip
+            0, step(self.blocks, self.q_lens, dummies=[0] * padding, rows=token_padding, causal=causal)
+        )
 
     def run(self, *, seed: int = 1, causal: bool = True, **padding: int) -> tuple[torch.Tensor, Any]:
         """Decode, checked; the metadata."""
@@ -147,7 +81,7 @@ class Step:
         is_fp8 = self.kv_dtype in FP8
         scales = {"q_scale": 0.5, "kv_scale": 0.25} if is_fp8 else {}
         pool = object.__new__(Pool)
-        pool.lists = self.lists
+        pool.lists = self.blocks.lists
         check(q, self.exact, pool.visible(self.q_lens, causal=causal), o, both_fp8=is_fp8, **scales)
         return o, found
 
@@ -171,9 +105,9 @@ def test_decode_of_other_blocks(block: int) -> None:
 @pytest.mark.parametrize("heads", [16, 128])
 def test_a_full_graph(heads: int) -> None:
     """Two requests of what was captured for five: dummy requests and rows."""
-    step = Step(heads, [1, 1], [37, 100], full_graph=True)
+    made = Step(heads, [1, 1], [37, 100], full_graph=True)
     for seed in (1, 2):
-        step.run(seed=seed, padding=3, token_padding=3)
+        made.run(seed=seed, padding=3, token_padding=3)
 
 
 @pytest.mark.parametrize("heads", [12, 16, 32])
@@ -192,7 +126,7 @@ def test_adaptive_verify(full_graph: bool) -> None:
 
 @pytest.mark.parametrize("heads", [16, 48])
 def test_drafts_without_a_mask(heads: int) -> None:
-    if "gfx950" not in rocm._GCN_ARCH:
+    if not IS_GFX950:
         pytest.skip("vLLM serves them on gfx950 alone")
     Step(heads, [4, 4], [60, 9], drafts=3).run(causal=False)
 
@@ -207,53 +141,47 @@ def test_context_parallel(monkeypatch: pytest.MonkeyPatch, rank: int, heads: int
     monkeypatch.setattr(common, "get_dcp_group", lambda: group)
     monkeypatch.setattr(backend, "get_dcp_group", lambda: group)
     held = [len(range(rank, total, ranks)) for total in totals]
-    step = Step(heads, [rows, rows], held, cache, drafts=rows - 1, ranks=ranks, full_graph=rows > 1)
-    start, lens = i32(0, rows, 2 * rows), i32(*totals)
-    found = step.builder.build(
-        0,
-        CommonAttentionMetadata(
-            query_start_loc=start, query_start_loc_cpu=start, seq_lens=lens, num_reqs=2, num_actual_tokens=2 * rows,
-            max_query_len=rows, max_seq_len=max(totals), block_table_tensor=step.table,
-            slot_mapping=torch.zeros(2 * rows, dtype=torch.int64), dcp_local_seq_lens=i32(*held),
-            seq_lens_cpu_upper_bound=lens,
-        ),
-    )  # fmt: skip
-    q = values(2 * rows, heads * ranks, 576, dtype=step.kv_dtype, seed=5)
-    o, lse = step.impl.forward_mqa(q, step.cache, found, step.layer)
+    made = Step(heads, [rows, rows], held, cache, drafts=rows - 1, ranks=ranks, full_graph=rows > 1)
+    told = step(made.blocks, [rows, rows])
+    told.seq_lens = told.seq_lens_cpu_upper_bound = i32(*totals)
+    told.max_seq_len, told.dcp_local_seq_lens = max(totals), i32(*held)
+    found = made.builder.build(0, told)
+    q = values(2 * rows, heads * ranks, 576, dtype=made.kv_dtype, seed=5)
+    o, lse = made.impl.forward_mqa(q, made.cache, found, made.layer)
     routes = backend._DCPDecodeRoute
-    several = routes.CPRR if "gfx950" in rocm._GCN_ARCH else routes.SEGMENTED
+    several = routes.CPRR if IS_GFX950 else routes.SEGMENTED
     assert found.decode.dcp_route is (routes.PLAIN if rows == 1 else several)
     seen = [
         [slot for j, slot in enumerate(slots) if j * ranks + rank <= total - rows + i]
-        for slots, total in zip(step.lists, totals, strict=True)
+        for slots, total in zip(made.blocks.lists, totals, strict=True)
         for i in range(rows)
     ]
     is_fp8 = cache != "auto"
     scales = {"q_scale": 0.5, "kv_scale": 0.25} if is_fp8 else {}
     # vLLM's merge of segments stores bfloat16, which Triton's interpreter cuts off instead of rounding.
     cut_off = Tolerance(8e-4, 4.02 / 128, 1e-3, 1e-3) if found.decode.dcp_route is routes.SEGMENTED else None
-    check(q, step.exact, seen, o, lse, both_fp8=is_fp8, tolerance=cut_off, **scales)
+    check(q, made.exact, seen, o, lse, both_fp8=is_fp8, tolerance=cut_off, **scales)
 
 
 @pytest.mark.parametrize("heads", [6, 16])
 def test_prefill_by_lists(heads: int) -> None:
     """The builder's two sets of pinned tensors, and the pass that reads a copy of them; twice, in the same scratch."""
-    if "gfx950" not in rocm._GCN_ARCH:
+    if not IS_GFX950:
         pytest.skip("vLLM serves it on gfx950 alone")
     q_lens = [150, 40]
-    step = Step(heads, q_lens, q_lens, "fp8")
-    step.impl.__dict__ |= {
+    made = Step(heads, q_lens, q_lens, "fp8")
+    made.impl.__dict__ |= {
         "v_head_dim": 128, "_fp8_prefill_one_scale": None, "_mla_prefill_ps_asm_fwd": aiter.mla_prefill_ps_asm_fwd,
         "_mla_reduce_v1": aiter.mla_reduce_v1,
     }  # fmt: skip
-    step.builder._prefill_backend = Facts(get_name=lambda: "none", prepare_metadata=lambda _: None)
+    made.builder._prefill_backend = Facts(get_name=lambda: "none", prepare_metadata=lambda _: None)
     for seed in (1, 2):
-        found = step.metadata()
+        found = made.metadata()
         assert found.num_prefills == 2 and found.fp8_prefill_num_partial_tiles is not None
         q, k, v = (values(190, heads, width, seed=seed + width) for width in (192, 193, 128))
         k = k[..., :192].contiguous()
         out = torch.full((190, heads * 128), float("nan")).to(torch.bfloat16)
-        step.impl._mla_fp8_prefill_attn(q, k, v, found, out)
+        made.impl._mla_fp8_prefill_attn(q, k, v, found, out)
         q, k, v = (tensor.to(current_platform.fp8_dtype()).double() for tensor in (q, k, v))
         first = 0
         for length in q_lens:
