@@ -26,7 +26,7 @@ MARKERS = {
     "torch": "needs torch; skipped and counted without it, an error under --require-torch",
     "aiter": "needs the code objects of AITER's wheel; skipped and counted without it, an error under --require-aiter",
     "isolated": "starts interpreters of its own",
-    "slow": "left out without --slow: what only a change in kernels, in the build or between ranks can break",
+    "slow": "left out without --slow, for the time it takes: failure injection, leaks, many ranks, whole builds",
     "device": "runs on the selected devices, or is about them: what scripts/gpu_check runs; set where a test takes one",
     "large": "maps more than 10 GB of address space (and touches little of it)",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from interpreter import run_python, script
 
-pytestmark = pytest.mark.isolated
+pytestmark = [pytest.mark.isolated, pytest.mark.slow]
 
 
 def test_blocks_and_references_stay() -> None:

@@ -14,6 +14,7 @@ from interpreter import run_python, script
 
 pytestmark = [
     pytest.mark.isolated,
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="needs Linux with glibc"),
 ]
 SCRIPT = script("boundary/isolated/no_memory.py")

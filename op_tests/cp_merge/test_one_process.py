@@ -41,6 +41,7 @@ def stacked(o: torch.Tensor, lse: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
     return aiter_c.merge_states(o, lse)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world_size", range(1, 9))
 def test_merged_ranks_are_one_device(world_size: int) -> None:
     draw = random.Random(world_size)
