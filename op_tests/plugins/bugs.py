@@ -15,7 +15,7 @@ _BUGS = [
     ("rows", f"{HERE}attend.py", "max_seqlen_q, cache.shape[1]", "1, cache.shape[1]", "one row of each request"),
     ("joined", f"{HERE}attend.py", "torch.cat(q, dim=-1)", "torch.cat(q[::-1], dim=-1)", "the rope part comes first"),
     ("off", f"{HERE}vllm/__init__.py", 'if mode == "0":', 'if mode == "off":', "what is turned off goes on"),
-    ("custom", f"{HERE}vllm/__init__.py", '    if mode == "1":\n        for', "    if mode:\n        for",
+    ("custom", f"{HERE}vllm/__init__.py", 'if mode != "custom":', "if mode:",
      "vLLM's own are replaced unasked"),
     ("path", f"{HERE}vllm/__init__.py", ".sparse.SparseMLABackend", ".sparse.SparseBackend", "no such class"),
     ("stub", f"{HERE}sglang/__init__.py", 'is_installed("sglang")', "True", "an import error that says nothing"),

@@ -61,13 +61,6 @@ def test_without_the_engine(monkeypatch: pytest.MonkeyPatch, function: object, t
         function()  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("function", [aiter_c.plugins.vllm.register, aiter_c.plugins.vllm.platform])
-def test_an_unknown_mode(monkeypatch: pytest.MonkeyPatch, function: object) -> None:
-    monkeypatch.setenv("AITER_C_VLLM", "on")
-    with pytest.raises(ValueError, match=r"AITER_C_VLLM: expected 0, 1 or custom, got 'on'"):
-        function()  # type: ignore[operator]
-
-
 class _Backend(Enum):
     CUSTOM = None
     ROCM_AITER_MLA = "a"
@@ -120,6 +113,14 @@ def test_what_vllm_is_given(
         tree = ast.parse((PLUGINS.parents[1] / (module.replace(".", "/") + ".py")).read_text())
         classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
         assert name in classes or path == "aiter_c.plugins.vllm.custom.Backend"
+
+
+def test_an_unknown_mode(monkeypatch: pytest.MonkeyPatch, registered: dict[str, str]) -> None:
+    """As with every switch of this package: ignored, with a warning."""
+    monkeypatch.setenv("AITER_C_VLLM", "on")
+    with pytest.warns(RuntimeWarning, match=r"AITER_C_VLLM: expected 0, 1, custom or all, got 'on'; it is ignored"):
+        aiter_c.plugins.vllm.register()
+    assert set(registered) == CUSTOM | REPLACED
 
 
 # The calls that the backends share, over torch tensors.

@@ -7,14 +7,16 @@ What it registers, and what that replaces:
     ROCM_AITER_MLA, ROCM_AITER_MLA_SPARSE    on ROCm, wherever vLLM would have taken AITER's
     CPU_MLA, AMX_MLA                         on the CPU, which knows no choice of backends
     mla_prefill_backend CUSTOM               attention over the prompt; on the CPU without being asked for
-    SparseAttnIndexer                        wherever one of the sparse backends is chosen: its class out of tree
+    SparseAttnIndexer                        on the CPU: the indexer
 
-AITER_C_VLLM=0 in the environment turns all of it off; AITER_C_VLLM=custom leaves what replaces vLLM's own backends out.
+AITER_C_VLLM in the environment: 0 turns all of it off, "custom" leaves out what replaces vLLM's own backends (and the
+platform), "all" takes the indexer on GPUs as well.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 
 from aiter_c._modules import is_installed
 
@@ -29,10 +31,11 @@ _REPLACED = {
 
 
 def _mode() -> str:
-    mode = os.environ.get("AITER_C_VLLM", "1").lower()
-    if mode not in ("0", "1", "custom"):
-        raise ValueError(f"AITER_C_VLLM: expected 0, 1 or custom, got {mode!r}")
-    return mode
+    mode = os.environ.get("AITER_C_VLLM", "1") or "1"
+    if mode in ("0", "1", "custom", "all"):
+        return mode
+    warnings.warn(f"AITER_C_VLLM: expected 0, 1, custom or all, got {mode!r}; it is ignored", RuntimeWarning, 2)
+    return "1"
 
 
 def _need_vllm() -> None:
@@ -52,7 +55,7 @@ def _is_cpu() -> bool:
 def register() -> None:
     """Register the backends in this process, as often as it is called. Imports no device, and no backend yet.
 
-    Raises ModuleNotFoundError without vLLM, ValueError for an unknown AITER_C_VLLM.
+    Raises ModuleNotFoundError without vLLM.
     """
     mode = _mode()
     _need_vllm()
@@ -63,11 +66,11 @@ def register() -> None:
 
     register_backend(AttentionBackendEnum.CUSTOM, _CHOSEN)
     register_mla_prefill_backend(MLAPrefillBackendEnum.CUSTOM, f"{_HERE}.prefill.PrefillBackend")
-    if mode == "1":
+    if mode != "custom":
         for name, path in _REPLACED.items():
             if name in AttentionBackendEnum.__members__:
                 register_backend(AttentionBackendEnum[name], path)
-    if os.environ.get("AITER_C_VLLM_INDEXER", "0") == "1" or (mode == "1" and _is_cpu()):
+    if mode == "all" or (mode == "1" and _is_cpu()):
         from aiter_c.plugins.vllm.indexer import install
 
         install()
@@ -80,4 +83,4 @@ def platform() -> str | None:
     """
     mode = _mode()
     _need_vllm()
-    return f"{_HERE}.cpu.CpuPlatform" if mode == "1" and _is_cpu() else None
+    return f"{_HERE}.cpu.CpuPlatform" if mode in ("1", "all") and _is_cpu() else None

@@ -1,7 +1,7 @@
 """vLLM's indexer of sparse attention (DSA) on our ops: keys are quantised and cached by indexer_k_quant_and_cache,
 scored over pages by deepgemm_fp8_paged_mqa_logits, selected by top_k_per_row_decode. Every token is a row of its own,
 in prompts as in decode, so there is one path for all devices. `install()` puts it in place of vLLM's: on the CPU,
-which has none, that is done by the plugin itself; elsewhere by AITER_C_VLLM_INDEXER=1.
+which has none, that is done by the plugin itself; elsewhere with AITER_C_VLLM=all.
 """
 
 from __future__ import annotations
