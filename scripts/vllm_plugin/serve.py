@@ -3,9 +3,9 @@ configuration that is written here, its weights are made by the run ("dummy", bu
 tokens, and the same whatever the dtype), its prompts are numbers.
 
 A job: model (what differs from MODEL), engine (what differs from ENGINE), prompts (lists of tokens), tokens (how many
-to generate), rounds, plain (see in_plain_torch) and follow (the tokens of another run, see follow_up). A result:
-backends (their modules), and per round seconds, tokens, best (the largest logprobs at every place), cached (how many
-tokens came from cached prefixes) and differ (see follow_up).
+to generate) and plain (see in_plain_torch). A result: backends (their modules), seconds, tokens, best (the largest
+logprobs at every place) and cached (how many tokens came from cached prefixes). All prompts go in one call: 0.32.0
+was seen to give other tokens for the first ones of a later call, with its own attention as well.
 """
 
 import json
@@ -115,58 +115,21 @@ def run(job):
     parts = [layer.impl for layer in layers if hasattr(layer, "impl")]
     parts += [layer.prefill_backend for layer in layers if getattr(layer, "prefill_backend", None)]
 
-    def generate(prompts, counts):
-        """Tokens, logprobs of the best at each place, and tokens that came from cached prefixes. One more prompt goes
-        first: what the engine gives for the first prompt of a call is not the same in every call (with its own
-        attention either)."""
-        prompts, counts = [[2, 3, 4], *prompts], [max(counts), *counts]
-        parameters = [
-            SamplingParams(temperature=0, max_tokens=one, ignore_eos=True, detokenize=False, logprobs=TOP)
-            for one in counts
-        ]
-        outputs = llm.generate([{"prompt_token_ids": prompt} for prompt in prompts], parameters, use_tqdm=False)[1:]
+    def generate(prompts, count):
+        """Tokens, logprobs of the best at each place, and tokens that came from cached prefixes."""
+        parameters = SamplingParams(temperature=0, max_tokens=count, ignore_eos=True, detokenize=False, logprobs=TOP)
+        outputs = llm.generate([{"prompt_token_ids": prompt} for prompt in prompts], parameters, use_tqdm=False)
         tokens = [list(output.outputs[0].token_ids) for output in outputs]
         places = [output.outputs[0].logprobs for output in outputs]
         best = [[{token: entry.logprob for token, entry in one.items()} for one in place] for place in places]
         return tokens, best, sum(output.num_cached_tokens or 0 for output in outputs)
 
-    prompts, follow = job["prompts"], job.get("follow")
-    generate([[2, 3, 4]], [2])  # what is made at first use
-    result = {"backends": sorted({type(part).__module__ for part in parts}), "rounds": []}
-    for _ in range(job.get("rounds", 1)):
-        start = time.perf_counter()
-        tokens, best, cached = generate(prompts, [job["tokens"]] * len(prompts))
-        one = {"seconds": time.perf_counter() - start, "tokens": tokens, "best": best, "cached": cached}
-        one["differ"] = follow_up(generate, prompts, tokens, best, follow) if follow else []
-        result["rounds"].append(one)
-    return result
-
-
-def follow_up(generate, prompts, tokens, best, follow):
-    """Goes on, wherever a request left the tokens of another run, from that run's tokens, so that in the end every
-    place was decoded behind the same tokens. Changes `best`; returns [request, place, own token] of every
-    difference."""
-    differ, live = [], list(range(len(prompts)))
-    starts = [0] * len(prompts)
-    while live:
-        again = []
-        for request in live:
-            wanted = follow[request][starts[request] :]
-            place = next((i for i, (a, b) in enumerate(zip(tokens[request], wanted, strict=True)) if a != b), None)
-            if place is None:
-                continue
-            differ.append([request, starts[request] + place, tokens[request][place]])
-            starts[request] += place + 1
-            if starts[request] < len(follow[request]):
-                again.append(request)
-        live = again
-        if live:
-            behind = [prompts[request] + follow[request][: starts[request]] for request in live]
-            new, new_best, _ = generate(behind, [len(follow[request]) - starts[request] for request in live])
-            for request, one, one_best in zip(live, new, new_best, strict=True):
-                tokens[request] = one
-                best[request][starts[request] :] = one_best
-    return differ
+    generate([[2, 3, 4]], 2)  # what is made at first use
+    start = time.perf_counter()
+    tokens, best, cached = generate(job["prompts"], job["tokens"])
+    seconds = time.perf_counter() - start
+    backends = sorted({type(part).__module__ for part in parts})
+    return {"backends": backends, "seconds": seconds, "tokens": tokens, "best": best, "cached": cached}
 
 
 if __name__ == "__main__":
