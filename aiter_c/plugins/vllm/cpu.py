@@ -1,6 +1,4 @@
-"""vLLM's CPU platform with our backends. Where vLLM would refuse, it goes on: sparse attention has a backend, and
-chunks of prompts and cached prefixes have a prefill that can do them.
-"""
+"""vLLM's CPU platform with our backends: sparse attention has one as well, and prefill is ours where it serves them."""
 
 from __future__ import annotations
 
@@ -28,18 +26,3 @@ class CpuPlatform(cpu.CpuPlatform):
         if not ours.validate_configuration(None, mla_selector_config):
             return ours
         return super().get_mla_prefill_backend_cls(mla_selector_config)
-
-    @classmethod
-    def check_and_update_config(cls, vllm_config: Any) -> None:
-        """As vLLM does; but what it turns off for its own MLA stays as it was asked for, block size included."""
-        cache, scheduler = vllm_config.cache_config, vllm_config.scheduler_config
-        chunked, prefixes = scheduler.enable_chunked_prefill, cache.enable_prefix_caching
-        tokens, block_size = scheduler.max_num_batched_tokens, cache.block_size
-        super().check_and_update_config(vllm_config)
-        model = vllm_config.model_config
-        if model is None or not model.use_mla:
-            return
-        if cache.user_specified_block_size:
-            cache.block_size = block_size
-        scheduler.enable_chunked_prefill, cache.enable_prefix_caching = chunked, prefixes
-        scheduler.max_num_batched_tokens = tokens
