@@ -1,0 +1,139 @@
+"""One run of vLLM in a process of its own: python serve.py JOB.json RESULT.json. No network: the model is a
+configuration that is written here, its weights are made by the run ("dummy", but scaled so that attention decides the
+tokens, and the same whatever the dtype), its prompts are numbers.
+
+A job: model (what differs from MODEL), engine (what differs from ENGINE), prompts (lists of tokens), tokens (how many
+to generate) and plain (see in_plain_torch). A result: backends (their modules), seconds, tokens, best (the largest
+logprobs at every place) and cached (how many tokens came from cached prefixes). All prompts go in one call: 0.32.0
+was seen to give other tokens for the first ones of a later call, with its own attention as well.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+import zlib
+
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # the engine in this process
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+
+MODEL = {
+    "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "torch_dtype": "bfloat16",
+    "hidden_size": 256, "intermediate_size": 512, "moe_intermediate_size": 128, "num_hidden_layers": 2,
+    "num_attention_heads": 16, "num_key_value_heads": 16, "vocab_size": 512, "max_position_embeddings": 4096,
+    "q_lora_rank": 128, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
+    "n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1, "n_group": 2, "topk_group": 1,
+    "first_k_dense_replace": 1, "moe_layer_freq": 1, "norm_topk_prob": True, "scoring_func": "sigmoid",
+    "topk_method": "noaux_tc", "routed_scaling_factor": 0.125, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+    "hidden_act": "silu", "tie_word_embeddings": False, "bos_token_id": 0, "eos_token_id": 1,
+}  # fmt: skip
+ENGINE = {
+    "load_format": "dummy", "skip_tokenizer_init": True, "enforce_eager": True, "max_model_len": 512,
+    "max_num_seqs": 16, "seed": 0, "max_logprobs": 32,
+}  # fmt: skip
+TOP = 16
+
+
+def scaled_weights(loader, model, model_config):
+    """In place of DummyModelLoader.load_weights, whose weights of +-0.001 give ties everywhere."""
+    import torch
+
+    for name, tensor in model.state_dict().items():
+        if not torch.is_floating_point(tensor):
+            continue
+        if "norm" in name:
+            values = torch.ones(tensor.shape)
+        elif tensor.dim() < 2:
+            values = torch.zeros(tensor.shape)
+        else:
+            generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+            width = 1.0 if "embed_tokens" in name else tensor.shape[-1] ** -0.5
+            gain = next((gain for part, gain in GAINS.items() if part in name), 1.0)
+            values = torch.randn(tensor.shape, generator=generator) * (width * gain)
+        tensor.copy_(values.bfloat16())
+
+
+#: What makes softmax peak, so that a wrong key is a wrong token, and logits differ.
+GAINS = {"q_b_proj": 4.0, "o_proj": 4.0, "lm_head": 4.0}
+
+
+def in_plain_torch():
+    """Puts float32 torch, one row at a time, in the place of the plugin's sparse attention and of its selection of
+    keys, on none of its metadata but vLLM's own."""
+    import torch
+    from vllm.forward_context import get_forward_context
+
+    from aiter_c.plugins.vllm import indexer, sparse
+
+    def rows(step):
+        """Every token with its request's block table and the number of keys that it sees."""
+        for request, (first, last) in enumerate(zip(step.query_start_loc, step.query_start_loc[1:], strict=False)):
+            for token in range(int(first), int(last)):
+                yield token, step.block_table[request], int(step.seq_lens[request]) - (int(last) - 1 - token)
+
+    def forward_mqa(self, q, cache, step, layer):
+        q = torch.cat(q, -1).float()
+        out = torch.zeros((*q.shape[:2], 512))
+        for token, blocks, _ in rows(step):
+            chosen = self.topk_indices_buffer[token]
+            chosen = chosen[chosen >= 0].long()
+            keys = cache[blocks[chosen // cache.shape[1]].long(), chosen % cache.shape[1]].float()
+            out[token] = torch.softmax(q[token] @ keys.T * self.scale, -1) @ keys[:, :512]
+        return out.bfloat16(), None
+
+    def select(self, q, weights, step):
+        attention = next(s for s in get_forward_context().attn_metadata.values() if hasattr(s, "query_start_loc"))
+        cache = self.k_cache.kv_cache
+        block, dim = cache.shape[1], self.head_dim
+        pages = cache.flatten(1)
+        codes = pages[:, : block * dim].view(torch.float8_e4m3fn).float().view(-1, block, dim)
+        scales = pages[:, block * dim :].contiguous().view(torch.float32).view(-1, block, 1)
+        for token, blocks, length in rows(attention):
+            keys = (codes * scales)[blocks.long()].flatten(0, 1)[:length]
+            logits = (weights[token].float()[:, None] * (q[token].float() @ keys.T).relu()).sum(0)
+            count = min(length, self.topk_tokens)
+            self.topk_indices_buffer[token] = -1
+            self.topk_indices_buffer[token, :count] = torch.topk(logits, count).indices.int()
+
+    sparse.SparseMLAImpl.forward_mqa, indexer.Indexer._select = forward_mqa, select
+
+
+def run(job):
+    from vllm import LLM, SamplingParams
+    from vllm.model_executor.model_loader.dummy_loader import DummyModelLoader
+
+    DummyModelLoader.load_weights = scaled_weights
+    if job.get("plain"):
+        in_plain_torch()
+    with tempfile.TemporaryDirectory() as folder:
+        with open(f"{folder}/config.json", "w") as file:
+            json.dump(MODEL | job.get("model", {}), file)
+        llm = LLM(model=folder, **(ENGINE | job.get("engine", {})))
+    layers = llm.llm_engine.vllm_config.compilation_config.static_forward_context.values()
+    parts = [layer.impl for layer in layers if hasattr(layer, "impl")]
+    parts += [layer.prefill_backend for layer in layers if getattr(layer, "prefill_backend", None)]
+
+    def generate(prompts, count):
+        """Tokens, logprobs of the best at each place, and tokens that came from cached prefixes."""
+        parameters = SamplingParams(temperature=0, max_tokens=count, ignore_eos=True, detokenize=False, logprobs=TOP)
+        outputs = llm.generate([{"prompt_token_ids": prompt} for prompt in prompts], parameters, use_tqdm=False)
+        tokens = [list(output.outputs[0].token_ids) for output in outputs]
+        places = [output.outputs[0].logprobs for output in outputs]
+        best = [[{token: entry.logprob for token, entry in one.items()} for one in place] for place in places]
+        return tokens, best, sum(output.num_cached_tokens or 0 for output in outputs)
+
+    generate([[2, 3, 4]], 2)  # what is made at first use
+    start = time.perf_counter()
+    tokens, best, cached = generate(job["prompts"], job["tokens"])
+    seconds = time.perf_counter() - start
+    backends = sorted({type(part).__module__ for part in parts})
+    return {"backends": backends, "seconds": seconds, "tokens": tokens, "best": best, "cached": cached}
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1]) as file:
+        result = run(json.load(file))
+    with open(sys.argv[2], "w") as file:
+        json.dump(result, file)
