@@ -89,7 +89,8 @@ def check(name, one, base, reference):
         equal += place if mine != theirs else count
         if mine != theirs:
             there = (reference if count <= of_reference else base)["best"][request][place]
-            ties.append(abs(there[str(theirs)] - there[str(mine)]))
+            mine, theirs = (there.get(str(token), float("-inf")) for token in (mine, theirs))  # outside of what it lists
+            ties.append(abs(theirs - mine))
     print(
         f"\n{name}: {equal} tokens equal in {len(base['tokens'])} requests of {TOKENS}, {len(ties)} of which leave at "
         f"ties of {max(ties, default=0.0):.3f} at most; mean error of logprobs {mean[1]:.4f}, of the other "
