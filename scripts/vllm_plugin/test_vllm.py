@@ -89,8 +89,8 @@ def check(name, one, base, reference):
         equal += place if mine != theirs else count
         if mine != theirs:
             there = (reference if count <= of_reference else base)["best"][request][place]
-            mine, theirs = (there.get(str(token), float("-inf")) for token in (mine, theirs))  # outside of what it lists
-            ties.append(abs(theirs - mine))
+            listed = str(mine) in there and str(theirs) in there
+            ties.append(abs(there[str(theirs)] - there[str(mine)]) if listed else float("inf"))
     print(
         f"\n{name}: {equal} tokens equal in {len(base['tokens'])} requests of {TOKENS}, {len(ties)} of which leave at "
         f"ties of {max(ties, default=0.0):.3f} at most; mean error of logprobs {mean[1]:.4f}, of the other "
