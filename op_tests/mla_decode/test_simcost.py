@@ -11,6 +11,7 @@ import pytest
 
 from aiter_c.__main__ import main
 from aiter_c.cli import bench_simcost, simcost_prefill, simcost_sparse
+from aiter_c.cli import simulator as simulators
 from aiter_c.cli.bench_simcost import AITER, issue_proxy
 from aiter_c.testing import Device
 
@@ -31,7 +32,7 @@ def test_the_proxy() -> None:
 
 def test_outside_of_a_checkout(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("AITER_C_HIP_LIBRARY", raising=False)
-    monkeypatch.setattr(bench_simcost, "_simulator_of_the_checkout", lambda: None)
+    monkeypatch.setattr(simulators, "environment", lambda: None)
     assert main(["bench", "simcost"]) == 2
     assert "needs the simulator of a checkout" in capsys.readouterr().err
 
@@ -51,6 +52,7 @@ def test_cost_per_token(key: tuple, selected_devices: dict[str, Device]) -> None
     assert row["x least bytes"] <= READ_ONCE * row["workgroups"], shown
 
 
+@pytest.mark.slow  # CI runs the command besides
 def test_the_command(
     selected_devices: dict[str, Device],
     monkeypatch: pytest.MonkeyPatch,
