@@ -182,8 +182,8 @@ class Recorder:
         stem = place.with_suffix("") if place else None
         if stem is None:
             with self._lock:
-                file = next(self._files)
-            if file > MOST_FILES:
+                written = next(self._files)
+            if written > MOST_FILES:
                 raise RuntimeError(f"this process has written {MOST_FILES} calls")
             stem = self._folder / f"{name}-{os.getpid()}-{number:06d}-{what}"
         call.write(stem)

@@ -77,7 +77,8 @@ def _host_bytes(keep: object) -> Callable[[int, int], np.ndarray]:
         import numpy as np
 
         _ = keep  # the memory lives as long as its owner
-        return np.frombuffer((ctypes.c_char * (high - low)).from_address(low), np.uint8).copy()
+        memory = (ctypes.c_uint8 * (high - low)).from_address(low)
+        return np.frombuffer(memoryview(memory).cast("B"), np.uint8).copy()
 
     return read
 
