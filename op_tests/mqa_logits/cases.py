@@ -32,6 +32,7 @@ SMOKE = [
     LogitsCase(rows=4, keys=130, window="causal", out=False, scale_columns=True, data="codes"),
     LogitsCase(rows=0, keys=9),
     LogitsCase(rows=2, keys=0),
+    PagedLogitsCase(lens=tuple(range(1, 40)) * 18, heads=16, block=16),  # more tiles than workgroups: a unit follows
     PagedLogitsCase(lens=()),
     PagedLogitsCase(lens=(), spare_requests=2, max_model_len=70),
 ]
