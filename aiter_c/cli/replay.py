@@ -155,6 +155,17 @@ def _against_record(call: Loaded, run: Replayed, device: Device) -> dict[str, Ex
     return expected
 
 
+def _refuse_other_splits(call: Loaded, run: Replayed, expected: dict[str, Expected]) -> None:
+    """How many splits a call leaves unmerged is the device's own choice."""
+    if not call.record["arguments"].get("skip_reduce"):
+        return
+    for name, want in expected.items():
+        got = run.results.get(name)
+        if got is not None and got.shape != want.values.shape:
+            shapes = f"{list(want.values.shape)} when it was written, {list(got.shape)} here"
+            raise CannotRun(f"skip_reduce: {name} has other splits: {shapes}")
+
+
 def _compare(
     run: Replayed, before: dict[str, np.ndarray], expected: dict[str, Expected], scratch: set[str]
 ) -> list[dict[str, Any]]:
@@ -240,6 +251,7 @@ def _verdict(call: Loaded, run: Replayed, arguments: Namespace, device: Device) 
         print("it raises nothing here" if call.ended else "it comes back here; there is no result to compare with")
         return False, []
     expected = (_against_reference if arguments.against == "fp64" else _against_record)(call, run, device)
+    _refuse_other_splits(call, run, expected)
     rows = _compare(run, _all_arrays(run.before), expected, _scratch(call.record["op"]))
     if not rows:
         raise CannotRun("the call wrote nothing and returned no tensor: there is nothing to compare")

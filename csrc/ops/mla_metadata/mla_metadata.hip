@@ -1,6 +1,6 @@
 /* Work lists planned on a GPU by one workgroup: 256 requests at a time, 256 of their tiles at a time. Everything about
- * them is computed in parallel but where the next tile begins, which one thread finds tile after tile: its step has no
- * division, and no memory access that it would have to wait for. Then every thread writes items. What does not fit was
+ * them is computed in parallel but how much of a worker's share is used where a tile begins, which one thread finds tile
+ * after tile: its step has no division, and no memory access that it would have to wait for. Then every thread writes items. What does not fit was
  * left out by the sums; the stores are bounded as well, since lengths may change between two reads. */
 #include "../../gpu/scan.h"
 
@@ -15,7 +15,7 @@ constexpr uint32_t MOST = 1u << 30; /* sums stop here */
 
 /* What the threads know of a chunk of requests and of a chunk of their tiles. */
 struct shared_t {
-    ac_step_t steps[THREADS];
+    ac_link_t links[THREADS];
     ac_cursor_t begins[THREADS];
     ac_listed_request_t requests[THREADS];
     uint32_t tiles_before[THREADS]; /* of the requests of the chunk */
@@ -35,7 +35,7 @@ struct planner_t {
     const ac_mla_metadata_params_t &p;
     shared_t &s;
     ac_budget_t budget;
-    ac_cursor_t cursor;                   /* of thread 0, or with deterministic of all */
+    ac_cursor_t cursor;                   /* `used`: of thread 0 */
     uint32_t tiles, items, entries, rows; /* so far */
     int32_t last_worker;                  /* of the items so far */
     int num_requests;                     /* at hand */
@@ -64,36 +64,31 @@ struct planner_t {
         budget = ac_budget_of(&p, &sum, block_limit);
     }
 
-    /* s.begins, in the order of the tiles. The next steps are loaded before those at hand are taken: nothing but the
-     * cursor has to be waited for. What follows the last tile changes nothing. */
+    /* What is used before each tile, to s.begins. The next links are loaded before those at hand are used: nothing but
+     * the sum so far has to be waited for. What follows the last tile changes nothing. */
     GPU_MEMBER void walk(int count) {
         constexpr int AT_ONCE = 4;
-        ac_step_t steps[AT_ONCE], next[AT_ONCE];
+        ac_link_t links[AT_ONCE], next[AT_ONCE];
         if (gpu_thread() != 0) return;
-        GPU_UNROLL for (int k = 0; k < AT_ONCE; k++) next[k] = s.steps[k];
+        GPU_UNROLL for (int k = 0; k < AT_ONCE; k++) next[k] = s.links[k];
         GPU_NO_UNROLL for (int i = 0; i < count; i += AT_ONCE) {
-            GPU_UNROLL for (int k = 0; k < AT_ONCE; k++) steps[k] = next[k];
-            GPU_UNROLL for (int k = 0; k < AT_ONCE; k++) next[k] = s.steps[(i + AT_ONCE + k) % THREADS];
-            GPU_UNROLL for (int k = 0; k < AT_ONCE; k++) s.begins[i + k] = ac_take(&cursor, &steps[k], budget.share);
+            GPU_UNROLL for (int k = 0; k < AT_ONCE; k++) links[k] = next[k];
+            GPU_UNROLL for (int k = 0; k < AT_ONCE; k++) next[k] = s.links[(i + AT_ONCE + k) % THREADS];
+            GPU_UNROLL for (int k = 0; k < AT_ONCE; k++) {
+                s.begins[i + k].used = cursor.used;
+                cursor.used = ac_used_after(&links[k], cursor.used);
+            }
         }
     }
 
-    /* The same without a walk, of lists that are alike, if each begins with a new worker; `number` tiles are before. */
-    GPU_MEMBER bool begin_alike(uint32_t number) {
-        const ac_step_t step = s.steps[0];
-        if (step.cost < step.full) return false;
-        const ac_cursor_t begin = {(int32_t)(number + (uint32_t)gpu_thread()) * (step.workers + 1), 0};
-        s.begins[gpu_thread()] = begin;
-        return true;
-    }
-
-    GPU_MEMBER void deal(uint32_t cost) {
+    /* deterministic: what the pieces before this thread's tile cost. */
+    GPU_MEMBER int32_t deal(uint32_t cost) {
         uint32_t before[1], all[1];
         const uint32_t x[1] = {cost};
         scan<THREADS>(x, MOST, s.sums[1], before, all);
-        const ac_cursor_t begin = {cursor.worker + (int32_t)before[0], 0};
-        s.begins[gpu_thread()] = begin;
+        const int32_t begin = cursor.worker + (int32_t)before[0];
         cursor.worker += (int32_t)all[0];
+        return begin;
     }
 
     GPU_MEMBER void write_tile(uint32_t number, uint32_t first_entry, const ac_listed_request_t &request,
@@ -142,22 +137,33 @@ struct planner_t {
         gpu_barrier();
         const int owner = active ? s.owners[self] : 0;
         const ac_listed_request_t request = s.requests[owner];
-        const ac_step_t none = {INT32_MAX, 0, INT32_MAX, 0};
+        const ac_step_t none = {{INT32_MAX, INT32_MAX, 0, 0}, 0};
         const ac_step_t step = active ? ac_step_of(&p, &budget, request.pages) : none;
-        s.steps[self] = step;
+        const ac_link_t &link = step.link;
+        /* Lists that are alike need no walk, if each begins with a new worker. */
+        const bool alike = budget.are_alike && link.room + link.rest >= link.full;
+        ac_cursor_t begin = {0, 0};
+        s.links[self] = link;
         s.tiles[self] = (int32_t)(from + (uint32_t)self - s.tiles_before[owner]);
         gpu_barrier();
         if (p.deterministic) {
             const int32_t all = ac_fixed_pieces(&p, request.pages);
-            deal(active ? (uint32_t)ac_fixed_cost(&p, &budget, request.pages, all) : 0);
-        } else if (!budget.are_alike || !begin_alike(tiles + from)) walk(count);
+            begin.worker = deal(active ? (uint32_t)ac_fixed_cost(&p, &budget, request.pages, all) : 0);
+        } else if (alike) begin.worker = (int32_t)(tiles + from + (uint32_t)self) * (step.workers + 1);
+        else walk(count);
         gpu_barrier();
-        const ac_cursor_t begin = s.begins[self];
-        const int32_t pieces = active ? ac_num_pieces(&p, request.pages, &step, begin) : 1;
-        const uint32_t split = pieces > 1 ? (uint32_t)pieces : 0;
-        const uint32_t x[3] = {(uint32_t)pieces - 1, split, split * (uint32_t)request.tiles.rows};
-        uint32_t before[3], all[3];
+        const bool walked = active && !p.deterministic && !alike;
+        const int32_t used = s.begins[self].used;
+        if (walked) begin.used = ac_used_before(&link, used);
+        const int32_t pieces = active ? ac_num_pieces(&p, request.pages, &step, begin.used) : 1;
+        const uint32_t split = pieces > 1 ? (uint32_t)pieces : 0, is_full = walked && used >= link.full;
+        const uint32_t x[4] = {(uint32_t)pieces - 1, split, split * (uint32_t)request.tiles.rows,
+                               walked ? (uint32_t)pieces - 1 + is_full : 0};
+        uint32_t before[4], all[4];
         scan<THREADS>(x, MOST, s.sums[2], before, all);
+        if (walked) begin.worker = cursor.worker + (int32_t)(before[3] + is_full);
+        cursor.worker += (int32_t)all[3];
+        s.begins[self] = begin;
         s.pieces[self] = pieces;
         s.last_workers[self] = ac_piece_worker(&p, &budget, request.pages, begin, pieces - 1);
         s.cuts_before[self] = before[0];

@@ -5,14 +5,20 @@
 #include "../attention/work_list.h"
 #include "schedule.h"
 
-/* What a tile adds to the cursor, with all divisions done: u blocks of the current worker's budget are used, and the
- * list has n blocks, of which a cut before block `last` or later would leave too few keys. Cuts come after share - u
- * blocks, and after every `share` from there. */
+/* What a tile makes of `used`, the blocks of the current worker's budget that are used: tile after tile waits for it, so
+ * it takes three additions and choices, and no condition. */
+typedef struct ac_link_t {
+    int32_t full;  /* a worker that has used so much begins no such tile */
+    int32_t carry; /* where `used` is not below, the last piece is one worker further; share + 1: no cut */
+    int32_t room;  /* blocks that the last piece leaves of the share of the worker before that; 0: no cut */
+    int32_t rest;  /* with `room`: what the last piece uses, where the first begins with a worker */
+} ac_link_t;
+
+/* A tile's list has n blocks, and a cut before block `last` or later would leave too few keys. Cuts come after share -
+ * used blocks, and after every `share` from there. */
 typedef struct ac_step_t {
-    int32_t full;    /* a worker that has used so much begins no such tile */
+    ac_link_t link;
     int32_t workers; /* (last - 1) / share */
-    int32_t carry;   /* share - (last - 1) % share: one worker more where u is not below; share + 1: no cut */
-    int32_t cost;    /* n + overhead - workers * share */
 } ac_step_t;
 
 /* Where a tile begins. */
@@ -22,34 +28,36 @@ typedef struct ac_cursor_t {
 } ac_cursor_t;
 
 AC_INLINE ac_step_t ac_step_of(const ac_mla_metadata_params_t *p, const ac_budget_t *budget, int32_t pages) {
-    const int32_t blocks = (int32_t)ac_min64(ac_blocks(p, pages), budget->block_limit);
+    const int32_t blocks = (int32_t)ac_min64(ac_blocks(p, pages), budget->block_limit), share = budget->share;
     int32_t last = blocks;
-    ac_step_t step = {budget->share + (blocks == 0), 0, budget->share + 1, blocks + p->overhead};
+    ac_step_t step = {{share + (blocks == 0), share + 1, 0, blocks + p->overhead}, 0};
     if (p->tail_keys > 0 && pages < p->tail_keys) last = 0;
     else if (p->tail_keys > 0)
         last = (int32_t)ac_min64(blocks, (uint32_t)(pages - p->tail_keys) / (uint32_t)p->granule + 1);
     if (last == 0) return step;
-    step.workers = (int32_t)((uint32_t)(last - 1) / (uint32_t)budget->share);
-    step.carry = budget->share - (last - 1 - step.workers * budget->share);
-    step.cost -= step.workers * budget->share;
+    step.workers = (int32_t)((uint32_t)(last - 1) / (uint32_t)share);
+    step.link.room = last - 1 - step.workers * share;
+    step.link.carry = share - step.link.room;
+    step.link.rest -= last - 1;
     return step;
 }
 
-/* Takes the tile; returns where it begins. Tile after tile waits for `used`, so that it is one choice of three sums. */
-AC_INLINE ac_cursor_t ac_take(ac_cursor_t *cursor, const ac_step_t *step, int32_t share) {
-    const int32_t is_full = cursor->used >= step->full, carries = !is_full && cursor->used >= step->carry;
-    const int32_t more = cursor->used + step->cost, less = more - share;
-    const ac_cursor_t begin = {cursor->worker + is_full, is_full ? 0 : cursor->used};
-    cursor->worker += is_full + carries + step->workers;
-    cursor->used = is_full ? step->cost : cursor->used >= step->carry ? less : more;
-    return begin;
+/* Of the worker that does the tile's first blocks. */
+AC_INLINE int32_t ac_used_before(const ac_link_t *link, int32_t used) { return used < link->full ? used : 0; }
+
+/* Of the worker that does its last ones: begin + room + rest, or where begin >= carry a share less, begin - carry + rest.
+ * Differences that are negative are large unsigned numbers. */
+AC_INLINE int32_t ac_used_after(const ac_link_t *link, int32_t used) {
+    const uint32_t full = (uint32_t)link->full, below = (uint32_t)used - full;
+    const uint32_t begin = below > 0 - full ? below : 0 - full; /* minus full */
+    const uint32_t same = begin + (full + (uint32_t)link->room), next = begin + (full - (uint32_t)link->carry);
+    return (int32_t)((next < same ? next : same) + (uint32_t)link->rest);
 }
 
 /* Pieces of the tile, one item each. */
-AC_INLINE int32_t ac_num_pieces(const ac_mla_metadata_params_t *p, int32_t pages, const ac_step_t *step,
-                                ac_cursor_t begin) {
+AC_INLINE int32_t ac_num_pieces(const ac_mla_metadata_params_t *p, int32_t pages, const ac_step_t *step, int32_t begin) {
     if (p->deterministic) return ac_fixed_pieces(p, pages);
-    return step->workers + (begin.used >= step->carry) + 1;
+    return step->workers + (begin >= step->link.carry) + 1;
 }
 
 /* deterministic: what the tile's first `count` pieces cost; all of them where `count` is their number. */
