@@ -1,7 +1,8 @@
 /* Work lists planned on a GPU by one workgroup: 256 requests at a time, 256 of their tiles at a time. Everything about
- * them is computed in parallel but how much of a worker's share is used where a tile begins, which one thread finds tile
- * after tile: its step has no division, and no memory access that it would have to wait for. Then every thread writes items. What does not fit was
- * left out by the sums; the stores are bounded as well, since lengths may change between two reads. */
+ * them is computed in parallel but how much of a worker's share is used where a tile begins, which one thread finds
+ * tile after tile: its step has no division, and no memory access that it would have to wait for. Then every thread
+ * writes items. What does not fit was left out by the sums; the stores are bounded as well, since lengths may change
+ * between two reads. */
 #include "../../gpu/scan.h"
 
 #include "local.h"
@@ -57,11 +58,16 @@ struct planner_t {
         return out;
     }
 
+    /* Where the lists have more blocks than are counted they are summed again, each up to the limit. */
     GPU_MEMBER void find_budget() {
-        ac_list_totals_t sum = totals(INT32_MAX, s.sums[0]);
-        const int32_t block_limit = ac_block_limit(&p, &sum);
-        if (block_limit < INT32_MAX) sum = totals(block_limit, s.sums[1]);
-        budget = ac_budget_of(&p, &sum, block_limit);
+        int32_t block_limit = INT32_MAX;
+        GPU_NO_UNROLL for (int pass = 0;; pass++) {
+            const ac_list_totals_t sum = totals(block_limit, s.sums[pass]);
+            const int32_t limit = pass ? block_limit : ac_block_limit(&p, &sum);
+            budget = ac_budget_of(&p, &sum, block_limit);
+            if (limit == block_limit) return;
+            block_limit = limit;
+        }
     }
 
     /* What is used before each tile, to s.begins. The next links are loaded before those at hand are used: nothing but
@@ -113,9 +119,9 @@ struct planner_t {
         ac_write_item(&p, &budget, first_request + owner, &request, s.tiles[t], begin, piece, pieces,
                       pieces > 1 ? partial_row : -1, p.work_info + at * AC_WORK_FIELDS);
         if (pieces > 1 && entry < (uint32_t)p.max_entries) p.partial_map[entry] = partial_row;
-        const int64_t worker = ac_piece_worker(&p, &budget, request.pages, begin, piece);
+        const int64_t worker = ac_piece_worker(&p, &budget, &request, begin, piece);
         int64_t before = t > 0 ? s.last_workers[t - 1] : last_worker;
-        if (piece > 0) before = ac_piece_worker(&p, &budget, request.pages, begin, piece - 1);
+        if (piece > 0) before = ac_piece_worker(&p, &budget, &request, begin, piece - 1);
         GPU_NO_UNROLL for (int64_t w = ac_max64(before + 1, 0); w <= worker && w <= p.num_workers; w++)
             p.work_indptr[w] = (int32_t)at;
     }
@@ -147,15 +153,15 @@ struct planner_t {
         s.tiles[self] = (int32_t)(from + (uint32_t)self - s.tiles_before[owner]);
         gpu_barrier();
         if (p.deterministic) {
-            const int32_t all = ac_fixed_pieces(&p, request.pages);
-            begin.worker = deal(active ? (uint32_t)ac_fixed_cost(&p, &budget, request.pages, all) : 0);
+            const int32_t all = ac_fixed_pieces(&request);
+            begin.worker = deal(active ? (uint32_t)ac_fixed_cost(&p, &budget, &request, all) : 0);
         } else if (alike) begin.worker = (int32_t)(tiles + from + (uint32_t)self) * (step.workers + 1);
         else walk(count);
         gpu_barrier();
         const bool walked = active && !p.deterministic && !alike;
         const int32_t used = s.begins[self].used;
         if (walked) begin.used = ac_used_before(&link, used);
-        const int32_t pieces = active ? ac_num_pieces(&p, request.pages, &step, begin.used) : 1;
+        const int32_t pieces = active ? ac_num_pieces(&p, &request, &step, begin.used) : 1;
         const uint32_t split = pieces > 1 ? (uint32_t)pieces : 0, is_full = walked && used >= link.full;
         const uint32_t x[4] = {(uint32_t)pieces - 1, split, split * (uint32_t)request.tiles.rows,
                                walked ? (uint32_t)pieces - 1 + is_full : 0};
@@ -165,7 +171,7 @@ struct planner_t {
         cursor.worker += (int32_t)all[3];
         s.begins[self] = begin;
         s.pieces[self] = pieces;
-        s.last_workers[self] = ac_piece_worker(&p, &budget, request.pages, begin, pieces - 1);
+        s.last_workers[self] = ac_piece_worker(&p, &budget, &request, begin, pieces - 1);
         s.cuts_before[self] = before[0];
         s.entries_before[self] = entries + before[1];
         s.rows_before[self] = rows + before[2];
@@ -190,7 +196,7 @@ struct planner_t {
         uint32_t before[1] = {add(tiles_before, 0, limit)}, all[1] = {limit};
         num_requests = (int)ac_min64((int64_t)p.num_requests - first, THREADS);
         if (p.num_requests > THREADS) {
-            ac_listed_request_t request = {0, 0, {0, 0}, 0, 0, 0};
+            ac_listed_request_t request = {0, 0, {0, 0}, 0, 0, 0, 0};
             if (gpu_thread() < num_requests) request = ac_listed_request(&p, first + gpu_thread());
             gpu_barrier(); /* those before are done */
             s.requests[gpu_thread()] = request;

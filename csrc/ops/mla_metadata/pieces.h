@@ -5,8 +5,8 @@
 #include "../attention/work_list.h"
 #include "schedule.h"
 
-/* What a tile makes of `used`, the blocks of the current worker's budget that are used: tile after tile waits for it, so
- * it takes three additions and choices, and no condition. */
+/* What a tile makes of `used`, the blocks of the current worker's budget that are used: tile after tile waits for it,
+ * so it takes three additions and choices, and no condition. */
 typedef struct ac_link_t {
     int32_t full;  /* a worker that has used so much begins no such tile */
     int32_t carry; /* where `used` is not below, the last piece is one worker further; share + 1: no cut */
@@ -45,8 +45,8 @@ AC_INLINE ac_step_t ac_step_of(const ac_mla_metadata_params_t *p, const ac_budge
 /* Of the worker that does the tile's first blocks. */
 AC_INLINE int32_t ac_used_before(const ac_link_t *link, int32_t used) { return used < link->full ? used : 0; }
 
-/* Of the worker that does its last ones: begin + room + rest, or where begin >= carry a share less, begin - carry + rest.
- * Differences that are negative are large unsigned numbers. */
+/* Of the worker that does its last ones: begin + room + rest, or where begin >= carry a share less, begin - carry +
+ * rest. Differences that are negative are large unsigned numbers. */
 AC_INLINE int32_t ac_used_after(const ac_link_t *link, int32_t used) {
     const uint32_t full = (uint32_t)link->full, below = (uint32_t)used - full;
     const uint32_t begin = below > 0 - full ? below : 0 - full; /* minus full */
@@ -55,32 +55,33 @@ AC_INLINE int32_t ac_used_after(const ac_link_t *link, int32_t used) {
 }
 
 /* Pieces of the tile, one item each. */
-AC_INLINE int32_t ac_num_pieces(const ac_mla_metadata_params_t *p, int32_t pages, const ac_step_t *step, int32_t begin) {
-    if (p->deterministic) return ac_fixed_pieces(p, pages);
+AC_INLINE int32_t ac_num_pieces(const ac_mla_metadata_params_t *p, const ac_listed_request_t *r, const ac_step_t *step,
+                                int32_t begin) {
+    if (p->deterministic) return ac_fixed_pieces(r);
     return step->workers + (begin >= step->link.carry) + 1;
 }
 
 /* deterministic: what the tile's first `count` pieces cost; all of them where `count` is their number. */
-AC_INLINE int32_t ac_fixed_cost(const ac_mla_metadata_params_t *p, const ac_budget_t *budget, int32_t pages,
-                                int32_t count) {
-    const int64_t end = ac_min64(count * ac_fixed_run(p, pages), pages);
+AC_INLINE int32_t ac_fixed_cost(const ac_mla_metadata_params_t *p, const ac_budget_t *budget,
+                                const ac_listed_request_t *r, int32_t count) {
+    const int64_t end = ac_min64((int64_t)count * r->run, r->pages);
     const int64_t blocks = ac_min64(ac_blocks(p, (int32_t)end), budget->block_limit);
     return (int32_t)(blocks + (int64_t)count * p->overhead);
 }
 
-AC_INLINE int32_t ac_piece_worker(const ac_mla_metadata_params_t *p, const ac_budget_t *budget, int32_t pages,
-                                  ac_cursor_t begin, int32_t piece) {
+AC_INLINE int32_t ac_piece_worker(const ac_mla_metadata_params_t *p, const ac_budget_t *budget,
+                                  const ac_listed_request_t *r, ac_cursor_t begin, int32_t piece) {
     if (!p->deterministic) return begin.worker + piece;
-    const uint32_t before = (uint32_t)begin.worker + (uint32_t)ac_fixed_cost(p, budget, pages, piece);
+    const uint32_t before = (uint32_t)begin.worker + (uint32_t)ac_fixed_cost(p, budget, r, piece);
     return (int32_t)ac_min64(before / (uint32_t)budget->share, p->num_workers - 1);
 }
 
 /* Pages of the tile's list before the piece; `piece` may be the number of pieces. */
-AC_INLINE int64_t ac_piece_begin(const ac_mla_metadata_params_t *p, const ac_budget_t *budget, int32_t pages,
-                                 ac_cursor_t begin, int32_t piece, int32_t pieces) {
+AC_INLINE int64_t ac_piece_begin(const ac_mla_metadata_params_t *p, const ac_budget_t *budget,
+                                 const ac_listed_request_t *r, ac_cursor_t begin, int32_t piece, int32_t pieces) {
     if (piece == 0) return 0;
-    if (piece == pieces) return pages;
-    if (p->deterministic) return piece * ac_fixed_run(p, pages);
+    if (piece == pieces) return r->pages;
+    if (p->deterministic) return (int64_t)piece * r->run;
     return ((int64_t)piece * budget->share - begin.used) * p->granule;
 }
 
@@ -89,8 +90,8 @@ AC_INLINE void ac_write_item(const ac_mla_metadata_params_t *p, const ac_budget_
                              const ac_listed_request_t *request, int32_t tile, ac_cursor_t begin, int32_t piece,
                              int32_t pieces, int32_t partial_row, int32_t *item) {
     const ac_tile_list_t list = ac_tile_list(p, request, tile);
-    const int64_t from = list.begin + ac_piece_begin(p, budget, request->pages, begin, piece, pieces);
-    const int64_t to = list.begin + ac_piece_begin(p, budget, request->pages, begin, piece + 1, pieces);
+    const int64_t from = list.begin + ac_piece_begin(p, budget, request, begin, piece, pieces);
+    const int64_t to = list.begin + ac_piece_begin(p, budget, request, begin, piece + 1, pieces);
     const int64_t kv_begin = ac_min64(from, list.seen_end), kv_end = ac_clamp64(to, kv_begin, list.seen_end);
     const int64_t row = request->first_row + (int64_t)tile * request->tiles.rows;
     int64_t after = list.end - kv_end;

@@ -3,6 +3,7 @@
 #ifndef AC_OPS_MLA_METADATA_REQUEST_H
 #define AC_OPS_MLA_METADATA_REQUEST_H
 
+#include "../attention/fixed_splits.h"
 #include "../attention/work.h"
 #include "kernel_params.h"
 
@@ -25,6 +26,7 @@ typedef struct ac_listed_request_t {
     int32_t pages;    /* in the list of a tile */
     int32_t kv_begin; /* where tile 0's begins, counted from kv_indptr[0] */
     int32_t kv_step;  /* where the next tile's begins from there; 0: all tiles read one list */
+    int32_t run;      /* with deterministic: pages of a piece */
 } ac_listed_request_t;
 
 /* Query rows of the request. Rows of a uniform batch need no qo_indptr; those that int32 cannot count are none. */
@@ -63,6 +65,12 @@ AC_INLINE void ac_find_list(const ac_mla_metadata_params_t *p, ac_list_ends_t en
     out->kv_step = p->topk;
 }
 
+AC_INLINE int32_t ac_fixed_run(const ac_mla_metadata_params_t *p, int32_t pages) {
+    const int64_t part = ac_ceil_div64((int64_t)pages * p->page_size, AC_FIXED_SPLITS);
+    const int64_t run = ac_ceil_div64(part, AC_FIXED_GRANULE) * AC_FIXED_GRANULE;
+    return (int32_t)ac_ceil_div64(ac_max64(run, AC_FIXED_MIN_KEYS), p->page_size);
+}
+
 AC_INLINE ac_listed_request_t ac_listed_request(const ac_mla_metadata_params_t *p, int32_t number) {
     ac_listed_request_t request;
     /* Loaded first, so that they are under way while the rows are looked for. */
@@ -72,6 +80,7 @@ AC_INLINE ac_listed_request_t ac_listed_request(const ac_mla_metadata_params_t *
     request.tiles.count = request.num_rows;
     request.tiles.rows = 1;
     if (p->topk < 0) request.tiles = ac_tiles_of(request.num_rows, p->tile_rows);
+    request.run = p->deterministic ? ac_fixed_run(p, request.pages) : 0;
     return request;
 }
 

@@ -9,7 +9,6 @@
 #ifndef AC_OPS_MLA_METADATA_SCHEDULE_H
 #define AC_OPS_MLA_METADATA_SCHEDULE_H
 
-#include "../attention/fixed_splits.h"
 #include "request.h"
 
 #define AC_LIST_MAX_BLOCKS (1u << 29) /* of all tiles together: longer lists are counted as shorter than they are */
@@ -29,14 +28,9 @@ AC_INLINE int32_t ac_blocks(const ac_mla_metadata_params_t *p, int32_t pages) {
     return (int32_t)(((uint32_t)pages + (uint32_t)p->granule - 1) / (uint32_t)p->granule);
 }
 
-/* deterministic: pages of a piece. */
-AC_INLINE int64_t ac_fixed_run(const ac_mla_metadata_params_t *p, int32_t pages) {
-    const int64_t part = ac_ceil_div64((int64_t)pages * p->page_size, AC_FIXED_SPLITS);
-    const int64_t run = ac_ceil_div64(part, AC_FIXED_GRANULE) * AC_FIXED_GRANULE;
-    return ac_ceil_div64(ac_max64(run, AC_FIXED_MIN_KEYS), p->page_size);
-}
-AC_INLINE int32_t ac_fixed_pieces(const ac_mla_metadata_params_t *p, int32_t pages) {
-    return pages > 0 ? (int32_t)ac_ceil_div64(pages, ac_fixed_run(p, pages)) : 1;
+/* deterministic: pieces of each tile of the request. */
+AC_INLINE int32_t ac_fixed_pieces(const ac_listed_request_t *r) {
+    return r->pages > 0 ? (int32_t)(((uint32_t)r->pages - 1) / (uint32_t)r->run + 1) : 1;
 }
 
 AC_INLINE void ac_add_request(const ac_mla_metadata_params_t *p, const ac_listed_request_t *r, int32_t block_limit,
@@ -44,7 +38,7 @@ AC_INLINE void ac_add_request(const ac_mla_metadata_params_t *p, const ac_listed
     const uint64_t tiles = (uint64_t)r->tiles.count, blocks = (uint64_t)ac_min64(ac_blocks(p, r->pages), block_limit);
     const int64_t keys = ac_min64((int64_t)r->pages * p->page_size, INT32_MAX);
     const uint32_t splits = (uint32_t)keys / AC_LIST_PIECE_KEYS;
-    const uint64_t pieces = p->deterministic ? (uint64_t)ac_fixed_pieces(p, r->pages) : 1;
+    const uint64_t pieces = p->deterministic ? (uint64_t)ac_fixed_pieces(r) : 1;
     totals->tiles = ac_total(totals->tiles + tiles);
     totals->blocks = ac_total(totals->blocks + ac_total(blocks * tiles));
     totals->splits = ac_total(totals->splits + ac_total((splits > 1 ? splits : 1) * tiles));
