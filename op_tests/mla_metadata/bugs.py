@@ -77,8 +77,8 @@ BUGS = [
     # The budget.
     _bug("auto", SCHEDULE, "AC_LIST_PIECE_KEYS 64", "AC_LIST_PIECE_KEYS 60", "another constant than is said"),
     _bug("blocks", SCHEDULE, "(uint32_t)p->granule - 1) /", "(uint32_t)p->granule) /", "a block too many"),
-    _bug("fixed-run", SCHEDULE, "ac_max64(run, AC_FIXED_MIN_KEYS)", "run", "deterministic pieces that are short"),
-    _bug("fixed-empty", SCHEDULE, "return pages > 0 ? (int32_t)", "return 1 ? (int32_t)", "an empty list has no item"),
+    _bug("fixed-run", REQUEST, "ac_max64(run, AC_FIXED_MIN_KEYS)", "run", "deterministic pieces that are short"),
+    _bug("fixed-empty", SCHEDULE, "r->pages > 0 ? (int32_t)", "1 ? (int32_t)", "an empty list has no item"),
     _bug(
         "block-limit",
         SCHEDULE,
@@ -111,9 +111,7 @@ BUGS = [
         "the last tiles find no worker",
     ),
     # Pieces.
-    _bug(
-        "step-full", PIECES, "{budget->share + (blocks == 0), 0,", "{budget->share, 0,", "an empty list begins a worker"
-    ),
+    _bug("step-full", PIECES, "{{share + (blocks == 0), share", "{{share, share", "an empty list begins a worker"),
     _bug(
         "step-tail", PIECES, "/ (uint32_t)p->granule + 1);", "/ (uint32_t)p->granule + 2);", "a cut just before the end"
     ),
@@ -124,20 +122,10 @@ BUGS = [
         "if (0) last = 0;",
         "a list shorter than the tail is cut",
     ),
-    _bug(
-        "take-carry",
-        PIECES,
-        "cursor->used = is_full ? step->cost : cursor->used >= step->carry ? less : more;",
-        "cursor->used = is_full ? step->cost : cursor->used > step->carry ? less : more;",
-        "a list that just does not fit",
-    ),
-    _bug(
-        "take-full",
-        PIECES,
-        "is_full = cursor->used >= step->full,",
-        "is_full = cursor->used > step->full,",
-        "a worker without room begins a tile",
-    ),
+    _bug("used-carry", PIECES, "next < same ? next : same", "same", "a last piece that is not carried on"),
+    _bug("used-kept", PIECES, "next < same ? next : same", "next", "every last piece is carried on"),
+    _bug("used-after", PIECES, "below > 0 - full ? below : 0 - full;", "below;", "a full worker's blocks go on"),
+    _bug("begin-full", CPU, "begin.used >= step.link", "begin.used > step.link", "a full worker begins a tile"),
     _bug(
         "fixed-cost",
         PIECES,
@@ -247,7 +235,10 @@ BUGS = [
     ),
     # The GPU.
     _gpu("chunk", "first += THREADS) planner", "first += 2 * THREADS) planner", "every second chunk of requests"),
-    _gpu("walk", "cursor.worker += (int32_t)all[0];", "", "deterministic chunks begin at no cost"),
+    _gpu("deal", "cursor.worker += (int32_t)all[0];", "", "deterministic chunks begin at no cost"),
+    _gpu("walk", "cursor.worker += (int32_t)all[3];", "", "chunks begin with the first worker"),
+    _gpu("full", "return used < link->full ? used : 0;", "return used;", "a full worker begins a tile", within=PIECES),
+    _gpu("full-worker", "walked ? (uint32_t)pieces - 1 + is_full : 0", "(uint32_t)pieces - 1", "full workers go on"),
     _gpu("entries", "entries = add(entries, all[1], MOST);", "", "chunks write over each other's entries"),
     _gpu("rows", "rows = add(rows, all[2], MOST);", "", "chunks share partial rows"),
     _gpu("last-worker", "last_worker = s.last_workers[count - 1];", "", "work_indptr is written again"),
