@@ -58,16 +58,11 @@ struct planner_t {
         return out;
     }
 
-    /* Where the lists have more blocks than are counted they are summed again, each up to the limit. */
     GPU_MEMBER void find_budget() {
-        int32_t block_limit = INT32_MAX;
-        GPU_NO_UNROLL for (int pass = 0;; pass++) {
-            const ac_list_totals_t sum = totals(block_limit, s.sums[pass]);
-            const int32_t limit = pass ? block_limit : ac_block_limit(&p, &sum);
-            budget = ac_budget_of(&p, &sum, block_limit);
-            if (limit == block_limit) return;
-            block_limit = limit;
-        }
+        ac_list_totals_t sum = totals(INT32_MAX, s.sums[0]);
+        const int32_t block_limit = ac_block_limit(&p, &sum);
+        if (block_limit < INT32_MAX) sum = totals(block_limit, s.sums[1]);
+        budget = ac_budget_of(&p, &sum, block_limit);
     }
 
     /* What is used before each tile, to s.begins. The next links are loaded before those at hand are used: nothing but
