@@ -3,6 +3,7 @@
 #define AC_OPS_MLA_DECODE_SM90_H
 
 #include "../attention/sm90/decode.h"
+#include "../attention/sm90/few_decode.h"
 #include "../attention/sm90/records_decode.h"
 #include "kernel_params.h"
 
@@ -75,6 +76,30 @@ SM90_DECODE(mla_decode_f16_lists_r64, SM90_F16, SM90_SAME, 1, 88, 208)
 SM90_DECODE(mla_decode_mixed_bf16_r16, SM90_BF16, SM90_SAME, 3, 72, 216)
 SM90_DECODE(mla_decode_mixed_f16_r16, SM90_F16, SM90_SAME, 3, 72, 216)
 SM90_DECODE(mla_decode_mixed_fp8_r16, SM90_BF16, SM90_FP8, 3, 56, 224)
+
+/* At most 16 rows: see few_tile.h. */
+#define FEW_DECODE_OF(name, type, bytes, items, next)                                                                  \
+    CHECK_LOCAL_BYTES(#name, sizeof(few_shared_t<few_kind<type, bytes>>));                                             \
+    GPU_KERNEL(FEW_THREADS) name(GPU_PARAMS(ac_mla_decode_params_t) p) {                                               \
+        auto next_work = [&](ac_work_done_t *done, ac_work_t *out) { return next; };                                   \
+        auto fill = [&](int thread, int threads) {                                                                     \
+            ac_work_fill_unserved(&p.attention, &p.work, gpu_block(), thread, threads);                                \
+        };                                                                                                             \
+        if (items == SM90_ONE_ITEM) sm90_prefetch_lists(p.attention, p.work.grid);                                     \
+        else sm90_prefetch_items(p.attention, p.work);                                                                 \
+        sm90_let_next_start();                                                                                         \
+        few_decode<few_kind<type, bytes>, items, 56, 216>(p.attention, next_work, fill, p.work.lists.work_indptr);     \
+    }
+#define FEW_DECODE(name, type, bytes)                                                                                  \
+    FEW_DECODE_OF(name##_r16, type, bytes, SM90_ONE_ITEM,                                                              \
+                  ac_work_from_grid(&p.attention, &p.work.grid, gpu_block(), FEW_ROWS, out))                           \
+    FEW_DECODE_OF(name##_lists_r16, type, bytes, SM90_ALL_ITEMS,                                                       \
+                  ac_work_next(&p.attention, &p.work, gpu_block(), FEW_ROWS, done, out))
+FEW_DECODE(mla_decode_fp8, SM90_F16, 1)
+FEW_DECODE(mla_decode_bf16, SM90_BF16, 2)
+FEW_DECODE(mla_decode_f16, SM90_F16, 2)
+#undef FEW_DECODE
+#undef FEW_DECODE_OF
 
 /* Records: see records_decode.h. */
 #define RECORDS_DECODE(rows, loader_registers, scores_registers, output_registers)                                     \
