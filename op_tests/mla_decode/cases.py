@@ -109,6 +109,15 @@ def _lists() -> list[MlaCase]:
         ),
         MlaCase(q_lens=(1, 1), kv_lens=(100, 200), workers=6, masked="all", return_lse=False, **base),
         *(
+            MlaCase(q_lens=(2, 1), kv_lens=(90, 300), heads=h, q_dtype=q, kv_dtype=k, workers=4, masked=m, granule=1)
+            for q, k, h, m in (
+                ("float8_e4m3fn", "float8_e4m3fn", 8, "sparse"),
+                ("bfloat16", "float8_e4m3fn", 5, "tail"),
+                ("float16", "float16", 8, "head"),
+                ("float16", "float16", 24, "sparse"),
+            )
+        ),
+        *(
             MlaCase(q_lens=(2, 1), kv_lens=(170, 30), workers=3, q_dtype=q, kv_dtype=k, **base)
             for q, k in (("float16", "bfloat16"), ("float32", "float8_e4m3fn"))
         ),
