@@ -182,8 +182,10 @@ def test_decode_over_a_block_table(torch: ModuleType, cache_dtype: str, causal: 
 
 
 @pytest.mark.torch
-def test_decode_over_slots(torch: ModuleType) -> None:
-    """What the sparse backend does: positions of the indexer, -1 among them, to slots, and attention over those."""
+@pytest.mark.parametrize("with_sink", [False, True])
+def test_decode_over_slots(torch: ModuleType, with_sink: bool) -> None:
+    """What the sparse backend does: positions of the indexer, -1 among them, to slots, and attention over those; a sink
+    is in the denominator of o, and not in the LSE."""
     import aiter_c
     from aiter_c.plugins.attend import decode
 
@@ -196,13 +198,50 @@ def test_decode_over_slots(torch: ModuleType) -> None:
     positions[1, 3:] = -1
     positions[2] = -1
     slots = aiter_c.convert_req_index_to_global_index(of, table, positions, BLOCK_SIZE=block, NUM_TOPK_TOKENS=width)
-    q = torch.randn(4, heads, 576).bfloat16()
+    q, sink = torch.randn(4, heads, 576).bfloat16(), torch.randn(heads)
     o, lse = decode(
-        q, cache, q.dtype, None, slots, None, 1, width, scale=0.05, q_scale=None, kv_scale=None, slots=True, lse=True
-    )
+        q, cache, q.dtype, None, slots, None, 1, width, scale=0.05, q_scale=None, kv_scale=None, slots=True,
+        lse=not with_sink, sink=sink if with_sink else None,
+    )  # fmt: skip
     for row, request in enumerate(of.tolist()):
         chosen = positions[row][positions[row] >= 0].long() if request >= 0 else torch.zeros(0, dtype=torch.long)
         keys = cache[table[request][chosen // block].long(), chosen % block].double().numpy()
         wanted, wanted_lse = _expected(q[row : row + 1].double().numpy(), keys, 0.05, np.array([len(keys)]))
+        if with_sink:
+            wanted *= 1 / (1 + np.exp(sink.double().numpy() - wanted_lse))[..., None]
         np.testing.assert_allclose(o[row].double().numpy(), wanted[0], atol=0.03, rtol=0.02)
         np.testing.assert_allclose(lse.reshape(4, heads)[row].numpy(), wanted_lse[0], atol=0.02)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("length", [41, 3000])
+def test_decode_of_one_rank(torch: ModuleType, rows: int, length: int) -> None:
+    """Verification where two ranks share the keys, four at a time: a row sees those before it in the whole request,
+    which may be none of this rank's."""
+    from aiter_c.plugins.attend import Shard, decode
+
+    torch.manual_seed(2)
+    heads, block, interleave, totals = 4, 16, 4, (length, rows)
+    for rank in (0, 1):
+        places = [[p for p in range(total) if p // interleave % 2 == rank] for total in totals]
+        cache = torch.full((1 + len(places[0]) // block + 1, block, 576), float("nan")).bfloat16()
+        table = torch.full((2, len(cache)), -1, dtype=torch.int32)
+        table[0, : len(cache) - 1], table[1, 0] = torch.arange(1, len(cache)), 0
+        for request, held in enumerate(places):
+            for j in range(len(held)):
+                cache[table[request, j // block], j % block] = torch.randn(576).bfloat16()
+        q = torch.randn(2 * rows, heads, 576).bfloat16()
+        indptr, sums = (torch.tensor([0, *np.cumsum(n)], dtype=torch.int32) for n in ((rows, rows), totals))
+        lens = torch.tensor([len(held) for held in places], dtype=torch.int32)
+        o, lse = decode(
+            q, cache, q.dtype, indptr, table, lens, rows, length, scale=0.07, q_scale=None, kv_scale=None, lse=True,
+            shard=Shard(sums, 2, rank, interleave),
+        )  # fmt: skip
+        for request, held in enumerate(places):
+            keys = cache[table[request].long()].flatten(0, 1)[: len(held)].double().numpy()
+            seen = np.array([sum(p <= totals[request] - rows + i for p in held) for i in range(rows)])
+            mine = slice(request * rows, (request + 1) * rows)
+            wanted, wanted_lse = _expected(q[mine].double().numpy(), keys, 0.07, seen)
+            np.testing.assert_allclose(o[mine].double().numpy(), wanted, atol=0.03, rtol=0.02)
+            np.testing.assert_allclose(lse[mine].numpy(), wanted_lse, atol=0.02)
