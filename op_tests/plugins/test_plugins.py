@@ -7,6 +7,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+import aiter_c
 import aiter_c.plugins.sglang
 import aiter_c.plugins.vllm
 
@@ -133,6 +135,14 @@ def torch() -> ModuleType:
     return torch
 
 
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """So many that one row's keys are worth cutting up, on any machine."""
+    aiter_c.set_num_threads(8)
+    yield
+    aiter_c.set_num_threads(0)
+
+
 def _expected(q: np.ndarray, keys: np.ndarray, scale: float, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """o [n, H, 512] and LSE [n, H] in fp64: row i sees seen[i] of the keys."""
     scores = np.einsum("nhd,kd->nhk", q, keys) * scale
@@ -186,7 +196,6 @@ def test_decode_over_a_block_table(torch: ModuleType, cache_dtype: str, causal: 
 def test_decode_over_slots(torch: ModuleType, with_sink: bool) -> None:
     """What the sparse backend does: positions of the indexer, -1 among them, to slots, and attention over those; a sink
     is in the denominator of o, and not in the LSE."""
-    import aiter_c
     from aiter_c.plugins.attend import decode
 
     torch.manual_seed(1)
@@ -211,6 +220,29 @@ def test_decode_over_slots(torch: ModuleType, with_sink: bool) -> None:
             wanted *= 1 / (1 + np.exp(sink.double().numpy() - wanted_lse))[..., None]
         np.testing.assert_allclose(o[row].double().numpy(), wanted[0], atol=0.03, rtol=0.02)
         np.testing.assert_allclose(lse.reshape(4, heads)[row].numpy(), wanted_lse[0], atol=0.02)
+
+
+@pytest.mark.torch
+def test_a_sink_where_runs_are_merged(torch: ModuleType, threads: None) -> None:
+    """One row whose list is cut into runs: the merge ends the row."""
+    from aiter_c.plugins.attend import decode
+
+    torch.manual_seed(3)
+    q, cache, sink = torch.randn(1, 2, 576).bfloat16(), torch.randn(2000, 1, 576).bfloat16(), torch.randn(2) + 7
+    slots = torch.randperm(2000, dtype=torch.int32)[None]
+    (o, lse), (without, _) = (
+        decode(
+            q, cache, q.dtype, None, slots, None, 1, 2000, scale=0.05, q_scale=None, kv_scale=None, slots=True,
+            lse=True, sink=one,
+        )
+        for one in (sink, None)
+    )  # fmt: skip
+    wanted, wanted_lse = _expected(q.double().numpy(), cache[:, 0].double().numpy(), 0.05, np.array([2000]))
+    share = 1 / (1 + np.exp(sink.double().numpy() - wanted_lse))
+    assert (share < 0.95).all()
+    np.testing.assert_allclose(o.double().numpy(), wanted * share[..., None], atol=0.003, rtol=0.02)
+    np.testing.assert_allclose(without.double().numpy(), wanted, atol=0.003, rtol=0.02)
+    np.testing.assert_allclose(lse.reshape(1, 2).numpy(), wanted_lse, atol=0.02)
 
 
 @pytest.mark.torch

@@ -1,5 +1,5 @@
-"""ATOM's attention and its plans, executed on aiter_c and on tensors of the CPU: docs/engines.md. ATOM_SOURCE is the folder
-of a checkout: there is no wheel."""
+"""ATOM's attention and its plans, executed on aiter_c and on tensors of the CPU: docs/engines.md. ATOM_SOURCE is the
+folder of a checkout: there is no wheel."""
 
 from __future__ import annotations
 
@@ -92,9 +92,7 @@ class Step:
 @pytest.mark.parametrize("heads", [4, 6, 12, 16, 48, 128])
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("cache", ["bf16", "fp8"])
-def test_decode(
-    monkeypatch: pytest.MonkeyPatch, planned: list[bool], cache: str, rows: int, heads: int
-) -> None:
+def test_decode(monkeypatch: pytest.MonkeyPatch, planned: list[bool], cache: str, rows: int, heads: int) -> None:
     """By the builder's plan, heads padded or repeated as ATOM does; then without one."""
     made, counts = Step(heads, cache, rows=rows), [rows] * 3
     pool = Pool([37, 100, 5], made.dtype)
@@ -137,9 +135,7 @@ def test_sparse_decode(cache: str, heads: int) -> None:
     )
     q = values(2, heads, 576, dtype=made.dtype, seed=9)
     step = made.metadata(pool, [1, 1], sparse_kv_indptr=packed, sparse_kv_last_page_lens=i32(1, 1))
-    visible = [
-        [owned[p] for p in row.tolist() if p >= 0] for row, owned in zip(positions, pool.lists, strict=True)
-    ]
+    visible = [[owned[p] for p in row.tolist() if p >= 0] for row, owned in zip(positions, pool.lists, strict=True)]
     made.check(q, pool, visible, *made.layer._forward_decode(q, pool.kv[:, 0], step, return_lse=True))
 
 

@@ -101,9 +101,9 @@ def in_plain_torch():
 
 
 def with_right_rope():
-    """0.32.0's rotary_embedding of the CPU takes a tensor of [tokens, heads, 64] for one of size(-1) / 64 heads, with its
-    tokens at stride(-2): of an MLA model it turns other memory than the rope parts, and which one is up to where in the
-    batch a token stands. Its function in torch is right."""
+    """0.32.0's rotary_embedding of the CPU takes a tensor of [tokens, heads, 64] for one of size(-1) / 64 heads, with
+    its tokens at stride(-2): of an MLA model it turns other memory than the rope parts, and which one is up to where in
+    the batch a token stands. Its function in torch is right."""
     from vllm.model_executor.layers.rotary_embedding.base import RotaryEmbedding
 
     RotaryEmbedding.forward_cpu = lambda self, *args, **kwargs: self.forward_native(*args, **kwargs)

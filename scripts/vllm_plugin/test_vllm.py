@@ -102,7 +102,7 @@ def check(name, one, base, reference):
     print(
         f"\n{name}: {equal} of {places} tokens equal in {len(base['tokens'])} requests, {len(ties)} of which leave at "
         f"ties of {max(ties, default=0.0):.3f} at most; mean error of logprobs {mean[1]:.4f}, of the other "
-        f"{mean[0]:.4f}; largest {max(of_one):.3f} and {max(of_base):.3f}; {one['cached']} tokens from cached prefixes, "
+        f"{mean[0]:.4f}, largest {max(of_one):.3f} and {max(of_base):.3f}; {one['cached']} tokens from the cache; "
         f"{one['drafts'][1]} of {one['drafts'][0]} drafts accepted"
     )
     assert len({token for tokens in base["tokens"] for token in tokens}) > 50

@@ -1,4 +1,5 @@
-"""What the backends of MLA, of sparse MLA and of the indexer share: what they serve, cache writes, whose rows are whose."""
+"""What the backends of MLA, of sparse MLA and of the indexer share: what they serve, cache writes, whose rows are
+whose."""
 
 from __future__ import annotations
 
