@@ -1,5 +1,6 @@
 """python -m aiter_c bench torch_ops: nanoseconds that torch.ops.aiter_c adds to the functions, beside those of an op of
-the same schema that does nothing. The calls have nothing to compute (no rows)."""
+the same schema that does nothing. The calls have nothing to compute (no rows), and one thread: one more would only be
+woken up. What an op adds is to be at most LIMIT times the other's."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from typing import Any
 import aiter_c
 from aiter_c.cli.backend import torch_or_none
 from aiter_c.cli.report import Table, write_json
+
+LIMIT = 1.1
 
 
 def _calls(torch: Any) -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
@@ -45,10 +48,8 @@ def _calls(torch: Any) -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
 
 def _idle(torch: Any, library: Any, name: str, number: int) -> Callable[..., Any]:
     """An op with the schema of `name` that does nothing: it returns fresh tensors where the schema says so."""
-    from aiter_c.torch_ops import SCHEMAS
-
     idle = f"{name}_{number}"
-    library.define(SCHEMAS[name].replace(f"{name}(", f"{idle}(", 1))
+    library.define(aiter_c.torch_ops.SCHEMAS[name].replace(f"{name}(", f"{idle}(", 1))
     returns = len(getattr(torch.ops.aiter_c, name).default._schema.returns)
     nothing: dict[int, Callable[..., Any]] = {
         0: lambda *args, **kwargs: None,
@@ -71,17 +72,20 @@ def _best_nanoseconds(calls: Sequence[Callable[[], object]], rounds: int = 40, c
 
 
 def run(arguments: Namespace) -> int:
-    """Prints the table; 2 without torch."""
+    """Prints the table; 2 without torch, 1 where an op is over the limit (but not of a quick run)."""
     torch = torch_or_none()
     if torch is None:
         print("This bench needs torch.")
         return 2
+    import aiter_c.torch_ops  # registers them
     from aiter_c._torch_table import GRAPH_OPS
 
     direct = {row.name: row.direct() for row in GRAPH_OPS}
     library = torch.library.Library("aiter_c_idle", "DEF")
     columns = {"op": "30s", "function ns": "8.0f", "op ns": "8.0f", "idle op ns": "8.0f", "x of idle": "6.2f"}
     table = Table(columns)
+    threads = aiter_c.get_num_threads()
+    aiter_c.set_num_threads(1)
     for number, (what, (args, kwargs)) in enumerate(_calls(torch).items()):
         name = what.partition(" ")[0]
         function, op, idle = direct[name], getattr(torch.ops.aiter_c, name), _idle(torch, library, name, number)
@@ -92,6 +96,9 @@ def run(arguments: Namespace) -> int:
         times = _best_nanoseconds(timed, 3 if arguments.quick else 40)
         row = {"op": what, "function ns": times[0], "op ns": times[1], "idle op ns": times[2]}
         table.add(row | {"x of idle": (times[1] - times[0]) / times[2]})
+    aiter_c.set_num_threads(threads)
     if arguments.json:
         write_json(arguments.json, table.rows)
-    return 0
+    over = [row["op"] for row in table.rows if row["x of idle"] > LIMIT]
+    print(f"at most {LIMIT} x of idle: {'all' if not over else 'not ' + ', '.join(over)}")
+    return int(bool(over) and not arguments.quick)

@@ -9,6 +9,7 @@ import pytest
 
 import aiter_c
 from aiter_c import UnsupportedError
+from aiter_c._C import mla_decode_variant
 from aiter_c.testing.ops.mla_variants import GluonCase, SegmentedCase
 
 SEGMENTED = SegmentedCase(heads=2, q_lens=(1, 1), kv_lens=(20, 3), skip_reduce=False)
@@ -104,6 +105,16 @@ def test_an_output_whose_rows_are_not_at_one_distance_is_refused() -> None:
     text = "mla_decode_fwd: o: expected rows of all requests at one distance, got strides 3072 and 1024"
     with pytest.raises(ValueError, match=text):
         aiter_c.mla_gluon(**inputs.arguments() | {"o": o})
+
+
+@pytest.mark.parametrize(("name", "shape", "dtype"), [("sink", (2,), np.float32), ("g_kv_indptr", (3,), np.int32)])
+def test_segments_without_a_sink_and_of_one_rank(name: str, shape: tuple[int, ...], dtype: type) -> None:
+    """Engines' backends pass these to the C function; who merges segments adds a sink there."""
+    q, cache, table = np.zeros((2, 2, 576), np.float16), np.zeros((4, 16, 576), np.float16), _int32(2, 2)
+    arguments = (q, None, cache, None, 0, None, _int32(3), None, None, table, _int32(2), 1, 16)
+    with pytest.raises(ValueError, match=f"^mla_decode_fwd: {name}: expected None of a segmented call, got a tensor$"):
+        mla_decode_variant(*arguments, segmented=True, **{name: np.zeros(shape, dtype)})
+    mla_decode_variant(*arguments, segmented=True)
 
 
 #: AITER's decode family, as far as it is not served: what inspect says of each, and what a call says.

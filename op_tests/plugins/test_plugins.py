@@ -7,6 +7,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+import aiter_c
 import aiter_c.plugins.sglang
 import aiter_c.plugins.vllm
 
@@ -133,6 +135,14 @@ def torch() -> ModuleType:
     return torch
 
 
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """So many that one row's keys are worth cutting up, on any machine."""
+    aiter_c.set_num_threads(8)
+    yield
+    aiter_c.set_num_threads(0)
+
+
 def _expected(q: np.ndarray, keys: np.ndarray, scale: float, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """o [n, H, 512] and LSE [n, H] in fp64: row i sees seen[i] of the keys."""
     scores = np.einsum("nhd,kd->nhk", q, keys) * scale
@@ -182,9 +192,10 @@ def test_decode_over_a_block_table(torch: ModuleType, cache_dtype: str, causal: 
 
 
 @pytest.mark.torch
-def test_decode_over_slots(torch: ModuleType) -> None:
-    """What the sparse backend does: positions of the indexer, -1 among them, to slots, and attention over those."""
-    import aiter_c
+@pytest.mark.parametrize("with_sink", [False, True])
+def test_decode_over_slots(torch: ModuleType, with_sink: bool) -> None:
+    """What the sparse backend does: positions of the indexer, -1 among them, to slots, and attention over those; a sink
+    is in the denominator of o, and not in the LSE."""
     from aiter_c.plugins.attend import decode
 
     torch.manual_seed(1)
@@ -196,13 +207,73 @@ def test_decode_over_slots(torch: ModuleType) -> None:
     positions[1, 3:] = -1
     positions[2] = -1
     slots = aiter_c.convert_req_index_to_global_index(of, table, positions, BLOCK_SIZE=block, NUM_TOPK_TOKENS=width)
-    q = torch.randn(4, heads, 576).bfloat16()
+    q, sink = torch.randn(4, heads, 576).bfloat16(), torch.randn(heads)
     o, lse = decode(
-        q, cache, q.dtype, None, slots, None, 1, width, scale=0.05, q_scale=None, kv_scale=None, slots=True, lse=True
-    )
+        q, cache, q.dtype, None, slots, None, 1, width, scale=0.05, q_scale=None, kv_scale=None, slots=True,
+        lse=not with_sink, sink=sink if with_sink else None,
+    )  # fmt: skip
     for row, request in enumerate(of.tolist()):
         chosen = positions[row][positions[row] >= 0].long() if request >= 0 else torch.zeros(0, dtype=torch.long)
         keys = cache[table[request][chosen // block].long(), chosen % block].double().numpy()
         wanted, wanted_lse = _expected(q[row : row + 1].double().numpy(), keys, 0.05, np.array([len(keys)]))
+        if with_sink:
+            wanted *= 1 / (1 + np.exp(sink.double().numpy() - wanted_lse))[..., None]
         np.testing.assert_allclose(o[row].double().numpy(), wanted[0], atol=0.03, rtol=0.02)
         np.testing.assert_allclose(lse.reshape(4, heads)[row].numpy(), wanted_lse[0], atol=0.02)
+
+
+@pytest.mark.torch
+def test_a_sink_where_runs_are_merged(torch: ModuleType, threads: None) -> None:
+    """One row whose list is cut into runs: the merge ends the row."""
+    from aiter_c.plugins.attend import decode
+
+    torch.manual_seed(3)
+    q, cache, sink = torch.randn(1, 2, 576).bfloat16(), torch.randn(2000, 1, 576).bfloat16(), torch.randn(2) + 7
+    slots = torch.randperm(2000, dtype=torch.int32)[None]
+    (o, lse), (without, _) = (
+        decode(
+            q, cache, q.dtype, None, slots, None, 1, 2000, scale=0.05, q_scale=None, kv_scale=None, slots=True,
+            lse=True, sink=one,
+        )
+        for one in (sink, None)
+    )  # fmt: skip
+    wanted, wanted_lse = _expected(q.double().numpy(), cache[:, 0].double().numpy(), 0.05, np.array([2000]))
+    share = 1 / (1 + np.exp(sink.double().numpy() - wanted_lse))
+    assert (share < 0.95).all()
+    np.testing.assert_allclose(o.double().numpy(), wanted * share[..., None], atol=0.003, rtol=0.02)
+    np.testing.assert_allclose(without.double().numpy(), wanted, atol=0.003, rtol=0.02)
+    np.testing.assert_allclose(lse.reshape(1, 2).numpy(), wanted_lse, atol=0.02)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("length", [41, 3000])
+def test_decode_of_one_rank(torch: ModuleType, rows: int, length: int) -> None:
+    """Verification where two ranks share the keys, four at a time: a row sees those before it in the whole request,
+    which may be none of this rank's."""
+    from aiter_c.plugins.attend import Shard, decode
+
+    torch.manual_seed(2)
+    heads, block, interleave, totals = 4, 16, 4, (length, rows)
+    for rank in (0, 1):
+        places = [[p for p in range(total) if p // interleave % 2 == rank] for total in totals]
+        cache = torch.full((1 + len(places[0]) // block + 1, block, 576), float("nan")).bfloat16()
+        table = torch.full((2, len(cache)), -1, dtype=torch.int32)
+        table[0, : len(cache) - 1], table[1, 0] = torch.arange(1, len(cache)), 0
+        for request, held in enumerate(places):
+            for j in range(len(held)):
+                cache[table[request, j // block], j % block] = torch.randn(576).bfloat16()
+        q = torch.randn(2 * rows, heads, 576).bfloat16()
+        indptr, sums = (torch.tensor([0, *np.cumsum(n)], dtype=torch.int32) for n in ((rows, rows), totals))
+        lens = torch.tensor([len(held) for held in places], dtype=torch.int32)
+        o, lse = decode(
+            q, cache, q.dtype, indptr, table, lens, rows, length, scale=0.07, q_scale=None, kv_scale=None, lse=True,
+            shard=Shard(sums, 2, rank, interleave),
+        )  # fmt: skip
+        for request, held in enumerate(places):
+            keys = cache[table[request].long()].flatten(0, 1)[: len(held)].double().numpy()
+            seen = np.array([sum(p <= totals[request] - rows + i for p in held) for i in range(rows)])
+            mine = slice(request * rows, (request + 1) * rows)
+            wanted, wanted_lse = _expected(q[mine].double().numpy(), keys, 0.07, seen)
+            np.testing.assert_allclose(o[mine].double().numpy(), wanted, atol=0.03, rtol=0.02)
+            np.testing.assert_allclose(lse[mine].numpy(), wanted_lse, atol=0.02)

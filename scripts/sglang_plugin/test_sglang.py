@@ -2,6 +2,7 @@
 layer and its reference; tensors of the CPU. DeepSeek's widths in place of the kit's small ones.
 """
 
+import functools
 import importlib.abc
 import importlib.machinery
 import sys
@@ -90,13 +91,52 @@ def test_heads(mode, heads):
     kit.run_mla_attention_case(None, one, qk_rope_head_dim=64, dtype=torch.bfloat16, **WIDTHS)
 
 
-@pytest.mark.parametrize("rows", [2, 4])
+@pytest.mark.parametrize("rows", [2, 3, 4])
 def test_verify(rows):
     """A chain of drafts, of which SGLang's seq_lens does not know yet."""
     from sglang.test.kits.attention_unittest.runner_modes import speculative_target_verify_runner as verify
 
     one = case("verify", ForwardMode.TARGET_VERIFY, (31, 1, 17), (rows,) * 3)
     verify.run_mla_eagle_verify_case(None, one, topk=1, qk_rope_head_dim=64, dtype=torch.bfloat16, **WIDTHS)
+
+
+@pytest.mark.parametrize("rows", [2, 4])
+def test_draft_extend(rows):
+    """What follows a verification: the draft model's pass over all rows, whose keys SGLang's seq_lens has."""
+    from sglang.test.kits.attention_unittest.runner_modes import speculative_draft_extend_runner as draft
+
+    one = case("draft", ForwardMode.DRAFT_EXTEND_V2, (31, 1, 17), (rows,) * 3)
+    fixture = kit.build_mla_attention_fixture(None, one, qk_rope_head_dim=64, dtype=torch.bfloat16, **WIDTHS)
+    draft._prepare_eagle_draft_extend_v2_batch(one, fixture.forward_batch, device="cpu")
+    with torch.no_grad(), kit.forward_context(kit.ForwardContext(attn_backend=fixture.backend)):
+        fixture.backend.init_forward_metadata(fixture.forward_batch)
+        out = fixture.actual_module(fixture.input_hidden, fixture.forward_batch)
+    torch.testing.assert_close(out, kit.expected_mla_fixture_output(fixture), atol=kit.MLA_ATOL, rtol=kit.MLA_RTOL)
+
+
+def test_graphs_of_drafts(monkeypatch):
+    """Verification and the draft's pass out of a graph's buffers: captured for four requests, replayed with padding."""
+    from sglang.test.kits.attention_unittest.runner_modes import speculative_draft_extend_runner as draft
+    from sglang.test.kits.attention_unittest.runner_modes import speculative_target_verify_runner as verify
+
+    in_order = functools.partial(kit.build_mla_attention_fixture, loc_layout="contiguous")  # as the kit writes prefixes
+    for runner in (draft, verify):
+        monkeypatch.setattr(runner, "build_mla_attention_fixture", in_order)
+    options = {"qk_rope_head_dim": 64, "dtype": torch.bfloat16} | WIDTHS
+    one = case("verify", ForwardMode.TARGET_VERIFY, (31, 1, 17), (3,) * 3)
+    verify.run_mla_eagle_verify_cuda_graph_case(None, one, topk=1, **options)
+    one = case("draft", ForwardMode.DRAFT_EXTEND_V2, (31, 1, 17), (3,) * 3)
+    draft.run_mla_draft_extend_v2_cuda_graph_case(None, one, **options)
+
+
+def test_context_parallelism_is_refused(monkeypatch):
+    from aiter_c.plugins.sglang import backend
+
+    monkeypatch.setattr(backend, "get_parallel", lambda: types.SimpleNamespace(attn_dcp_size=2))
+    with pytest.raises(NotImplementedError, match=r"aiter_c: dcp_size: expected 1 \(no context parallelism\), got 2"):
+        kit.build_mla_attention_fixture(
+            None, case("refused", ForwardMode.DECODE, (3,)), qk_rope_head_dim=64, dtype=torch.bfloat16, **WIDTHS
+        )
 
 
 @pytest.mark.parametrize("mode", [ForwardMode.DECODE, ForwardMode.EXTEND], ids=lambda mode: mode.name)

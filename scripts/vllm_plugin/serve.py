@@ -3,9 +3,9 @@ configuration that is written here, its weights are made by the run ("dummy", bu
 tokens, and the same whatever the dtype), its prompts are numbers.
 
 A job: model (what differs from MODEL), engine (what differs from ENGINE), prompts (lists of tokens), tokens (how many
-to generate) and plain (see in_plain_torch). A result: backends (their modules), seconds, tokens, best (the largest
-logprobs at every place) and cached (how many tokens came from cached prefixes). All prompts go in one call: 0.32.0
-was seen to give other tokens for the first ones of a later call, with its own attention as well.
+to generate), plain (see in_plain_torch) and unrestricted (see as_asked_for). A result: backends (their modules),
+seconds, processor (seconds of all threads), attention (seconds in each call of the backends), tokens, best (the largest
+logprobs at every place), cached (how many tokens came from cached prefixes) and drafts (proposed and accepted).
 """
 
 import json
@@ -100,17 +100,70 @@ def in_plain_torch():
     sparse.SparseMLAImpl.forward_mqa, indexer.Indexer._select = forward_mqa, select
 
 
+def with_right_rope():
+    """0.32.0's rotary_embedding of the CPU takes a tensor of [tokens, heads, 64] for one of size(-1) / 64 heads, with
+    its tokens at stride(-2): of an MLA model it turns other memory than the rope parts, and which one is up to where in
+    the batch a token stands. Its function in torch is right."""
+    from vllm.model_executor.layers.rotary_embedding.base import RotaryEmbedding
+
+    RotaryEmbedding.forward_cpu = lambda self, *args, **kwargs: self.forward_native(*args, **kwargs)
+
+
+def as_asked_for():
+    """Chunks of prompts and cached prefixes, which vLLM turns off for MLA on the CPU, stay as the job has them."""
+    from aiter_c.plugins.vllm import cpu
+
+    theirs = cpu.CpuPlatform.check_and_update_config
+
+    def check_and_update_config(cls, vllm_config):
+        cache, scheduler = vllm_config.cache_config, vllm_config.scheduler_config
+        chunked, prefixes = scheduler.enable_chunked_prefill, cache.enable_prefix_caching
+        tokens = scheduler.max_num_batched_tokens
+        theirs(vllm_config)
+        scheduler.enable_chunked_prefill, cache.enable_prefix_caching = chunked, prefixes
+        scheduler.max_num_batched_tokens = tokens
+
+    cpu.CpuPlatform.check_and_update_config = classmethod(check_and_update_config)
+
+
+CALLS = ("forward_mqa", "do_kv_cache_update", "run_prefill_new_tokens", "run_prefill_context_chunk")
+
+
+def timed(classes):
+    """Makes the calls of these backends add up the seconds that they take, in what is returned."""
+    seconds = dict.fromkeys(CALLS, 0.0)
+
+    def wrap(name, call):
+        def timed_call(*args, **kwargs):
+            start = time.perf_counter()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                seconds[name] += time.perf_counter() - start
+
+        return timed_call
+
+    for one in classes:
+        for name in CALLS:
+            if hasattr(one, name):
+                setattr(one, name, wrap(name, getattr(one, name)))
+    return seconds
+
+
 def run(job):
     from vllm import LLM, SamplingParams
     from vllm.model_executor.model_loader.dummy_loader import DummyModelLoader
 
     DummyModelLoader.load_weights = scaled_weights
+    with_right_rope()
+    if job.get("unrestricted"):
+        as_asked_for()
     if job.get("plain"):
         in_plain_torch()
     with tempfile.TemporaryDirectory() as folder:
         with open(f"{folder}/config.json", "w") as file:
             json.dump(MODEL | job.get("model", {}), file)
-        llm = LLM(model=folder, **(ENGINE | job.get("engine", {})))
+        llm = LLM(model=folder, disable_log_stats=False, **(ENGINE | job.get("engine", {})))
     layers = llm.llm_engine.vllm_config.compilation_config.static_forward_context.values()
     parts = [layer.impl for layer in layers if hasattr(layer, "impl")]
     parts += [layer.prefill_backend for layer in layers if getattr(layer, "prefill_backend", None)]
@@ -125,11 +178,17 @@ def run(job):
         return tokens, best, sum(output.num_cached_tokens or 0 for output in outputs)
 
     generate([[2, 3, 4]], 2)  # what is made at first use
-    start = time.perf_counter()
+    attention = timed({type(part) for part in parts})
+    start, processor = time.perf_counter(), time.process_time()
     tokens, best, cached = generate(job["prompts"], job["tokens"])
-    seconds = time.perf_counter() - start
+    seconds, processor = time.perf_counter() - start, time.process_time() - processor
+    metrics = {metric.name: getattr(metric, "value", None) for metric in llm.get_metrics()}
+    drafts = [metrics.get(f"vllm:spec_decode_num_{name}_tokens", 0) for name in ("draft", "accepted")]
     backends = sorted({type(part).__module__ for part in parts})
-    return {"backends": backends, "seconds": seconds, "tokens": tokens, "best": best, "cached": cached}
+    return {
+        "backends": backends, "seconds": seconds, "processor": processor, "attention": attention, "tokens": tokens,
+        "best": best, "cached": cached, "drafts": drafts,
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

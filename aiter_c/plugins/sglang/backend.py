@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from sglang.srt.layers.attention.base_attn_backend import AttentionBackend
 from sglang.srt.mem_cache.memory_pool import KVWriteLoc
-from sglang.srt.runtime_context import get_spec
+from sglang.srt.runtime_context import get_parallel, get_spec
 
 import aiter_c
 from aiter_c.plugins.attend import decode, joined
@@ -33,6 +33,8 @@ class MLABackend(AttentionBackend):
 
     def __init__(self, model_runner: Any) -> None:
         super().__init__()
+        if (ranks := get_parallel().attn_dcp_size) > 1:
+            raise NotImplementedError(f"aiter_c: dcp_size: expected 1 (no context parallelism), got {ranks}")
         self.req_to_token = model_runner.req_to_token_pool.req_to_token
         self.token_to_kv_pool = model_runner.token_to_kv_pool
         self.context_len = int(model_runner.model_config.context_len)
@@ -74,7 +76,10 @@ class MLABackend(AttentionBackend):
         width = min(self.context_len, self.req_to_token.shape[1])
         buffers.table[:bs, :width].copy_(self.req_to_token[forward_batch.req_pool_indices[:bs].long(), :width])
         buffers.lens[:bs].copy_(self._lens(forward_batch)[:bs])
-        indptr, rows = self._rows(forward_batch)
+        if forward_batch.forward_mode.is_draft_extend_v2():  # of a graph, equally many rows of every request
+            indptr, rows = None, forward_batch.input_ids.shape[0] // max(bs, 1)
+        else:
+            indptr, rows = self._rows(forward_batch)
         if indptr is not None:
             buffers.qo_indptr[: bs + 1].copy_(indptr[: bs + 1])
             indptr = buffers.qo_indptr[: bs + 1]

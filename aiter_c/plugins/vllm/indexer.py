@@ -7,7 +7,7 @@ which has none, that is done by the plugin itself; elsewhere with AITER_C_VLLM=a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import vllm.envs as envs
@@ -16,11 +16,11 @@ from vllm.model_executor.custom_op import CustomOp
 from vllm.model_executor.layers.sparse_attn_indexer import SparseAttnIndexer
 from vllm.model_executor.models import deepseek_v2
 from vllm.platforms import current_platform
-from vllm.v1.attention.backend import AttentionCGSupport, AttentionMetadataBuilder, CommonAttentionMetadata, MultipleOf
+from vllm.v1.attention.backend import CommonAttentionMetadata
 from vllm.v1.attention.backends.mla.indexer import DeepseekV32IndexerBackend
 
 import aiter_c
-from aiter_c.plugins.vllm.sparse import fill_req_ids
+from aiter_c.plugins.vllm.common import AnyBlockSize, RowsOfRequests
 
 
 @dataclass
@@ -34,36 +34,27 @@ class IndexerMetadata:
     max_seq_len: int
 
 
-class IndexerMetadataBuilder(AttentionMetadataBuilder[IndexerMetadata]):
-    """Fills buffers of its own, which stay where they are for a graph."""
-
-    _cudagraph_support: ClassVar[AttentionCGSupport] = AttentionCGSupport.UNIFORM_BATCH
+class IndexerMetadataBuilder(RowsOfRequests[IndexerMetadata]):
+    """Fills one more buffer: how many keys each token sees."""
 
     def __init__(self, kv_cache_spec: Any, layer_names: list[str], vllm_config: Any, device: torch.device) -> None:
         super().__init__(kv_cache_spec, layer_names, vllm_config, device)
-        self._init_reorder_batch_threshold(1, supports_spec_as_decode=True)
-        tokens = vllm_config.scheduler_config.max_num_batched_tokens
-        self._req_ids = torch.zeros(tokens, dtype=torch.int32, device=device)
-        self._lens = torch.zeros(tokens, dtype=torch.int32, device=device)
-        self._places = torch.arange(tokens, dtype=torch.int32, device=device)
+        self._lens = torch.zeros(self.most_tokens, dtype=torch.int32, device=device)
+        self._places = torch.arange(self.most_tokens, dtype=torch.int32, device=device)
 
     def build(
         self, common_prefix_len: int, common_attn_metadata: CommonAttentionMetadata, fast_build: bool = False
     ) -> IndexerMetadata:
         step = common_attn_metadata
-        req_ids, lens = fill_req_ids(step, self._req_ids), self._lens[: step.num_actual_tokens]
+        req_ids, lens = self.req_ids(step), self._lens[: step.num_actual_tokens]
         of = req_ids.clamp(min=0).long()
         behind = step.query_start_loc[of + 1] - 1 - self._places[: step.num_actual_tokens]  # rows of the request
         lens.copy_(torch.where(req_ids < 0, 0, step.seq_lens[of] - behind))
         return IndexerMetadata(lens, req_ids, step.block_table_tensor, step.slot_mapping, step.max_seq_len)
 
 
-class IndexerBackend(DeepseekV32IndexerBackend):
+class IndexerBackend(AnyBlockSize, DeepseekV32IndexerBackend):
     """The indexer's cache, blocks of any size, keys in order."""
-
-    @staticmethod
-    def get_supported_kernel_block_sizes(kv_cache_spec: Any = None) -> list[int | MultipleOf]:
-        return [MultipleOf(1)]
 
     @staticmethod
     def get_builder_cls() -> Any:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from vllm.distributed.parallel_state import get_dcp_group
 from vllm.model_executor.layers.attention.mla_attention import (
     MLACommonBackend,
     MLACommonDecodeMetadata,
@@ -17,81 +18,18 @@ from vllm.model_executor.layers.attention.mla_attention import (
     MLACommonMetadataBuilder,
     QueryLenSupport,
 )
-from vllm.v1.attention.backend import AttentionCGSupport, AttentionType, MultipleOf, max_decode_query_len
+from vllm.v1.attention.backend import AttentionCGSupport, max_decode_query_len
 
-import aiter_c
-from aiter_c.plugins.attend import decode, joined
-
-CACHE_DTYPES = ["auto", "float16", "bfloat16", "fp8", "fp8_e4m3"]
-DTYPES = [torch.bfloat16, torch.float16]
+from aiter_c.plugins.attend import Shard, decode, joined
+from aiter_c.plugins.vllm.common import Latents, WritesLatents
 
 
-def runs_on(capability: Any) -> bool:
-    """Whether the ops have kernels for the device: gfx942 and gfx950 on ROCm, sm_90 on CUDA, any CPU."""
-    from vllm.platforms import current_platform
-
-    if current_platform.is_rocm():
-        return (capability.major, capability.minor) in ((9, 4), (9, 5))
-    return not current_platform.is_cuda() or (capability.major, capability.minor) == (9, 0)
-
-
-class WritesCache:
-    """do_kv_cache_update of both impls."""
-
-    def do_kv_cache_update(
-        self, kv_c_normed: torch.Tensor, k_pe: torch.Tensor, kv_cache: torch.Tensor, slot_mapping: torch.Tensor,
-        kv_cache_dtype: str, k_scale: torch.Tensor,
-    ) -> None:  # fmt: skip
-        """Writes the new tokens' latents and rope parts into their slots; one below 0 is padding and is skipped."""
-        if kv_cache.numel() == 0:
-            return
-        kind = kv_cache_dtype if kv_cache_dtype.startswith("fp8") else "auto"
-        kv_dtype = None
-        if kind in ("fp8", "fp8_e4m3"):
-            from vllm.platforms import current_platform
-
-            kv_dtype = current_platform.fp8_dtype()
-        aiter_c.concat_and_cache_mla(
-            kv_c_normed, k_pe, kv_cache, slot_mapping.flatten().long(), kind, k_scale, kv_dtype=kv_dtype
-        )
-
-
-def refuse_unserved(
-    name: str, attn_type: str, sharing: str | None, alibi_slopes: object, sliding_window: object, soft_cap: object
-) -> None:
-    """What neither backend has."""
-    given = {
-        "alibi_slopes": alibi_slopes, "sliding_window": sliding_window, "logits_soft_cap": soft_cap,
-        "kv_sharing_target_layer_name": sharing,
-    }  # fmt: skip
-    for argument, value in given.items():
-        if value:
-            raise NotImplementedError(f"{name}: {argument}: expected None, got {value!r}")
-    if attn_type != AttentionType.DECODER:
-        raise NotImplementedError(f"{name}: attn_type: expected {AttentionType.DECODER!r}, got {attn_type!r}")
-
-
-class MLABackend(MLACommonBackend):
-    """Dense MLA, kv_lora 512 with rope 64 or none, any number of heads, any block size."""
-
-    supported_dtypes: ClassVar[list[torch.dtype]] = DTYPES
-    supported_kv_cache_dtypes: ClassVar[list[Any]] = CACHE_DTYPES
+class MLABackend(Latents, MLACommonBackend):
+    """Dense MLA."""
 
     @staticmethod
     def get_name() -> str:
         return "AITER_C_MLA"
-
-    @classmethod
-    def get_supported_head_sizes(cls) -> list[int]:
-        return [512, 576]
-
-    @staticmethod
-    def get_supported_kernel_block_sizes(kv_cache_spec: Any = None) -> list[int | MultipleOf]:
-        return [MultipleOf(1)]
-
-    @classmethod
-    def supports_compute_capability(cls, capability: Any) -> bool:
-        return runs_on(capability)
 
     @classmethod
     def supports_non_causal(cls) -> bool:
@@ -108,22 +46,27 @@ class MLABackend(MLACommonBackend):
 
 @dataclass
 class MLADecodeMetadata(MLACommonDecodeMetadata):
-    """Beside the table and the lengths: where the query rows of each request are, and how many at most."""
+    """Beside the table and the lengths: where the query rows of each request are, and how many at most; of several rows
+    where ranks share the keys, whose the cache holds."""
 
     query_start_loc: torch.Tensor
     max_query_len: int
+    shard: Shard | None
 
 
 class MLAMetadataBuilder(MLACommonMetadataBuilder[MLACommonMetadata[MLADecodeMetadata]]):
-    """Nothing is planned: the kernels read vLLM's own tensors, which a graph finds refilled at the same addresses."""
+    """Nothing is planned: the kernels read vLLM's own tensors, which a graph finds refilled at the same addresses. With
+    context parallelism the lengths of all ranks, added up, are one more such tensor."""
 
     _cudagraph_support: ClassVar[AttentionCGSupport] = AttentionCGSupport.UNIFORM_BATCH
     query_len_support: ClassVar[QueryLenSupport] = QueryLenSupport.VARLEN
     supports_non_causal_multi_token_decode: ClassVar[bool] = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, supports_dcp_with_varlen=True, **kwargs)
         self.supports_draft_decode_metadata_update = self.dcp_world_size == 1
+        most = self.vllm_config.scheduler_config.max_num_seqs
+        self._totals = torch.zeros(most + 1, dtype=torch.int32, device=self.device)
 
     @classmethod
     def get_varlen_cudagraph_max_query_len(cls, vllm_config: Any, kv_cache_spec: Any) -> int | None:
@@ -138,17 +81,20 @@ class MLAMetadataBuilder(MLACommonMetadataBuilder[MLACommonMetadata[MLADecodeMet
         query_start_loc_cpu: torch.Tensor, query_start_loc_device: torch.Tensor, num_decode_tokens: int,
         max_query_len: int, dcp_tot_seq_lens_device: torch.Tensor | None,
     ) -> MLADecodeMetadata:  # fmt: skip
+        shard = None
+        if dcp_tot_seq_lens_device is not None and max_query_len > 1:
+            totals = self._totals[: len(dcp_tot_seq_lens_device) + 1]
+            torch.cumsum(dcp_tot_seq_lens_device, 0, dtype=torch.int32, out=totals[1:])
+            shard = Shard(totals, self.dcp_world_size, get_dcp_group().rank_in_group, self.dcp_local_block_size)
         return MLADecodeMetadata(
             block_table=block_table_tensor, seq_lens=seq_lens_device, dcp_tot_seq_lens=dcp_tot_seq_lens_device,
-            query_start_loc=query_start_loc_device, max_query_len=max_query_len,
+            query_start_loc=query_start_loc_device, max_query_len=max_query_len, shard=shard,
         )  # fmt: skip
 
 
-class MLAImpl(WritesCache, MLACommonImpl[MLACommonMetadata[MLADecodeMetadata]]):
+class MLAImpl(WritesLatents, MLACommonImpl[MLACommonMetadata[MLADecodeMetadata]]):
     """Decode over the latent cache, q as the model has it: an fp8 cache does not make q fp8."""
 
-    can_return_lse_for_decode: bool = True
-    lse_base_on_e: bool = True
     supports_dcp: bool = True
 
     def __init__(
@@ -156,8 +102,8 @@ class MLAImpl(WritesCache, MLACommonImpl[MLACommonMetadata[MLADecodeMetadata]]):
         sliding_window: int | None, kv_cache_dtype: str, logits_soft_cap: float | None, attn_type: str,
         kv_sharing_target_layer_name: str | None, **mla_args: Any,
     ) -> None:  # fmt: skip
-        refuse_unserved(
-            "AITER_C_MLA", attn_type, kv_sharing_target_layer_name, alibi_slopes, sliding_window, logits_soft_cap
+        self.refuse_unserved(
+            "AITER_C_MLA", alibi_slopes, sliding_window, logits_soft_cap, attn_type, kv_sharing_target_layer_name
         )
         super().__init__(
             num_heads, head_size, scale, num_kv_heads, alibi_slopes, sliding_window, kv_cache_dtype, logits_soft_cap,
@@ -176,5 +122,5 @@ class MLAImpl(WritesCache, MLACommonImpl[MLACommonMetadata[MLADecodeMetadata]]):
         return decode(
             q, kv_c_and_k_pe_cache, q.dtype, step.query_start_loc, step.block_table, step.seq_lens, step.max_query_len,
             attn_metadata.max_seq_len, scale=self.scale, q_scale=layer._q_scale, kv_scale=layer._k_scale,
-            causal=attn_metadata.causal, lse=self.need_to_return_lse_for_decode,
+            causal=attn_metadata.causal, lse=self.need_to_return_lse_for_decode, shard=step.shard,
         )  # fmt: skip

@@ -10,7 +10,7 @@ import torch
 from vllm.v1.attention.backends.mla.prefill.base import MLAPrefillBackend
 
 import aiter_c
-from aiter_c.plugins.vllm.mla import DTYPES, runs_on
+from aiter_c.plugins.vllm.common import DTYPES, runs_on
 
 WIDTHS = ((192, 128), (256, 256))  # of keys and of values
 

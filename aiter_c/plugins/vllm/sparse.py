@@ -7,28 +7,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from vllm.model_executor.layers.attention.sparse_mla_attention import SharedTopkIndicesBuffer
 from vllm.v1.attention.backend import (
     AttentionBackend,
-    AttentionCGSupport,
     AttentionMetadata,
-    AttentionMetadataBuilder,
     CommonAttentionMetadata,
     MLAAttentionImpl,
-    MultipleOf,
 )
 
 import aiter_c
 from aiter_c.plugins.attend import decode, joined
-from aiter_c.plugins.vllm.mla import CACHE_DTYPES, DTYPES, WritesCache, refuse_unserved, runs_on
+from aiter_c.plugins.vllm.common import CACHE_DTYPES, Latents, RowsOfRequests, WritesLatents
 
 
-class SparseMLABackend(AttentionBackend):
-    """Sparse MLA, kv_lora 512 with rope 64 or none, any number of heads, any block size; records too."""
+class SparseMLABackend(Latents, AttentionBackend):
+    """Sparse MLA; over records too."""
 
-    supported_dtypes: ClassVar[list[torch.dtype]] = DTYPES
     supported_kv_cache_dtypes: ClassVar[list[Any]] = [*CACHE_DTYPES, "fp8_ds_mla"]
 
     @staticmethod
@@ -36,23 +31,15 @@ class SparseMLABackend(AttentionBackend):
         return "AITER_C_MLA_SPARSE"
 
     @classmethod
-    def get_supported_head_sizes(cls) -> list[int]:
-        return [512, 576]
-
-    @staticmethod
-    def get_supported_kernel_block_sizes(kv_cache_spec: Any = None) -> list[int | MultipleOf]:
-        return [MultipleOf(1)]
-
-    @classmethod
-    def supports_compute_capability(cls, capability: Any) -> bool:
-        return runs_on(capability)
-
-    @classmethod
     def is_mla(cls) -> bool:
         return True
 
     @classmethod
     def is_sparse(cls) -> bool:
+        return True
+
+    @classmethod
+    def supports_sink(cls) -> bool:
         return True
 
     @staticmethod
@@ -85,16 +72,8 @@ class SparseMLAMetadata(AttentionMetadata):
     decode: None = None
 
 
-class SparseMLAMetadataBuilder(AttentionMetadataBuilder[SparseMLAMetadata]):
-    """Which request a token is of: all that vLLM's tensors do not say already. Any batch can be replayed by a graph."""
-
-    _cudagraph_support: ClassVar[AttentionCGSupport] = AttentionCGSupport.UNIFORM_BATCH
-
-    def __init__(self, kv_cache_spec: Any, layer_names: list[str], vllm_config: Any, device: torch.device) -> None:
-        super().__init__(kv_cache_spec, layer_names, vllm_config, device)
-        self._init_reorder_batch_threshold(1, supports_spec_as_decode=True)
-        tokens = vllm_config.scheduler_config.max_num_batched_tokens
-        self._req_ids = torch.zeros(tokens, dtype=torch.int32, device=device)
+class SparseMLAMetadataBuilder(RowsOfRequests[SparseMLAMetadata]):
+    """Any batch can be replayed by a graph."""
 
     def build(
         self, common_prefix_len: int, common_attn_metadata: CommonAttentionMetadata, fast_build: bool = False
@@ -104,29 +83,16 @@ class SparseMLAMetadataBuilder(AttentionMetadataBuilder[SparseMLAMetadata]):
             num_reqs=step.num_reqs, max_query_len=step.max_query_len, max_seq_len=step.max_seq_len,
             num_actual_tokens=step.num_actual_tokens, query_start_loc=step.query_start_loc,
             slot_mapping=step.slot_mapping, seq_lens=step.seq_lens, block_table=step.block_table_tensor,
-            req_id_per_token=fill_req_ids(step, self._req_ids), block_size=self.kv_cache_spec.block_size,
+            req_id_per_token=self.req_ids(step), block_size=self.kv_cache_spec.block_size,
             num_decodes=step.num_reqs, num_decode_tokens=step.num_actual_tokens,
         )  # fmt: skip
 
 
-def fill_req_ids(step: CommonAttentionMetadata, buffer: torch.Tensor) -> torch.Tensor:
-    """The request of every token of the step, at the buffer's address; of padding -1, whose keys are masked."""
-    starts = np.asarray(step.query_start_loc_cpu, dtype=np.int64)
-    owned = np.repeat(np.arange(len(starts) - 1, dtype=np.int32), np.diff(starts))
-    ids = np.full(step.num_actual_tokens, -1, np.int32)
-    ids[: len(owned)] = owned[: len(ids)]
-    out = buffer[: step.num_actual_tokens]
-    out.copy_(torch.from_numpy(ids))
-    return out
-
-
-class SparseMLAImpl(WritesCache, MLAAttentionImpl[SparseMLAMetadata], SharedTopkIndicesBuffer):
+class SparseMLAImpl(WritesLatents, MLAAttentionImpl[SparseMLAMetadata], SharedTopkIndicesBuffer):
     """Attention over the slots of the positions in the indexer's buffer, -1 where a token sees fewer keys."""
 
     is_sparse = True
     supports_dense_mha_prefill = False
-    can_return_lse_for_decode: bool = True
-    lse_base_on_e: bool = True
 
     def __init__(
         self, num_heads: int, head_size: int, scale: float, num_kv_heads: int, alibi_slopes: list[float] | None,
@@ -134,12 +100,12 @@ class SparseMLAImpl(WritesCache, MLAAttentionImpl[SparseMLAMetadata], SharedTopk
         kv_sharing_target_layer_name: str | None, topk_indices_buffer: torch.Tensor | None = None,
         indexer: Any = None, **mla_args: Any,
     ) -> None:  # fmt: skip
-        refuse_unserved(
-            "AITER_C_MLA_SPARSE", attn_type, kv_sharing_target_layer_name, alibi_slopes, sliding_window, logits_soft_cap
+        self.refuse_unserved(
+            "AITER_C_MLA_SPARSE", alibi_slopes, sliding_window, logits_soft_cap, attn_type, kv_sharing_target_layer_name
         )
         self.num_heads, self.head_size, self.num_kv_heads = num_heads, head_size, num_kv_heads
         self.scale, self.kv_cache_dtype = float(scale), kv_cache_dtype
-        self.kv_lora_rank = mla_args["kv_lora_rank"]
+        self.kv_lora_rank, self.sinks = mla_args["kv_lora_rank"], mla_args.get("sinks")
         self.init_topk_indices_buffer(indexer, topk_indices_buffer)
 
     def record_logical_topk_ready(self) -> None:
@@ -150,6 +116,8 @@ class SparseMLAImpl(WritesCache, MLAAttentionImpl[SparseMLAMetadata], SharedTopk
         attn_metadata: SparseMLAMetadata, layer: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
         """o [T, H, 512] and the LSE, float32 [T, H] in the natural logarithm, where ranks merge."""
+        if self.sinks is not None and self.need_to_return_lse_for_decode:
+            raise NotImplementedError("AITER_C_MLA_SPARSE: sinks: expected None where ranks merge, got a tensor")
         q = joined(q)
         tokens = q.shape[0]
         chosen = self.topk_indices_buffer
@@ -163,5 +131,5 @@ class SparseMLAImpl(WritesCache, MLAAttentionImpl[SparseMLAMetadata], SharedTopk
         return decode(
             q, kv_c_and_k_pe_cache, q.dtype, None, slots, None, 1, min(width, attn_metadata.max_seq_len),
             scale=self.scale, q_scale=layer._q_scale, kv_scale=layer._k_scale, slots=True,
-            kv_format="fp8_ds_mla" if records else "plain", lse=self.need_to_return_lse_for_decode,
+            kv_format="fp8_ds_mla" if records else "plain", lse=self.need_to_return_lse_for_decode, sink=self.sinks,
         )  # fmt: skip

@@ -78,8 +78,17 @@ static int check_lists(const ac_mla_decode_args_t *args, ac_error_t *error) {
     return args->slots ? 0 : ac_check_given(ARG(kv_lens), error);
 }
 
+static int check_not_segmented(ac_arg_t arg, ac_error_t *error) {
+    return arg.view ? ac_fail(error, AC_ERROR_VALUE, "%s: %s: expected None of a segmented call, got a tensor", arg.op,
+                              arg.name)
+                    : 0;
+}
+
 int ac_mla_check_variant(ac_mla_decode_args_t *args, ac_error_t *error) {
     args->nhead_kv = 1;
+    if (args->segmented &&
+        (check_not_segmented(ARG(sink), error) < 0 || check_not_segmented(ARG(g_kv_indptr), error) < 0))
+        return -1;
     if (check_lists(args, error) < 0) return -1;
     if (!args->segmented && ac_check_given(ARG(o), error) < 0) return -1;
     if (args->max_kv_len != AC_NO_INT && ac_check_int(op_name, "max_kv_len", args->max_kv_len, 0, INT64_MAX, error) < 0)
