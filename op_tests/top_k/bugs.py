@@ -1,5 +1,5 @@
-"""Wrong programs that the tests of top-k must tell from the right one; see op_tests/mutants. The CPU's kernels are tried
-on the best path of the machine, those of GPUs on gfx950."""
+"""Wrong programs that the tests of top-k must tell from the right one; see op_tests/mutants. The CPU's kernels are
+tried on the best path of the machine, those of GPUs on gfx950."""
 
 from __future__ import annotations
 
@@ -118,7 +118,8 @@ _GPU = [
     ("nan", "(bits & 0x7fffffffu) > 0x7f800000u ? 0 : rank;", "rank;", "NaN ranks as its bits say"),
     ("nan-infinity", "(bits & 0x7fffffffu) > 0x7f800000u", "(bits & 0x7fffffffu) >= 0x7f800000u", "infinities are NaN"),
     ("counts-stale", "counted = 0; /* for the next digit */", "", "counts of the last digit"),
-    ("digit", "before < wanted && wanted <= before + counts[i]", "before <= wanted && wanted < before + counts[i]", "-"),
+    ("digit", "before < wanted && wanted <= before + counts[i]", "before <= wanted && wanted < before + counts[i]",
+     "the digit of the next one"),
     ("above", "bound.ties -= s.above;", "", "what ranks above is wanted again"),
     ("prefix", "if (high < 32 && (rank ^ prefix) >> high != 0) continue;", "", "ranks of other prefixes count"),
     ("ties", "kept |= votes & -votes;", "kept |= votes;", "more ties than wanted"),
@@ -130,8 +131,10 @@ _GPU = [
     ("pad-zero", "gpu_store(out.indices + at, -1);", "gpu_store(out.indices + at, 0);", "0 for -1"),
     ("values-row", "p.values + number * p.values_stride", "p.values", "values of all rows in the first"),
     ("part", "ac_top_k_part(&p, window, item % p.parts)", "ac_top_k_part(&p, window, 0)", "every part is the first"),
-    ("merge", "out.columns_of = p.candidate_indices + first;", "out.columns_of = p.candidate_indices;", "another row's"),
-    ("list-race", "            written += all;\n            gpu_barrier();", "            written += all;", "the list is unread"),
+    ("merge", "out.columns_of = p.candidate_indices + first;", "out.columns_of = p.candidate_indices;",
+     "the first row's"),
+    ("list-race", "            written += all;\n            gpu_barrier();", "            written += all;",
+     "the list is read before it is there"),
 ]  # fmt: skip
 
 BUGS = [Bug(f"top-k-gpu-{name}", GPU, old, new, why, "top_k-gpu", code_object="top_k") for name, old, new, why in _GPU]
