@@ -6,9 +6,6 @@
  * passes go over the row. Who writes where is counted, never raced for: the result is the same in every run. */
 #include "../../gpu/gpu.h"
 #include "../../gpu/votes.h"
-#if defined(__CUDACC__)
-#include "../../gpu/sm90/ptx.h"
-#endif
 #include "gpu_local.h"
 #include "kernel_params.h"
 
@@ -313,20 +310,10 @@ template <int THREADS, int AT_ONCE> struct selector_t {
     }
 };
 
-/* Brings a row to the L2 while its window is read: where there are few rows they fit, and are waited for alone. */
-template <int THREADS> GPU_INLINE void prefetch(const float *logits, int64_t columns) {
-#if defined(__CUDACC__)
-    constexpr int LINE = 32; /* columns */
-    const int end = (int)ac_min64(columns, AC_TOP_K_WHOLE_COLUMNS);
-    GPU_NO_UNROLL for (int at = gpu_thread() * LINE; at < end; at += THREADS * LINE) sm90_prefetch(logits + at);
-#endif
-}
-
 template <int THREADS, int AT_ONCE> GPU_INLINE void select_item(const ac_top_k_params_t &p) {
     const int64_t item = gpu_block(), number = p.stage == AC_TOP_K_PARTS ? item / p.parts : item;
-    const float *logits = (const float *)(p.logits + number * p.logits_stride);
-    if (THREADS == 1024 && p.stage == AC_TOP_K_ROWS) prefetch<THREADS>(logits, p.columns);
     const ac_columns_t window = ac_top_k_window(&p, number);
+    const float *logits = (const float *)(p.logits + number * p.logits_stride);
     ac_columns_t columns = window;
     out_t out = {(int32_t *)(p.indices + number * p.indices_stride), nullptr, nullptr, 0, (uint32_t)p.k, (uint32_t)p.k};
     if (p.values) out.values = (float *)(p.values + number * p.values_stride);

@@ -154,17 +154,17 @@ template <int KIND, int N> struct mqa_contiguous_t {
                 const uint32_t rows = query(stage, i / TILES * TOGETHER);
                 mqa_start<KIND, TOGETHER * N, PANEL, true>(d[i % 2], keys[i % TILES], rows);
             };
+            mqa_weights_t<N> own[TOGETHER];
             sm90_barrier_wait(full(stage), phase);
             start(0);
             GPU_UNROLL for (int i = 0; i < PRODUCTS; i++) {
+                const int rows = i / TILES * TOGETHER;
+                GPU_UNROLL for (int r = 0; r < TOGETHER && i % TILES == 0; r++) own[r].load(weights(stage, rows + r));
                 if (i + 1 < PRODUCTS) start(i + 1), mqa_wait<1>(d[i % 2]);
                 else mqa_wait<0>(d[i % 2]);
                 GPU_UNROLL for (int r = 0; r < TOGETHER; r++) {
-                    const int row = i / TILES * TOGETHER + r;
-                    mqa_weights_t<N> own;
-                    own.load(weights(stage, row));
-                    sums[i % TILES][row].add(d[i % 2] + r * N / 2, own);
-                    sums[i % TILES][row].pin();
+                    sums[i % TILES][rows + r].add(d[i % 2] + r * N / 2, own[r]);
+                    sums[i % TILES][rows + r].pin();
                 }
             }
             sm90_barrier_arrive(empty(stage));

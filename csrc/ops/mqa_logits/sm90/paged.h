@@ -300,13 +300,17 @@ template <int KIND, int N> struct mqa_paged_t {
 
     /* What a lane needs of the rows of a product: the upper half of a key's lanes stores the second. */
     struct rows_t {
+        mqa_weights_t<N> weights; /* of the first */
         int2 window;
         float *out;
         int place;
     };
-    GPU_MEMBER rows_t take_rows(int place, int row, int rows, char *out) const {
+    GPU_MEMBER void take_rows(int place, int row, int rows, char *out, rows_t &own) const {
         const int mine = row + (AT_ONCE == 2 && row + 1 < rows && gpu_lane() & 2);
-        return {window_at(place + mine), (float *)(out + mine * p.logits_stride), place + row};
+        own.weights.load(weights_at(place + row));
+        own.window = window_at(place + mine);
+        own.out = (float *)(out + mine * p.logits_stride);
+        own.place = place + row;
     }
 
     GPU_MEMBER static void store(const rows_t &own, int32_t j, float logit, bool exists) {
@@ -316,23 +320,21 @@ template <int KIND, int N> struct mqa_paged_t {
     /* A tile with one row or two. */
     GPU_MEMBER void compute(const mqa_operand_t<KIND> &keys, const mqa_keys_t &raw, const rows_t &own, int32_t j,
                             bool two) const {
-        mqa_weights_t<N> weights;
         mqa_sums_t first, second;
         if (AT_ONCE == 2 && two) {
             float d[AT_ONCE * N / 2];
+            mqa_weights_t<N> weights;
             mqa_start<KIND, AT_ONCE * N, PANEL>(d, keys, query_at(own.place));
-            weights.load(weights_at(own.place));
-            mqa_wait<0>(d);
-            first.add(d, weights);
             weights.load(weights_at(own.place + 1));
+            mqa_wait<0>(d);
+            first.add(d, own.weights);
             second.add(d + N / 2 * (AT_ONCE - 1), weights);
             store(own, j, mqa_total_of_two(first, second) * raw.scale, raw.exists);
         } else {
             float d[N / 2];
             mqa_start<KIND, N, PANEL>(d, keys, query_at(own.place));
-            weights.load(weights_at(own.place));
             mqa_wait<0>(d);
-            first.add(d, weights);
+            first.add(d, own.weights);
             const float logit = first.total() * raw.scale;
             if (!(gpu_lane() & 2)) store(own, j, logit, raw.exists);
         }
@@ -341,8 +343,6 @@ template <int KIND, int N> struct mqa_paged_t {
     /* One row: two tiles at a time, of which the first is summed while the second is multiplied. Leaves one or none. */
     GPU_MEMBER void consume_one(const rows_t &own, const lane_t &lane, uint32_t end, turn_t &at, int32_t &column) const {
         const bool upper = gpu_lane() & 2;
-        mqa_weights_t<N> weights;
-        weights.load(weights_at(own.place));
         GPU_NO_UNROLL for (; at.tile + MQA_PAGED_CONSUMERS < end; column += 2 * STEP) {
             mqa_keys_t keys[2];
             mqa_operand_t<KIND> a, b;
@@ -359,10 +359,10 @@ template <int KIND, int N> struct mqa_paged_t {
             const float scale = upper ? keys[1].scale : keys[0].scale;
             const bool exists = upper ? keys[1].exists : keys[0].exists;
             mqa_wait<1>(d);
-            first.add(d, weights);
+            first.add(d, own.weights);
             first.pin();
             mqa_wait<0>(e);
-            second.add(e, weights);
+            second.add(e, own.weights);
             store(own, upper ? column + STEP : column, mqa_total_of_two(first, second) * scale, exists);
         }
     }
@@ -372,7 +372,8 @@ template <int KIND, int N> struct mqa_paged_t {
         const int rows = rows_of(part.unit), odd = gpu_lane() & 1; /* odd lanes store key r + 8, others r */
         const uint32_t end = part.first + part.count;
         char *out = p.logits + first_row(part.unit) * p.logits_stride;
-        rows_t own = take_rows(place, 0, rows, out);
+        rows_t own;
+        take_rows(place, 0, rows, out, own);
         int32_t j = (part.tile + (int32_t)at.tile - part.first) * MQA_TILE + gpu_thread() / 32 % 4 * MQA_GROUP_KEYS +
                     gpu_lane() / 4 + 8 * odd;
         if (KIND == SM90_E4M3 && copied && rows == 1) consume_one(own, lane, end, at, j);
@@ -383,7 +384,7 @@ template <int KIND, int N> struct mqa_paged_t {
             else load_keys(part, j - 8 * odd, keys);
             keys.use(p.k.dtype == AC_FLOAT8_E4M3FNUZ, operand);
             GPU_NO_UNROLL for (int row = 0; row < rows; row += AT_ONCE) {
-                if (rows > AT_ONCE) own = take_rows(place, row, rows, out);
+                if (rows > AT_ONCE) take_rows(place, row, rows, out, own);
                 compute(operand, keys, own, j, row + 1 < rows);
             }
         }
