@@ -498,6 +498,19 @@ def gather_kv_indices_sparse(
     *,
     stream: int | None = None,
 ) -> tuple[Any]: ...
+def convert_index_prefill(
+    dsa_qo_indptr: SupportsDLPack,
+    dsa_kv_indptr: SupportsDLPack,
+    token_to_seq_idxs: SupportsDLPack,
+    topk_indices: SupportsDLPack,
+    block_table: SupportsDLPack,
+    cu_seqlens_q: SupportsDLPack,
+    PAGE_SIZE: int = 1,
+    NUM_TOPK_TOKENS: int = 2048,
+    out: SupportsDLPack | None = None,
+    *,
+    stream: int | None = None,
+) -> tuple[Any]: ...
 def convert_index_ragged(
     req_id: SupportsDLPack,
     block_table: SupportsDLPack,

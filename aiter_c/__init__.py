@@ -47,11 +47,13 @@ from aiter_c.context_parallel import (
 )
 from aiter_c.dsa import (
     convert_req_index_to_global_index,
+    convert_req_index_to_global_index_dsa_prefill,
     gather_kv_indices_sparse,
     get_valid_kv_indices,
     top_k_per_row_decode,
     top_k_per_row_prefill,
     triton_convert_req_index_to_global_index,
+    triton_convert_req_index_to_global_index_dsa_prefill,
     triton_gather_kv_indices_sparse,
 )
 from aiter_c.indexer import deepgemm_fp8_paged_mqa_logits, flydsl_fp8_mqa_logits, fp8_mqa_logits
@@ -97,6 +99,7 @@ __all__ = [
     "concat_and_cache_mla",
     "concat_and_cache_mla_seg",
     "convert_req_index_to_global_index",
+    "convert_req_index_to_global_index_dsa_prefill",
     "cp_gather_indexer_k_quant_cache",
     "cp_local_len",
     "cp_local_to_global",
@@ -149,6 +152,7 @@ __all__ = [
     "top_k_per_row_decode",
     "top_k_per_row_prefill",
     "triton_convert_req_index_to_global_index",
+    "triton_convert_req_index_to_global_index_dsa_prefill",
     "triton_gather_kv_indices_sparse",
     "unified_attention_sparse_mla",
 ]

@@ -66,6 +66,7 @@ GRAPH_OPS = (
     GraphOp("dsa", "_convert_lists", "convert_index_lists", "out", name="convert_index_lists"),
     GraphOp("dsa", "_convert_ragged", "convert_index_ragged", name="convert_index_ragged"),
     GraphOp("dsa", "_convert_padded", "convert_index_padded", "out", name="convert_index_padded"),
+    GraphOp("dsa", "convert_req_index_to_global_index_dsa_prefill", "convert_index_prefill", "out"),
     GraphOp("dsa", "gather_kv_indices_sparse", "gather_kv_indices_sparse", "out"),
     GraphOp("dsa", "get_valid_kv_indices", "get_valid_kv_indices"),
     GraphOp("cache", "concat_and_cache_mla", "concat_and_cache_mla"),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "convert_req_index_to_global_index",
+    "convert_req_index_to_global_index_dsa_prefill",
     "deepgemm_fp8_paged_mqa_logits",
     "flydsl_fp8_mqa_logits",
     "fp8_mqa_logits",
@@ -22,6 +23,7 @@ __all__ = [
     "top_k_per_row_decode",
     "top_k_per_row_prefill",
     "triton_convert_req_index_to_global_index",
+    "triton_convert_req_index_to_global_index_dsa_prefill",
     "triton_gather_kv_indices_sparse",
 ]
 
@@ -160,10 +162,13 @@ def _convert_padded(
     *,
     BLOCK_STRIDE_ROWS: int | None = None,
     BLOCK_N: int = 128,
+    return_valid_counts: bool = False,
     stream: int | None = None,
 ) -> Tensor:
     """vLLM's form of rows."""
     _check_hint(_CONVERT, "BLOCK_N", BLOCK_N)
+    if return_valid_counts:
+        raise _C.UnsupportedError(f"{_CONVERT}: return_valid_counts: expected False, got {return_valid_counts!r}")
     sizes = {"BLOCK_STRIDE_ROWS": BLOCK_STRIDE_ROWS, "stream": stream}
     return _C.convert_index_padded(req_id, block_table, token_indices, BLOCK_SIZE, NUM_TOPK_TOKENS, out, **sizes)[0]
 
@@ -199,11 +204,12 @@ def convert_req_index_to_global_index(*args: Any, stream: int | None = None, **k
         (req_id [T], block_table [R, w], token_indices [T, k], cu_seqlens [T+1], paged_kv_indices [m],
          *, BLOCK_STRIDE_ROWS=None, BLOCK_SIZE=64, NUM_TOPK_TOKENS=2048) -> None
         (req_id [T], block_table [R, w], token_indices [T, k], BLOCK_SIZE=64, NUM_TOPK_TOKENS=2048, out=None,
-         *, BLOCK_STRIDE_ROWS=None) -> out
+         *, BLOCK_STRIDE_ROWS=None, return_valid_counts=False) -> out
 
     Entry c of row t is block_table[req_id[t], p // BLOCK_SIZE] * BLOCK_STRIDE_ROWS + p % BLOCK_SIZE with p =
     token_indices[t, c]: of the range paged_kv_indices[cu_seqlens[t]:cu_seqlens[t+1]], or out[t, c]. A block may lie
-    more rows from the next than it has (None: it does not). out [T, k]; None: a fresh one.
+    more rows from the next than it has (None: it does not). out [T, k]; None: a fresh one. Counts of the entries that
+    are not -1 (return_valid_counts, of vLLM's CUDA backends) are refused: the kernels that read these lists skip -1.
 
     In all of them k is NUM_TOPK_TOKENS; token_indices may have more columns, which are not read, and more rows; its
     rows, those of the table and of out may be strided. A range takes up to k entries.
@@ -259,6 +265,47 @@ def gather_kv_indices_sparse(
     return _C.gather_kv_indices_sparse(*tensors, NUM_TOPK_TOKENS, out, stream=stream)[0]
 
 
+def convert_req_index_to_global_index_dsa_prefill(
+    dsa_qo_indptr: Tensor,
+    dsa_kv_indptr: SupportsDLPack,
+    token_to_seq_idxs: SupportsDLPack,
+    topk_indices: SupportsDLPack,
+    block_table: SupportsDLPack,
+    cu_seqlens_q: SupportsDLPack,
+    PAGE_SIZE: int = 1,
+    NUM_TOPK_TOKENS: int = 2048,
+    BLOCK_N: int = 1024,
+    out: Tensor | None = None,
+    *,
+    stream: int | None = None,
+) -> Tensor:
+    """Convert numbers of keys into slots for the rows of a prefill, in ATOM's form: the keys of all requests are
+    numbered in a row, as contiguous logits have them.
+
+    Entry c of row t's range out[dsa_kv_indptr[t]:dsa_kv_indptr[t+1]] is the slot of position p = topk_indices[t, c] -
+    cu_seqlens_q[b] of request b = token_to_seq_idxs[t]: block_table[b, p // PAGE_SIZE] * PAGE_SIZE + p % PAGE_SIZE; -1
+    as in `convert_req_index_to_global_index`, whose rules hold here, and where the number is another request's.
+
+    dsa_qo_indptr      int32 [T+1]. Nothing in it is read.
+    dsa_kv_indptr      int32 [T+1].
+    token_to_seq_idxs  int32 [T]. One that is no request makes a row of -1.
+    topk_indices       int32 [T, k], may be larger, rows may be strided. There are as many rows T as these four have.
+    block_table        int32 [R, w], rows may be strided: the pages of each request.
+    cu_seqlens_q       int32 [R+1], clamped to 0. There are as many requests as it and the table have.
+    PAGE_SIZE          int, at least 1: rows of a page.
+    NUM_TOPK_TOKENS    int: k, and the most entries of a range.
+    BLOCK_N            without effect.
+    out                int32 [m], written; None: a fresh one of k entries per row, -1 where no range is.
+    stream             int: the stream's handle; None: the framework's current one. The CPU has none.
+
+    Returns out. Raises TypeError, ValueError, BufferError, UnsupportedError, DeviceError; a refused call writes
+    nothing.
+    """
+    _check_hint("convert_req_index_to_global_index_dsa_prefill", "BLOCK_N", BLOCK_N)
+    tensors = (dsa_qo_indptr, dsa_kv_indptr, token_to_seq_idxs, topk_indices, block_table, cu_seqlens_q)
+    return _C.convert_index_prefill(*tensors, PAGE_SIZE, NUM_TOPK_TOKENS, out, stream=stream)[0]
+
+
 def get_valid_kv_indices(
     page_table: SupportsDLPack,
     kv_indptr: SupportsDLPack,
@@ -284,4 +331,5 @@ def get_valid_kv_indices(
 
 
 triton_convert_req_index_to_global_index = convert_req_index_to_global_index
+triton_convert_req_index_to_global_index_dsa_prefill = convert_req_index_to_global_index_dsa_prefill
 triton_gather_kv_indices_sparse = gather_kv_indices_sparse

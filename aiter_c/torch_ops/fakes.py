@@ -115,6 +115,14 @@ def convert_index_lists(
     return _lists(qo_indptr, rows, NUM_TOPK_TOKENS, out)
 
 
+def convert_req_index_to_global_index_dsa_prefill(
+    dsa_qo_indptr: torch.Tensor, dsa_kv_indptr: torch.Tensor, token_to_seq_idxs: torch.Tensor,
+    topk_indices: torch.Tensor, NUM_TOPK_TOKENS: int, out: torch.Tensor | None, **_: Any,
+) -> tuple[torch.Tensor, ...]:  # fmt: skip
+    rows = [dsa_qo_indptr.shape[0] - 1, dsa_kv_indptr.shape[0] - 1, token_to_seq_idxs.shape[0], topk_indices.shape[0]]
+    return _lists(dsa_qo_indptr, rows, NUM_TOPK_TOKENS, out)
+
+
 def convert_index_padded(
     req_id: torch.Tensor, NUM_TOPK_TOKENS: int, out: torch.Tensor | None, **_: Any
 ) -> tuple[torch.Tensor, ...]:

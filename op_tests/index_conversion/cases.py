@@ -20,8 +20,10 @@ PAGE_SIZES = (1, 2, 5, 16, 53, 64, 69, 256)
 
 def form_of(form: str, **fields: object) -> IndexConversionCase:
     """Without what the form does not have."""
+    if form not in ("prefill", "ragged", "padded"):
+        fields["page_size"] = 1
     if form not in ("ragged", "padded"):
-        fields |= {"page_size": 1, "page_gap": 0}
+        fields["page_gap"] = 0
     if form == "lists":
         fields["q_len"] = 1
     if form in ("ragged", "valid") or fields.get("hostile"):
@@ -56,7 +58,7 @@ def _corner() -> list[IndexConversionCase]:
     cases += [form_of(form, lens=(5,) * 70, q_len=3, columns=3, entries="borders") for form in FORMS]
     cases += [
         form_of(form, lens=(700, 90), page_size=size, page_gap=gap, entries=entries, columns=70, spare=gap)
-        for form in ("ragged", "padded")
+        for form in ("prefill", "ragged", "padded")
         for size in PAGE_SIZES
         for gap, entries in ((0, "some"), (1000, "borders"))
     ]

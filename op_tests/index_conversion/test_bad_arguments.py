@@ -18,11 +18,21 @@ CASES = {form: IndexConversionCase(form=form) for form in FORMS}
 TENSORS = {
     "lists": ("qo_indptr", "kv_indptr", "page_kv_indptr", "kv_indices", "token_indices", "out"),
     "gather": ("sparse_kv_indptr", "token_to_seq_idxs", "topk_indices", "kv_indices", "kv_indptr", "out"),
+    "prefill": (
+        "dsa_qo_indptr",
+        "dsa_kv_indptr",
+        "token_to_seq_idxs",
+        "topk_indices",
+        "block_table",
+        "cu_seqlens_q",
+        "out",
+    ),
     "ragged": ("req_id", "block_table", "token_indices", "cu_seqlens", "paged_kv_indices"),
     "padded": ("req_id", "block_table", "token_indices", "out"),
     "valid": ("page_table", "kv_indptr", "kv_indices"),
 }
-OUTPUTS = {"lists": "out", "gather": "out", "ragged": "paged_kv_indices", "padded": "out", "valid": "kv_indices"}
+OUTPUTS = dict.fromkeys(("lists", "gather", "prefill", "padded"), "out")
+OUTPUTS |= {"ragged": "paged_kv_indices", "valid": "kv_indices"}
 
 #: (form, argument, its wrong value or a function of the right one, exception, text after "op: argument: ").
 ROWS: list[tuple[str, str, object, type, str]] = []
@@ -46,7 +56,7 @@ for _form, _names in TENSORS.items():
     for _name in _names:
         for _value in ([1, 2], "text", object(), *(() if _name == "out" else (None,))):
             _text = f"expected a tensor (DLPack or NumPy), got {type(_value).__name__}"
-            if not (_name == "block_table" and getattr(_value, "ndim", 0) != 2):  # else the form is another
+            if _form == "prefill" or _name != "block_table":  # else the form is another
                 _bad(_form, _name, _value, TypeError, _text.replace("NoneType", "None"))
         for _dtype in ("int64", "uint32", "float32"):
             _text = f"expected dtype int32, got {_dtype}"
@@ -66,11 +76,14 @@ _EMPTY, _MATRIX = np.zeros(0, np.int32), np.zeros((3, 2, 2), np.int32)
 _K = "at least topk=8 (of NUM_TOPK_TOKENS)"
 for _form, _name, _symbol in (
     ("lists", "qo_indptr", "Q+1"), ("lists", "kv_indptr", "B+1"), ("lists", "page_kv_indptr", "P+1"),
-    ("gather", "sparse_kv_indptr", "P+1"), ("gather", "kv_indptr", "B+1"),
+    ("gather", "sparse_kv_indptr", "P+1"), ("gather", "kv_indptr", "B+1"), ("prefill", "dsa_qo_indptr", "Q+1"),
+    ("prefill", "dsa_kv_indptr", "P+1"), ("prefill", "cu_seqlens_q", "S+1"),
 ):  # fmt: skip
     _bad(_form, _name, _EMPTY, ValueError, f"expected shape [{_symbol}], got [0]")
     if (_form, _name) != ("lists", "kv_indptr"):  # else it is a table of blocks
         _bad(_form, _name, lambda a: a[None], ValueError, f"expected shape [{_symbol}], got [1, 4]")
+_bad("prefill", "block_table", lambda a: a[0], ValueError, "expected shape [R, blocks], got [9]")
+_bad("prefill", "topk_indices", lambda a: a[:, :7], ValueError, f"expected shape [rows, {_K}], got [3, 7]")
 for _form, _name in (("lists", "token_indices"), ("gather", "topk_indices")):
     _bad(_form, _name, lambda a: a[:, :7], ValueError, f"expected shape [rows, {_K}], got [3, 7]")
     _bad(_form, _name, lambda a: a[0], ValueError, f"expected shape [rows, {_K}], got [8]")
@@ -93,6 +106,7 @@ _bad("valid", "kv_indices", lambda a: a[None], ValueError, "expected shape [m], 
 # --- numbers --------------------------------------------------------------------------------------------------------
 _SIZES = {
     **dict.fromkeys(("lists", "gather"), ("NUM_TOPK_TOKENS",)),
+    "prefill": ("NUM_TOPK_TOKENS", "PAGE_SIZE"),
     **dict.fromkeys(("ragged", "padded"), ("NUM_TOPK_TOKENS", "BLOCK_SIZE", "BLOCK_STRIDE_ROWS")),
     "valid": ("bs",),
 }
@@ -109,6 +123,8 @@ for _form, _names in _SIZES.items():
         _bad(_form, "BLOCK_N", "128", TypeError, "expected int, got str")
 for _form in ("ragged", "padded"):
     _bad(_form, "BLOCK_SIZE", 0, ValueError, "expected 1 to 2147483647, got 0")
+_bad("prefill", "PAGE_SIZE", 0, ValueError, "expected 1 to 2147483647, got 0")
+_bad("padded", "return_valid_counts", True, UnsupportedError, "expected False, got True")
 _bad("lists", "BLOCK_SIZE", 64, UnsupportedError, "expected 1, got 64")
 _bad("lists", "BLOCK_SIZE", 1.0, TypeError, "expected int, got float")
 
@@ -171,7 +187,7 @@ def test_a_missing_argument(missing: str) -> None:
         aiter_c.convert_req_index_to_global_index(**arguments)
 
 
-@pytest.mark.parametrize("form", ["lists", "gather", "padded"])
+@pytest.mark.parametrize("form", ["lists", "gather", "prefill", "padded"])
 def test_an_allocator_that_gives_something_else(form: str) -> None:
     """A fresh output is looked at like one that was passed."""
     arguments = IndexConversionCase(form=form, given=False).inputs().arguments()

@@ -33,10 +33,16 @@ def test_names_and_signatures_are_those_of_the_engines() -> None:
         "BLOCK_N=1024, stream=None)"
     )
     assert plain(aiter_c.gather_kv_indices_sparse) == text
+    text = (
+        "(dsa_qo_indptr, dsa_kv_indptr, token_to_seq_idxs, topk_indices, block_table, cu_seqlens_q, PAGE_SIZE=1, "
+        "NUM_TOPK_TOKENS=2048, BLOCK_N=1024, out=None, *, stream=None)"
+    )
+    prefill = aiter_c.convert_req_index_to_global_index_dsa_prefill
+    assert plain(prefill) == text and aiter_c.triton_convert_req_index_to_global_index_dsa_prefill is prefill
     assert plain(aiter_c.get_valid_kv_indices) == "(page_table, kv_indptr, kv_indices, bs, *, stream=None)"
     assert aiter_c.triton_convert_req_index_to_global_index is aiter_c.convert_req_index_to_global_index
     assert aiter_c.triton_gather_kv_indices_sparse is aiter_c.gather_kv_indices_sparse
-    for name in (CONVERT, "gather_kv_indices_sparse", "get_valid_kv_indices"):
+    for name in (CONVERT, f"{CONVERT}_dsa_prefill", "gather_kv_indices_sparse", "get_valid_kv_indices"):
         assert getattr(aiter_c, name) is getattr(aiter_c.dsa, name)
 
 

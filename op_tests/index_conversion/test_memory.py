@@ -41,7 +41,7 @@ def test_blocks_and_references_stay() -> None:
     assert out[-1] == "ok" and len(out) > 15, out[-5:]
 
 
-@pytest.mark.parametrize("form", ["lists", "gather", "padded"])
+@pytest.mark.parametrize("form", ["lists", "gather", "prefill", "padded"])
 def test_no_memory_for_the_output(form: str) -> None:
     """The framework has none; every other allocation: boundary/test_no_memory.py."""
     inputs = IndexConversionCase(form=form, given=False).inputs()

@@ -1,15 +1,18 @@
-"""Wrong programs that the tests of top-k must tell from the right one; see op_tests/mutants. Kernels are tried on the
-best CPU path of the machine."""
+"""Wrong programs that the tests of top-k must tell from the right one; see op_tests/mutants. The CPU's kernels are
+tried on the best path of the machine, those of GPUs on gfx950."""
 
 from __future__ import annotations
 
 from bugs import Bug
 
-TESTS = {"top_k": "op_tests/top_k --device cpu"}
+TESTS = {
+    "top_k": "op_tests/top_k --device cpu",
+    "top_k-gpu": "op_tests/top_k/test_top_k.py --device gfx950 -m device",
+}
 
 _HERE = "csrc/ops/top_k/"
 SELECT, RANKS, ITEMS = f"{_HERE}cpu/select.inc", f"{_HERE}cpu/ranks.inc", f"{_HERE}cpu.inc"
-WINDOWS, HOST = f"{_HERE}kernel_params.h", f"{_HERE}op.c"
+WINDOWS, HOST, GPU = f"{_HERE}kernel_params.h", f"{_HERE}op.c", f"{_HERE}top_k.hip"
 
 #: name, file, right, wrong, why
 _BUGS = [
@@ -110,7 +113,32 @@ _BUGS = [
     ),
 ]
 
-BUGS = [Bug(f"top-k-{name}", within, old, new, why, "top_k") for name, within, old, new, why in _BUGS] + [
+#: name, right, wrong, why; in the kernels of GPUs
+_GPU = [
+    ("nan", "(bits & 0x7fffffffu) > 0x7f800000u ? 0 : rank;", "rank;", "NaN ranks as its bits say"),
+    ("nan-infinity", "(bits & 0x7fffffffu) > 0x7f800000u", "(bits & 0x7fffffffu) >= 0x7f800000u", "infinities are NaN"),
+    ("counts-stale", "counted = 0; /* for the next digit */", "", "counts of the last digit"),
+    ("digit", "before < wanted && wanted <= before + counts[i]", "before <= wanted && wanted < before + counts[i]",
+     "the digit of the next one"),
+    ("above", "bound.ties -= s.above;", "", "what ranks above is wanted again"),
+    ("prefix", "if (high < 32 && (rank ^ prefix) >> high != 0) continue;", "", "ranks of other prefixes count"),
+    ("ties", "kept |= votes & -votes;", "kept |= votes;", "more ties than wanted"),
+    ("ties-round", "seen += all;", "", "ties of every round"),
+    ("round", "written += all;", "", "a round writes over the one before"),
+    ("run-end", "end < from.length ? end : from.length", "end", "columns past the window"),
+    ("first", "out.first + (int32_t)place", "(int32_t)place", "columns count from the window"),
+    ("pad", "uint32_t at = written + gpu_thread(); at", "uint32_t at = written + 1 + gpu_thread(); at", "a stale pad"),
+    ("pad-zero", "gpu_store(out.indices + at, -1);", "gpu_store(out.indices + at, 0);", "0 for -1"),
+    ("values-row", "p.values + number * p.values_stride", "p.values", "values of all rows in the first"),
+    ("part", "ac_top_k_part(&p, window, item % p.parts)", "ac_top_k_part(&p, window, 0)", "every part is the first"),
+    ("merge", "out.columns_of = p.candidate_indices + first;", "out.columns_of = p.candidate_indices;",
+     "the first row's"),
+    ("list-race", "            written += all;\n            gpu_barrier();", "            written += all;",
+     "the list is read before it is there"),
+]  # fmt: skip
+
+BUGS = [Bug(f"top-k-gpu-{name}", GPU, old, new, why, "top_k-gpu", code_object="top_k") for name, old, new, why in _GPU]
+BUGS += [Bug(f"top-k-{name}", within, old, new, why, "top_k") for name, within, old, new, why in _BUGS] + [
     Bug(
         "top-k-short-window",
         SELECT,

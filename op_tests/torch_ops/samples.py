@@ -230,6 +230,12 @@ def convert_index_padded() -> list[Call]:
     return [((*_table(), 8, 4), {}), ((*_table(), 8, 4, torch.zeros(2, 4, dtype=torch.int32)), {})]
 
 
+def convert_req_index_to_global_index_dsa_prefill() -> list[Call]:
+    table = torch.tensor([[5, 2], [7, 1]], dtype=torch.int32)
+    args = (_i32(0, 1, 2), _i32(0, 4, 8), _i32(0, 1), _more_rows(), table, _i32(0, 2, 4), 8, 4)
+    return [(args, {}), (args, {"out": torch.zeros(8, dtype=torch.int32)})]
+
+
 def gather_kv_indices_sparse() -> list[Call]:
     args = (_i32(0, 4, 8), _i32(0, 1), _more_rows(), torch.arange(16, dtype=torch.int32), _i32(0, 10, 16), 4)
     return [(args, {}), (args, {"out": torch.zeros(8, dtype=torch.int32)})]

@@ -239,6 +239,8 @@ def _rows() -> list[Row]:
         Row("unified_attention_sparse_mla", SparseCase(**selected, form="table")),
         Row("convert_req_index_to_global_index", ragged),
         Row("triton_convert_req_index_to_global_index", ragged),
+        Row("convert_req_index_to_global_index_dsa_prefill", prefill := IndexConversionCase(**lists, form="prefill")),
+        Row("triton_convert_req_index_to_global_index_dsa_prefill", prefill),
         Row("gather_kv_indices_sparse", gathered),
         Row("triton_gather_kv_indices_sparse", gathered),
         Row("get_valid_kv_indices", IndexConversionCase(**lists, form="valid")),

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ..device import Device
     from ..run import Outcome
 
-#: ATOM's of one row per request, ATOM's of many, vLLM's with packed lists and with rows, SGLang's compaction.
-FORMS = ("lists", "gather", "ragged", "padded", "valid")
+#: ATOM's of one row per request, of many, of a prefill, vLLM's with packed lists and with rows, SGLang's compaction.
+FORMS = ("lists", "gather", "prefill", "ragged", "padded", "valid")
 #: What the entries are: positions within the list, some of them nothing, all nothing, just at the borders, any number.
 ENTRIES = ("all", "some", "none", "borders", "any")
 #: Ranges of the output: as many entries as the row has columns or keys, fewer, or more than it has.
@@ -34,6 +34,7 @@ class IndexConversionCase(Case):
     small: ClassVar = (
         {"columns": 5},
         {"columns": 5, "form": "gather", "q_len": 2, "given": False},
+        {"columns": 5, "form": "prefill", "page_size": 4},
         {"columns": 5, "form": "ragged", "page_size": 4, "page_gap": 3},
         {"columns": 5, "form": "padded", "page_size": 4},
         {"columns": 5, "form": "padded", "given": False},
@@ -62,8 +63,9 @@ class IndexConversionCase(Case):
             and self.entries in ENTRIES
             and self.ranges in RANGES
             and (self.q_len == 1 or self.form != "lists")
-            and (self.page_size + self.page_gap == 1 or self.form in ("ragged", "padded"))
-            and (self.given or self.form in ("lists", "gather", "padded"))
+            and (self.page_size == 1 or self.form in ("prefill", "ragged", "padded"))
+            and (self.page_gap == 0 or self.form in ("ragged", "padded"))
+            and (self.given or self.form in ("lists", "gather", "prefill", "padded"))
             and (self.given or not self.hostile)
         )
         if not meaningful:
@@ -72,9 +74,11 @@ class IndexConversionCase(Case):
     @property
     def op(self) -> str:
         """The function that is called."""
-        if self.form == "gather":
-            return "gather_kv_indices_sparse"
-        return "get_valid_kv_indices" if self.form == "valid" else "convert_req_index_to_global_index"
+        others = {
+            "gather": "gather_kv_indices_sparse", "prefill": "convert_req_index_to_global_index_dsa_prefill",
+            "valid": "get_valid_kv_indices",
+        }  # fmt: skip
+        return others.get(self.form, "convert_req_index_to_global_index")
 
     @property
     def rows(self) -> int:
@@ -137,7 +141,9 @@ class IndexInputs(Inputs):
     def _slot(self, row: int, position: int) -> int:
         """The slot of a row's position; -1: there is none."""
         case = self.case
-        names = {"gather": "token_to_seq_idxs", "ragged": "req_id", "padded": "req_id"}
+        names = {
+            "gather": "token_to_seq_idxs", "prefill": "token_to_seq_idxs", "ragged": "req_id", "padded": "req_id",
+        }  # fmt: skip
         request = self._int(names[case.form], row) if case.form in names else row
         if case.form in ("lists", "gather"):
             slots = self.array("kv_indices")
@@ -146,6 +152,11 @@ class IndexInputs(Inputs):
             run = self._run("kv_indptr", request, len(slots))
             return max(int(slots[run[position]]), -1) if 0 <= position < len(run) else -1
         table = self.array("block_table")
+        if case.form == "prefill" and position >= 0:
+            first = self.array("cu_seqlens_q")
+            if not 0 <= request < len(first) - 1:
+                return -1
+            position -= max(0, int(first[request]))
         if not (0 <= request < len(table) and 0 <= position < table.shape[1] * case.page_size):
             return -1
         block = int(table[request, position // case.page_size])
@@ -154,7 +165,7 @@ class IndexInputs(Inputs):
 
     def _row(self, row: int) -> list[int]:
         """What a row's columns give."""
-        names = {"gather": "topk_indices", "valid": "page_table"}
+        names = {"gather": "topk_indices", "prefill": "topk_indices", "valid": "page_table"}
         entries = self.array(names.get(self.case.form, "token_indices"))[row, : self.case.columns].tolist()
         if self.case.form != "valid":
             return [self._slot(row, position) for position in entries]
@@ -166,7 +177,10 @@ class IndexInputs(Inputs):
         if self.case.form == "padded":
             yield from ((row, c) for c in range(self.case.columns))
             return
-        indptr = {"lists": "page_kv_indptr", "gather": "sparse_kv_indptr", "ragged": "cu_seqlens", "valid": "kv_indptr"}
+        indptr = {
+            "lists": "page_kv_indptr", "gather": "sparse_kv_indptr", "prefill": "dsa_kv_indptr", "ragged": "cu_seqlens",
+            "valid": "kv_indptr",
+        }  # fmt: skip
         size = len(self.array(self.written[0])) if self.written else self.case.rows * self.case.columns
         yield from self._run(indptr[self.case.form], row, size)[: self.case.columns]
 
@@ -246,16 +260,24 @@ def _build(case: IndexConversionCase) -> IndexInputs:
         add_rows("page_table", table)
         add("kv_indptr", ranges, spares=spare)
     else:
-        values |= {"BLOCK_SIZE": case.page_size}
+        values |= {"PAGE_SIZE" if case.form == "prefill" else "BLOCK_SIZE": case.page_size}
         if case.page_gap:
             values["BLOCK_STRIDE_ROWS"] = case.page_size + case.page_gap
-        add("req_id", requests)
+        if case.form == "prefill":
+            stale = rng.choice([INT32_MIN, -1, 7, 10**6, INT32_MAX], rows + 1 + spare)
+            blocks["dsa_qo_indptr"] = packed(stale.astype(np.int32), shift=case.shift)
+            add("dsa_kv_indptr", ranges, spares=spare)
+            firsts = np.cumsum([0, *case.lens])
+            shifted = table + firsts[requests][:, None]
+            table = np.where((table >= 0) & (shifted <= INT32_MAX), shifted, table)
+            add("cu_seqlens_q", firsts, spares=spare)
+        add("token_to_seq_idxs" if case.form == "prefill" else "req_id", requests)
         width = max([-(-n // case.page_size) for n in case.lens], default=0) + spare
         pages = rng.integers(0, 1000, (batch, width))
         pages[rng.random((batch, width)) < 0.1] = -1
         pages[rng.random((batch, width)) < 0.05] = INT32_MAX // (case.page_size + case.page_gap)
         add_rows("block_table", pages)
-        add_rows("token_indices", table, wide=spare)
+        add_rows("topk_indices" if case.form == "prefill" else "token_indices", table, wide=spare)
         if case.form == "ragged":
             add("cu_seqlens", ranges, spares=spare)
     inputs = IndexInputs(case, blocks, values)

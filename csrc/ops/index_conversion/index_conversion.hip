@@ -35,8 +35,9 @@ struct converter_t {
         GPU_UNROLL for (int i = 0; i < AT_ONCE; i++) {
             page[i] = -1;
             page_rows[i] = 0;
-            if (slots[i] < 0 || slots[i] >= pages.positions) continue;
-            page[i] = gpu_entry(pages.pages + ac_index_page_of(&p, slots[i], &page_rows[i]));
+            const int32_t position = ac_index_position(&pages, slots[i]);
+            if (position < 0 || position >= pages.positions) continue;
+            page[i] = gpu_entry(pages.pages + ac_index_page_of(&p, position, &page_rows[i]));
         }
         GPU_UNROLL for (int i = 0; i < AT_ONCE; i++) {
             const int64_t c = first + i * THREADS + gpu_thread();

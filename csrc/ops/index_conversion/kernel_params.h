@@ -16,6 +16,7 @@ typedef struct ac_index_params_t {
     int64_t columns;         /* k: of an entry's row, and of what is written for it at most */
     const int32_t *requests; /* [T]: the request of a row; NULL: row r is of request r */
     int64_t num_requests;
+    const int32_t *firsts; /* [num_requests]: the entry that is a request's position 0; NULL: 0 */
     /* The pages of a request. */
     const char *pages;          /* int32: [num_pages] with `page_indptr`, else [R, num_pages] */
     const int32_t *page_indptr; /* [R+1], or NULL */
@@ -45,17 +46,25 @@ AC_INLINE ac_index_run_t ac_index_run(const int32_t *indptr, int64_t i, int64_t 
 typedef struct ac_index_pages_t {
     const int32_t *pages;
     int64_t positions; /* that they hold */
+    int32_t first;     /* the entry that is position 0; not below 0 */
 } ac_index_pages_t;
 
 AC_INLINE ac_index_pages_t ac_index_pages(const ac_index_params_t *p, int64_t row) {
     const int64_t request = p->requests ? ac_list_entry(p->requests, row) : row;
-    ac_index_pages_t none = {(const int32_t *)(const void *)p->pages, 0};
+    ac_index_pages_t none = {(const int32_t *)(const void *)p->pages, 0, 0};
     if (request < 0 || request >= p->num_requests) return none;
     ac_index_run_t run = {0, p->num_pages};
     if (p->page_indptr) run = ac_index_run(p->page_indptr, request, p->num_pages);
     const char *first = p->pages + (p->page_indptr ? run.begin * (int64_t)sizeof(int32_t) : request * p->pages_stride);
-    const ac_index_pages_t found = {(const int32_t *)(const void *)first, run.length * p->page_size};
+    const int32_t entry = p->firsts ? ac_list_entry(p->firsts, request) : 0;
+    const ac_index_pages_t found = {(const int32_t *)(const void *)first, run.length * p->page_size,
+                                    entry > 0 ? entry : 0};
     return found;
+}
+
+/* The position that an entry names, or one below 0. */
+AC_INLINE int32_t ac_index_position(const ac_index_pages_t *pages, int32_t entry) {
+    return entry < 0 ? -1 : entry - pages->first;
 }
 
 /* Where a row's slots go, and how many there are. */

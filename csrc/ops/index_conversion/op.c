@@ -12,8 +12,9 @@ extern const ac_kernel_family_t ac_kernels_index_conversion;
 typedef struct {
     ac_view_t *qo_indptr, *kv_indptr, *page_kv_indptr, *kv_indices, *token_indices, *out;
     ac_view_t *sparse_kv_indptr, *token_to_seq_idxs, *topk_indices;
+    ac_view_t *dsa_qo_indptr, *dsa_kv_indptr, *cu_seqlens_q;
     ac_view_t *req_id, *block_table, *cu_seqlens, *paged_kv_indices, *page_table;
-    int64_t NUM_TOPK_TOKENS, BLOCK_SIZE, BLOCK_STRIDE_ROWS, bs;
+    int64_t NUM_TOPK_TOKENS, BLOCK_SIZE, BLOCK_STRIDE_ROWS, PAGE_SIZE, bs;
     /* What the check found. */
     const ac_tensor_rule_t *rules;
     int rule_count;
@@ -42,6 +43,15 @@ static const ac_tensor_rule_t gather_rules[] = {
     RULE(kv_indptr, "B+1", AC_DENSE_ROWS),
     RULE(out, "m", OUT | AC_MAY_BE_NONE),
 };
+static const ac_tensor_rule_t prefill_rules[] = {
+    RULE(dsa_qo_indptr, "Q+1", AC_DENSE_ROWS | AC_LEADS),
+    RULE(dsa_kv_indptr, "P+1", AC_DENSE_ROWS),
+    RULE(token_to_seq_idxs, "T", AC_DENSE_ROWS),
+    RULE(topk_indices, "rows topk..", AC_DENSE_ROWS),
+    RULE(block_table, "R blocks", AC_DENSE_ROWS),
+    RULE(cu_seqlens_q, "S+1", AC_DENSE_ROWS),
+    RULE(out, "m", OUT | AC_MAY_BE_NONE),
+};
 static const ac_tensor_rule_t ragged_rules[] = {
     RULE(req_id, "T", AC_DENSE_ROWS | AC_LEADS),
     RULE(block_table, "R blocks", AC_DENSE_ROWS),
@@ -62,6 +72,7 @@ static const ac_tensor_rule_t valid_rules[] = {
 };
 
 static const char convert_name[] = "convert_req_index_to_global_index", gather_name[] = "gather_kv_indices_sparse",
+                  prefill_name[] = "convert_req_index_to_global_index_dsa_prefill",
                   valid_name[] = "get_valid_kv_indices";
 
 /* The tensors by the rules of the form, on one device. */
@@ -139,7 +150,37 @@ static int check_gather(void *arguments, const void *plan, ac_error_t *error) {
     return finish_check(args, gather_name, "topk_indices", args->topk_indices, args->NUM_TOPK_TOKENS, error);
 }
 
-/* vLLM's forms: requests that are rows of a table of blocks. */
+/* Requests that are rows of a table of blocks. */
+static void set_table(args_t *args, int64_t page_size, int64_t page_stride_rows) {
+    ac_index_params_t *p = &args->params;
+    p->pages = args->block_table->data;
+    p->num_pages = ac_size(&args->sizes, "blocks");
+    p->pages_stride = ac_stride_bytes(args->block_table, 0);
+    p->page_size = (int32_t)page_size;
+    p->page_stride_rows = (int32_t)page_stride_rows;
+}
+
+static int check_prefill(void *arguments, const void *plan, ac_error_t *error) {
+    args_t *args = arguments;
+    ac_sizes_t *sizes = &args->sizes;
+    ac_index_params_t *p = &args->params;
+    (void)plan;
+    if (begin_conversion(args, prefill_name, error) < 0) return -1;
+    if (ac_check_int(prefill_name, "PAGE_SIZE", args->PAGE_SIZE, 1, INT32_MAX, error) < 0) return -1;
+    if (check_form(args, prefill_name, prefill_rules, AC_COUNT(prefill_rules), error) < 0) return -1;
+    const int64_t blocks = ac_size(sizes, "blocks");
+    if (ac_check_int(prefill_name, "block_table.shape[1]", blocks, 0, INT32_MAX, error) < 0) return -1;
+    args->rows = ac_min64(ac_min64(ac_size(sizes, "Q"), ac_size(sizes, "P")),
+                          ac_min64(ac_size(sizes, "T"), ac_size(sizes, "rows")));
+    p->requests = ac_ints(args->token_to_seq_idxs);
+    p->num_requests = ac_min64(ac_size(sizes, "R"), ac_size(sizes, "S"));
+    p->firsts = ac_ints(args->cu_seqlens_q);
+    p->out_indptr = ac_ints(args->dsa_kv_indptr);
+    set_table(args, args->PAGE_SIZE, args->PAGE_SIZE);
+    return finish_check(args, prefill_name, "topk_indices", args->topk_indices, args->NUM_TOPK_TOKENS, error);
+}
+
+/* vLLM's forms. */
 static int check_table(args_t *args, const ac_tensor_rule_t *rules, int count, ac_error_t *error) {
     ac_index_params_t *p = &args->params;
     const int64_t stride = args->BLOCK_STRIDE_ROWS == AC_NO_INT ? args->BLOCK_SIZE : args->BLOCK_STRIDE_ROWS;
@@ -152,12 +193,8 @@ static int check_table(args_t *args, const ac_tensor_rule_t *rules, int count, a
     args->rows = ac_size(&args->sizes, "T");
     p->requests = ac_ints(args->req_id);
     p->num_requests = ac_size(&args->sizes, "R");
-    p->pages = args->block_table->data;
-    p->num_pages = blocks;
-    p->pages_stride = ac_stride_bytes(args->block_table, 0);
-    p->page_size = (int32_t)args->BLOCK_SIZE;
-    p->page_stride_rows = (int32_t)stride;
     p->out_indptr = ac_ints(args->cu_seqlens);
+    set_table(args, args->BLOCK_SIZE, stride);
     return finish_check(args, convert_name, "token_indices", args->token_indices, args->NUM_TOPK_TOKENS, error);
 }
 
@@ -254,6 +291,13 @@ static int run(void *arguments, const void *plan, intptr_t stream, ac_error_t *e
 #define AC_OP_NOTES INVALID "Returns (out,). " RAISES
 #include "../define_op.inc"
 
+#define AC_OP convert_index_prefill
+#define AC_OP_ARGS args_t
+#define AC_OP_PARAMS "index_conversion/params_prefill.inc"
+#define AC_OP_SUMMARY "Convert numbers of keys to slots by a table of pages, ATOM's form of a prefill."
+#define AC_OP_NOTES INVALID "Returns (out,). " RAISES
+#include "../define_op.inc"
+
 #define AC_OP convert_index_ragged
 #define AC_OP_ARGS args_t
 #define AC_OP_PARAMS "index_conversion/params_ragged.inc"
@@ -292,6 +336,7 @@ static int run(void *arguments, const void *plan, intptr_t stream, ac_error_t *e
     }
 OP(convert_index_lists, convert_name, check_lists, AC_RETURNS_WORKSPACES);
 OP(gather_kv_indices_sparse, gather_name, check_gather, AC_RETURNS_WORKSPACES);
+OP(convert_index_prefill, prefill_name, check_prefill, AC_RETURNS_WORKSPACES);
 OP(convert_index_ragged, convert_name, check_ragged, AC_RETURNS_NONE);
 OP(convert_index_padded, convert_name, check_padded, AC_RETURNS_WORKSPACES);
 OP(get_valid_kv_indices, valid_name, check_valid, AC_RETURNS_NONE);

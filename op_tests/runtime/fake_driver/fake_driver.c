@@ -202,7 +202,10 @@ static int unload(module_t *module) {
 static int find(void **out_function, module_t *module, const char *name, int device) {
     usleep(3000); /* long enough for other threads to want the same */
     if (!module->live || module->device != device) return INVALID_HANDLE;
-    const bool known = !strncmp(name, "mla_", 4) || !strncmp(name, "mqa_", 4) || !strncmp(name, "merge_", 6);
+    static const char *const families[] = {"mla_", "mqa_", "merge_", "top_k_", "index_"};
+    bool known = false;
+    for (unsigned i = 0; i < sizeof families / sizeof families[0]; i++)
+        known |= !strncmp(name, families[i], strlen(families[i]));
     if (!known || function_count == MAX_MODULES) return NOT_FOUND;
     snprintf(functions[function_count].name, sizeof functions[0].name, "%s", name);
     functions[function_count].module = module;

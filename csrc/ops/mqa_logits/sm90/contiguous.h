@@ -1,23 +1,25 @@
 /* Contiguous keys on sm_90a: a workgroup takes a run of keys, whose A operands stay in registers, and a block of query
- * rows, which four warps stream through shared memory for its four consumer warpgroups. Rows that see none of the keys
+ * rows, which four warps stream through shared memory for its three consumer warpgroups. Rows that see none of the keys
  * are left out beforehand. */
 #ifndef AC_OPS_MQA_LOGITS_SM90_CONTIGUOUS_H
 #define AC_OPS_MQA_LOGITS_SM90_CONTIGUOUS_H
 
 #include "tile.h"
 
-constexpr int MQA_CONSUMERS = 4; /* warpgroups */
+constexpr int MQA_CONSUMERS = 3; /* warpgroups */
 constexpr int MQA_PRODUCERS = 4; /* warps, which take rows in turn */
 constexpr int MQA_CONTIGUOUS_THREADS = MQA_CONSUMERS * 128 + MQA_PRODUCERS * 32;
 constexpr int MQA_MAX_ROWS = MQA_PRODUCERS * 32; /* of a workgroup */
 
 /* N: heads of a row at most. */
 template <int KIND, int N> struct mqa_contiguous_t {
-    /* Heads and query rows of a turn. */
-    static constexpr int COLUMNS = KIND == SM90_E4M3 ? 128 : N, ROWS = COLUMNS / N;
-    static constexpr int KEYS = MQA_CONSUMERS * MQA_TILE;
-    static constexpr int PANEL = COLUMNS * 128, Q_BYTES = PANEL * mqa_width<KIND>;
-    static constexpr int STAGES = KIND == SM90_E4M3 ? 6 : 8; /* turns */
+    static constexpr bool FP8 = KIND == SM90_E4M3;
+    static constexpr int TOGETHER = FP8 ? 64 / N : 1;   /* query rows of a product */
+    static constexpr int ROWS = FP8 ? 2 * TOGETHER : 1; /* of a turn */
+    static constexpr int TILES = FP8 ? 2 : 1;           /* of a consumer: the fp16 operand takes more registers */
+    static constexpr int WARPGROUP_KEYS = TILES * MQA_TILE, KEYS = MQA_CONSUMERS * WARPGROUP_KEYS;
+    static constexpr int PANEL = ROWS * N * 128, Q_BYTES = PANEL * mqa_width<KIND>;
+    static constexpr int STAGES = FP8 ? 16 / ROWS : 8; /* turns */
     static_assert(STAGES * ROWS % MQA_PRODUCERS == 0, "who waits for a barrier has seen its last completion");
     static constexpr int WEIGHTS_AT = STAGES * Q_BYTES;
     static constexpr int WINDOWS_AT = WEIGHTS_AT + STAGES * ROWS * MQA_WEIGHTS;
@@ -112,18 +114,19 @@ template <int KIND, int N> struct mqa_contiguous_t {
         }
     }
 
-    /* Key r of the warp's 16, or r + 8. */
-    GPU_MEMBER int32_t key_of(int half) const {
-        return first_key + gpu_thread() / 32 * 16 + gpu_lane() / 4 + 8 * half;
+    /* Key r of the warp's 16 of a tile, or r + 8. */
+    GPU_MEMBER int32_t key_of(int tile, int half) const {
+        return first_key + gpu_thread() / 128 * WARPGROUP_KEYS + tile * MQA_TILE + gpu_thread() / 32 % 4 * 16 +
+               gpu_lane() / 4 + 8 * half;
     }
 
     /* Of fp8 in the order of the heads: word 8 s + 4 h + j is what thread j needs for product s. No load waits for
      * another. */
-    template <bool WORDS> GPU_MEMBER void load_keys(mqa_operand_t<KIND> &keys) const {
+    template <bool WORDS> GPU_MEMBER void load_keys(int tile, mqa_operand_t<KIND> &keys) const {
         mqa_keys_t runs;
         GPU_UNROLL for (int half = 0; half < 2; half++) {
-            const bool exists = key_of(half) < p.columns;
-            const char *key = ac_mqa_key(&p.k, 0, exists ? key_of(half) : 0);
+            const bool exists = key_of(tile, half) < p.columns;
+            const char *key = ac_mqa_key(&p.k, 0, exists ? key_of(tile, half) : 0);
             if constexpr (KIND != SM90_E4M3) {
                 runs.load(p.k, half, exists, key);
             } else {
@@ -138,29 +141,47 @@ template <int KIND, int N> struct mqa_contiguous_t {
         if constexpr (KIND != SM90_E4M3) runs.use(p.k.dtype == AC_FLOAT8_E4M3FNUZ, keys);
     }
 
-    /* Two rows of a turn are stored together. */
-    GPU_MEMBER void consume(const mqa_operand_t<KIND> &keys, float scale) const {
-        const int turns = num_turns(), j = key_of(gpu_lane() & 1), upper = gpu_lane() >> 1 & 1;
-        float d[COLUMNS / 2];
-        mqa_sums_t sums[ROWS];
+    /* While a product runs, the one before it is summed. */
+    GPU_MEMBER void consume(const mqa_operand_t<KIND> (&keys)[TILES], float scale) const {
+        constexpr int PRODUCTS = ROWS / TOGETHER * TILES; /* of a turn */
+        const int turns = num_turns(), upper = gpu_lane() >> 1 & 1, j = key_of(TILES == 2 && upper, gpu_lane() & 1);
+        const int4 *listed = list();
+        int stage = 0, phase = 0;
         GPU_NO_UNROLL for (int turn = 0; turn < turns; turn++) {
-            const int stage = turn % STAGES;
-            sm90_barrier_wait(full(stage), turn / STAGES & 1);
-            mqa_multiply<KIND, COLUMNS, PANEL>(d, keys, query(stage, 0));
-            GPU_UNROLL for (int row = 0; row < ROWS; row++) {
-                mqa_weights_t<N> own;
-                own.load(weights(stage, row));
-                sums[row].add(d + row * N / 2, own);
+            float d[2][TOGETHER * N / 2];
+            mqa_sums_t sums[TILES][ROWS];
+            auto start = [&](int i) {
+                const uint32_t rows = query(stage, i / TILES * TOGETHER);
+                mqa_start<KIND, TOGETHER * N, PANEL, true>(d[i % 2], keys[i % TILES], rows);
+            };
+            mqa_weights_t<N> own[TOGETHER];
+            sm90_barrier_wait(full(stage), phase);
+            start(0);
+            GPU_UNROLL for (int i = 0; i < PRODUCTS; i++) {
+                const int rows = i / TILES * TOGETHER;
+                GPU_UNROLL for (int r = 0; r < TOGETHER && i % TILES == 0; r++) own[r].load(weights(stage, rows + r));
+                if (i + 1 < PRODUCTS) start(i + 1), mqa_wait<1>(d[i % 2]);
+                else mqa_wait<0>(d[i % 2]);
+                GPU_UNROLL for (int r = 0; r < TOGETHER; r++) {
+                    sums[i % TILES][rows + r].add(d[i % 2] + r * N / 2, own[r]);
+                    sums[i % TILES][rows + r].pin();
+                }
             }
-            __syncwarp();
-            if (gpu_lane() == 0) sm90_barrier_arrive(empty(stage));
-            if constexpr (ROWS == 1) {
-                const float logit = sums[0].total() * scale;
-                if (!upper) store(list()[turn], j, logit);
-            } else {
-                GPU_UNROLL for (int row = 0; row < ROWS; row += 2)
-                    store(list()[turn * ROWS + row + upper], j, mqa_total_of_two(sums[row], sums[row + 1]) * scale);
+            sm90_barrier_arrive(empty(stage));
+            stage = stage + 1 < STAGES ? stage + 1 : 0, phase ^= stage == 0;
+            GPU_UNROLL for (int row = 0; row < ROWS; row++, listed++) {
+                if constexpr (TILES == 2) store(*listed, j, mqa_total_of_two(sums[0][row], sums[1][row]) * scale);
+                else if (!upper) store(*listed, j, sums[0][row].total() * scale);
             }
+        }
+    }
+
+    /* The turns of a warpgroup past the keys. */
+    GPU_MEMBER void pass() const {
+        const int turns = num_turns();
+        GPU_NO_UNROLL for (int turn = 0; turn < turns; turn++) {
+            sm90_barrier_wait(full(turn % STAGES), turn / STAGES & 1);
+            sm90_barrier_arrive(empty(turn % STAGES));
         }
     }
 
@@ -189,24 +210,27 @@ template <int KIND, int N> struct mqa_contiguous_t {
         if (gpu_thread() == 0) {
             GPU_UNROLL for (int stage = 0; stage < STAGES; stage++) {
                 sm90_barrier_init(full(stage), 32 * ROWS);
-                sm90_barrier_init(empty(stage), 4 * MQA_CONSUMERS);
+                sm90_barrier_init(empty(stage), 128 * MQA_CONSUMERS);
             }
         }
         sm90_fence_async();
         if (group == MQA_CONSUMERS) {
-            sm90_fewer_registers<32>();
+            sm90_fewer_registers<48>();
             list_rows(warp - 4 * MQA_CONSUMERS);
             gpu_barrier();
             produce(warp - 4 * MQA_CONSUMERS);
         } else {
-            sm90_more_registers<112>();
-            const int64_t own = key_of(gpu_lane() & 1);
+            sm90_more_registers<152>();
+            const int64_t own = key_of(TILES == 2 && gpu_lane() & 2, gpu_lane() & 1);
             const float scale = own < p.columns ? gpu_load<float>(ac_mqa_scale(&p.k, 0, own)) : 0;
-            mqa_operand_t<KIND> keys;
-            if (p.k.alignment >= 4) load_keys<true>(keys);
-            else load_keys<false>(keys);
+            mqa_operand_t<KIND> keys[TILES];
+            GPU_UNROLL for (int tile = 0; tile < TILES; tile++) {
+                if (p.k.alignment >= 4) load_keys<true>(tile, keys[tile]);
+                else load_keys<false>(tile, keys[tile]);
+            }
             gpu_barrier();
-            consume(keys, scale);
+            if (first_key + group * WARPGROUP_KEYS < p.columns) consume(keys, scale);
+            else pass();
         }
         if (p.clean) clean();
     }

@@ -13,10 +13,11 @@
 
 #include "../schedule.h"
 #include "tile.h"
-
 constexpr int MQA_PAGED_CONSUMERS = 3; /* warpgroups that multiply */
 constexpr int MQA_PAGED_THREADS = MQA_PAGED_CONSUMERS * 128 + 128;
-constexpr int MQA_LOADERS = 96;    /* threads that bring queries */
+constexpr int MQA_LOADERS = 96; /* threads that bring queries */
+constexpr int MQA_HEAD =
+    4; /* tiles that are asked for before the first queries are there, which else came after many */
 constexpr int MQA_GROUP_KEYS = 16; /* keys of a copy, which are those of a consumer's warp */
 
 /* The threads that find the first tile: walker and loaders. */
@@ -39,6 +40,7 @@ template <int KIND, int N> struct mqa_paged_t {
     static constexpr int PANEL = Q_ROWS * N * 128, Q_BYTES = PANEL * mqa_width<KIND>;
     /* A place of a tile is always the same consumer's: who waits for a barrier must have seen its last completion. */
     static constexpr int STAGES = 5 * MQA_PAGED_CONSUMERS, MAX_PARTS = Q_ROWS;
+    static constexpr int STEP = MQA_PAGED_CONSUMERS * MQA_TILE; /* keys from a consumer's tile to its next */
     static constexpr int KEY_BYTES = MQA_TILE * AC_MQA_DIM, STAGE_BYTES = KEY_BYTES + MQA_TILE * 4;
     static constexpr int WEIGHTS_AT = Q_BYTES;
     static constexpr int STAGES_AT = WEIGHTS_AT + Q_ROWS * MQA_WEIGHTS;
@@ -121,8 +123,10 @@ template <int KIND, int N> struct mqa_paged_t {
                 sm90_copy_bulk(to + KEY_BYTES + more * 4, ac_mqa_scale(&p.k, page, token), keys * 4, full(stage));
         };
         int32_t page = look_up(0);
+        bool all = part.first > 0;
         while (__any_sync(0xffffffffu, number < end)) {
-            const bool place = number < end &&
+            if (!all) all = sm90_barrier_test(ready(0), 0);
+            const bool place = number < end && (all || number < MQA_HEAD) &&
                                (number < STAGES || sm90_barrier_test(empty(stage), (number / STAGES - 1) & 1));
             if (!__any_sync(0xffffffffu, place)) sm90_pause();
             if (!place) continue;
@@ -153,17 +157,29 @@ template <int KIND, int N> struct mqa_paged_t {
     GPU_MEMBER void walk(int32_t count, mqa_cursor_t at) const {
         const int32_t none = schedule.num_units();
         int number = 0;
-        mqa_part_t part;
-        GPU_NO_UNROLL for (part.first = 0; part.first < count && at.unit < none; part.first += part.count) {
-            part.count = (int32_t)ac_clamp64(schedule.tiles_in(at.length) - at.tile, 0, count - part.first);
-            part.unit = at.unit, part.tile = at.tile, part.length = at.length;
-            post(number++, part);
+        int32_t first = 0;
+        auto next_part = [&]() {
+            mqa_part_t part;
+            part.first = first, part.count = -1;
+            if (first < count && at.unit < none) {
+                part.count = (int32_t)ac_clamp64(schedule.tiles_in(at.length) - at.tile, 0, count - first);
+                part.unit = at.unit, part.tile = at.tile, part.length = at.length;
+                first += part.count;
+                at.tile += part.count - 1;
+                schedule.advance(at);
+            }
+            return part;
+        };
+        const bool early = num_parts() > 2;
+        mqa_part_t part = next_part();
+        post(number++, part);
+        GPU_NO_UNROLL while (part.count >= 0) {
+            mqa_part_t next;
+            if (early) next = next_part(), post(number++, next);
             if (by_copies()) copy_keys(part);
-            at.tile += part.count - 1;
-            schedule.advance(at);
+            if (!early) next = next_part(), post(number++, next);
+            part = next;
         }
-        part.count = -1;
-        post(number, part);
     }
 
     /* --- the loaders --- */
@@ -186,6 +202,8 @@ template <int KIND, int N> struct mqa_paged_t {
         const int32_t group = schedule.group_of(unit);
         const int64_t first = first_row(unit);
         const int rows = rows_of(unit);
+        GPU_NO_UNROLL for (int row = 1; row < rows && thread < p.num_heads; row++)
+            sm90_prefetch(p.q + group * p.q_group_stride + (first_in_group(unit) + row) * p.q_row_stride + thread * p.q_head_stride);
         GPU_NO_UNROLL for (int row = 0; row < rows; row++) {
             const int64_t in_group = first_in_group(unit) + row;
             if (thread < p.num_heads)
@@ -229,24 +247,40 @@ template <int KIND, int N> struct mqa_paged_t {
 
     /* --- the consumers --- */
 
-    /* The warp's 16 keys of a tile that the copy engine brought. */
-    GPU_MEMBER void take_keys(uint32_t stage, uint32_t use, bool in_length, mqa_keys_t &keys) const {
-        const int warp = gpu_thread() / 32 % 4, row = gpu_lane() / 4, own = row + 8 * (gpu_lane() & 1);
-        const int distance = p.k.preshuffled ? 256 : 16, row_distance = p.k.preshuffled ? 16 : AC_MQA_DIM;
-        const char *place = gpu_shared + STAGES_AT + stage * STAGE_BYTES;
-        const char *from =
-            place + warp * MQA_GROUP_KEYS * AC_MQA_DIM + row * row_distance + (gpu_lane() & 3) * distance;
-        sm90_barrier_wait(full(stage), use & 1);
-        GPU_UNROLL for (int half = 0; half < 2; half++)
-            GPU_UNROLL for (int i = 0; i < 2; i++)
-                keys.run[half][i] = *(const uint4 *)(from + half * 8 * row_distance + i * 4 * distance);
-        keys.scale = ((const float *)(place + KEY_BYTES))[warp * MQA_GROUP_KEYS + own];
-        keys.exists = (groups_at(stage) >> warp & 1) && in_length;
+    /* Where a consumer is: its next tile, counted in the workgroup's share, and the tile's place. */
+    struct turn_t {
+        uint32_t tile, stage, phase;
+        GPU_MEMBER void next() {
+            tile += MQA_PAGED_CONSUMERS, stage += MQA_PAGED_CONSUMERS;
+            if (stage >= STAGES) stage -= STAGES, phase ^= 1;
+        }
+    };
+
+    /* What a thread takes of a place: bytes from its start to the first run, and from there to the others. */
+    struct lane_t {
+        uint32_t first, half, run, scale;
+    };
+    GPU_MEMBER lane_t lane() const {
+        const uint32_t row = gpu_thread() / 32 % 4 * MQA_GROUP_KEYS + gpu_lane() / 4, run = gpu_lane() & 3;
+        const uint32_t scale = KEY_BYTES + (row + 8 * (gpu_lane() & 1)) * 4;
+        if (p.k.preshuffled) return {(row / 16 * 16 * AC_MQA_DIM) + row % 16 * 16 + run * 256, 8 * 16, 4 * 256, scale};
+        return {row * AC_MQA_DIM + run * 16, 8 * AC_MQA_DIM, 4 * 16, scale};
     }
 
-    GPU_MEMBER void leave_keys(int stage) const {
-        __syncwarp();
-        if (gpu_lane() == 0) sm90_barrier_arrive(empty(stage));
+    /* The warp's 16 keys of a tile that the copy engine brought. */
+    GPU_MEMBER void read_keys(const turn_t &at, const lane_t &lane, mqa_keys_t &keys) const {
+        const char *place = gpu_shared + STAGES_AT + at.stage * STAGE_BYTES;
+        GPU_UNROLL for (int half = 0; half < 2; half++)
+            GPU_UNROLL for (int i = 0; i < 2; i++)
+                keys.run[half][i] = *(const uint4 *)(place + (lane.first + half * lane.half + i * lane.run));
+        keys.scale = *(const float *)(place + lane.scale);
+        keys.exists = groups_at(at.stage) >> (gpu_thread() / 32 % 4) & 1;
+        sm90_barrier_arrive(empty(at.stage));
+    }
+
+    GPU_MEMBER void take_keys(const turn_t &at, const lane_t &lane, mqa_keys_t &keys) const {
+        sm90_barrier_wait(full(at.stage), at.phase);
+        read_keys(at, lane, keys);
     }
 
     /* The same where it brings none. */
@@ -266,76 +300,107 @@ template <int KIND, int N> struct mqa_paged_t {
 
     /* What a lane needs of the rows of a product: the upper half of a key's lanes stores the second. */
     struct rows_t {
-        mqa_weights_t<N> weights[AT_ONCE];
+        mqa_weights_t<N> weights; /* of the first */
         int2 window;
         float *out;
-        uint32_t query;
+        int place;
     };
     GPU_MEMBER void take_rows(int place, int row, int rows, char *out, rows_t &own) const {
-        const bool two = AT_ONCE == 2 && row + 1 < rows, upper = gpu_lane() & 2;
-        const int mine = row + (two && upper);
-        own.weights[0].load(weights_at(place + row));
-        if constexpr (AT_ONCE == 2) own.weights[1].load(weights_at(place + row + two));
+        const int mine = row + (AT_ONCE == 2 && row + 1 < rows && gpu_lane() & 2);
+        own.weights.load(weights_at(place + row));
         own.window = window_at(place + mine);
         own.out = (float *)(out + mine * p.logits_stride);
-        own.query = query_at(place + row);
-        if (!two && upper) own.window.y = 0;
+        own.place = place + row;
     }
 
-    GPU_MEMBER void store(const rows_t &own, int32_t j, float logit, bool exists) const {
+    GPU_MEMBER static void store(const rows_t &own, int32_t j, float logit, bool exists) {
         if (j < own.window.y) own.out[j] = exists && j < own.window.x ? logit : GPU_MINUS_INFINITY;
     }
 
+    /* A tile with one row or two. */
     GPU_MEMBER void compute(const mqa_operand_t<KIND> &keys, const mqa_keys_t &raw, const rows_t &own, int32_t j,
                             bool two) const {
         mqa_sums_t first, second;
         if (AT_ONCE == 2 && two) {
             float d[AT_ONCE * N / 2];
-            mqa_multiply<KIND, AT_ONCE * N, PANEL>(d, keys, own.query);
-            first.add(d, own.weights[0]);
-            second.add(d + N / 2 * (AT_ONCE - 1), own.weights[AT_ONCE - 1]);
+            mqa_weights_t<N> weights;
+            mqa_start<KIND, AT_ONCE * N, PANEL>(d, keys, query_at(own.place));
+            weights.load(weights_at(own.place + 1));
+            mqa_wait<0>(d);
+            first.add(d, own.weights);
+            second.add(d + N / 2 * (AT_ONCE - 1), weights);
             store(own, j, mqa_total_of_two(first, second) * raw.scale, raw.exists);
         } else {
             float d[N / 2];
-            mqa_multiply<KIND, N, PANEL>(d, keys, own.query);
-            first.add(d, own.weights[0]);
-            store(own, j, first.total() * raw.scale, raw.exists);
+            mqa_start<KIND, N, PANEL>(d, keys, query_at(own.place));
+            mqa_wait<0>(d);
+            first.add(d, own.weights);
+            const float logit = first.total() * raw.scale;
+            if (!(gpu_lane() & 2)) store(own, j, logit, raw.exists);
+        }
+    }
+
+    /* One row: two tiles at a time, of which the first is summed while the second is multiplied. Leaves one or none. */
+    GPU_MEMBER void consume_one(const rows_t &own, const lane_t &lane, uint32_t end, turn_t &at, int32_t &column) const {
+        const bool upper = gpu_lane() & 2;
+        GPU_NO_UNROLL for (; at.tile + MQA_PAGED_CONSUMERS < end; column += 2 * STEP) {
+            mqa_keys_t keys[2];
+            mqa_operand_t<KIND> a, b;
+            mqa_sums_t first, second;
+            float d[N / 2], e[N / 2];
+            take_keys(at, lane, keys[0]);
+            keys[0].use(false, a);
+            mqa_start<KIND, N, PANEL>(d, a, query_at(own.place));
+            at.next();
+            take_keys(at, lane, keys[1]);
+            keys[1].use(false, b);
+            mqa_start<KIND, N, PANEL>(e, b, query_at(own.place));
+            at.next();
+            const float scale = upper ? keys[1].scale : keys[0].scale;
+            const bool exists = upper ? keys[1].exists : keys[0].exists;
+            mqa_wait<1>(d);
+            first.add(d, own.weights);
+            first.pin();
+            mqa_wait<0>(e);
+            second.add(e, own.weights);
+            store(own, upper ? column + STEP : column, mqa_total_of_two(first, second) * scale, exists);
+        }
+    }
+
+    GPU_MEMBER void consume_part(const mqa_part_t &part, int place, const lane_t &lane, turn_t &at) const {
+        const bool copied = by_copies();
+        const int rows = rows_of(part.unit), odd = gpu_lane() & 1; /* odd lanes store key r + 8, others r */
+        const uint32_t end = part.first + part.count;
+        char *out = p.logits + first_row(part.unit) * p.logits_stride;
+        rows_t own;
+        take_rows(place, 0, rows, out, own);
+        int32_t j = (part.tile + (int32_t)at.tile - part.first) * MQA_TILE + gpu_thread() / 32 % 4 * MQA_GROUP_KEYS +
+                    gpu_lane() / 4 + 8 * odd;
+        if (KIND == SM90_E4M3 && copied && rows == 1) consume_one(own, lane, end, at, j);
+        GPU_NO_UNROLL for (; at.tile < end; at.next(), j += STEP) {
+            mqa_keys_t keys;
+            mqa_operand_t<KIND> operand;
+            if (copied) take_keys(at, lane, keys);
+            else load_keys(part, j - 8 * odd, keys);
+            keys.use(p.k.dtype == AC_FLOAT8_E4M3FNUZ, operand);
+            GPU_NO_UNROLL for (int row = 0; row < rows; row += AT_ONCE) {
+                if (rows > AT_ONCE) take_rows(place, row, rows, out, own);
+                compute(operand, keys, own, j, row + 1 < rows);
+            }
         }
     }
 
     GPU_MEMBER void consume(int consumer) const {
-        const bool copied = by_copies();
+        const lane_t mine = lane();
+        turn_t at = {(uint32_t)consumer, (uint32_t)consumer, 0};
         GPU_NO_UNROLL for (int number = 0;; number++) {
-            const int at = place_of(number), place = at << part_shift;
-            sm90_barrier_wait(ready(at), turn_of(number));
-            const mqa_part_t part = part_at(at);
+            const int place = place_of(number);
+            sm90_barrier_wait(ready(place), turn_of(number));
+            const mqa_part_t part = part_at(place);
             if (part.count < 0) return;
-            const int rows = rows_of(part.unit);
-            char *out = p.logits + first_row(part.unit) * p.logits_stride;
-            rows_t own;
-            take_rows(place, 0, rows, out, own);
-            const uint32_t end = part.first + part.count;
-            /* The first of the consumer's. */
-            uint32_t i = part.first / MQA_PAGED_CONSUMERS * MQA_PAGED_CONSUMERS + consumer;
-            if (i < (uint32_t)part.first) i += MQA_PAGED_CONSUMERS;
-            const int odd = gpu_lane() & 1; /* whose scale it has and whose logit it stores: key r + 8, or r */
-            int32_t j = (part.tile + (int32_t)i - part.first) * MQA_TILE + gpu_thread() / 32 % 4 * MQA_GROUP_KEYS +
-                        gpu_lane() / 4 + 8 * odd;
-            GPU_NO_UNROLL for (; i < end; i += MQA_PAGED_CONSUMERS, j += MQA_PAGED_CONSUMERS * MQA_TILE) {
-                const uint32_t stage = i % STAGES;
-                mqa_keys_t keys;
-                mqa_operand_t<KIND> operand;
-                if (copied) take_keys(stage, i / STAGES, j < part.length, keys);
-                else load_keys(part, j - 8 * odd, keys);
-                keys.use(p.k.dtype == AC_FLOAT8_E4M3FNUZ, operand);
-                if (copied) leave_keys(stage);
-                GPU_NO_UNROLL for (int row = 0; row < rows; row += AT_ONCE) {
-                    if (rows > AT_ONCE) take_rows(place, row, rows, out, own);
-                    compute(operand, keys, own, j, row + 1 < rows);
-                }
-            }
+            consume_part(part, place << part_shift, mine, at);
             __syncwarp();
-            if (gpu_lane() == 0) sm90_barrier_arrive(released(at));
+            if (gpu_lane() == 0) sm90_barrier_arrive(released(place));
         }
     }
 
@@ -348,7 +413,7 @@ template <int KIND, int N> struct mqa_paged_t {
         if (gpu_thread() == 0) {
             GPU_NO_UNROLL for (int stage = 0; stage < STAGES; stage++) {
                 sm90_barrier_init(full(stage), 1);
-                sm90_barrier_init(empty(stage), 4);
+                sm90_barrier_init(empty(stage), 128);
             }
             GPU_NO_UNROLL for (int part = 0; part < MAX_PARTS; part++) {
                 sm90_barrier_init(posted(part), 1);

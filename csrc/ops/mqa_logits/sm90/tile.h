@@ -132,21 +132,35 @@ struct mqa_keys_t {
 
 /* --- products and sums --- */
 
-/* Scores of 64 keys with COLUMNS heads, those of one or more rows. One product at a time and as wide as registers
- * allow: other warpgroups keep the matrix unit busy meanwhile. Two of them into the same accumulators without a loop or
- * a store between are not safe: ptxas of CUDA 13.0 read some of the first product's after the second. */
-template <int KIND, int COLUMNS, int PANEL>
-GPU_INLINE void mqa_multiply(float (&d)[COLUMNS / 2], const mqa_operand_t<KIND> &keys, uint32_t query) {
+/* A descriptor whose lower half is computed in 32 bits: where the compiler does not know that it is the same in all
+ * threads, it would else keep 64 bits of every step in registers. */
+GPU_INLINE uint64_t mqa_descriptor(uint32_t address) {
+    uint64_t descriptor;
+    asm("mov.b64 %0, {%1, %2};" : "=l"(descriptor)
+        : "r"(address >> 4), "n"((uint32_t)((uint64_t)(1024 >> 4) | (uint64_t)1 << 30)));
+    return descriptor;
+}
+
+/* Starts the product of 64 keys with COLUMNS heads, those of one or more rows. Until it is waited for nothing may touch
+ * d; all that was started is to be waited for before the end of a loop's turn, else ptxas of CUDA 13.0 puts a wait
+ * after every instruction (C7514). UNIFORM: the compiler knows that `query` is the same in all threads. */
+template <int KIND, int COLUMNS, int PANEL, bool UNIFORM = false>
+GPU_INLINE void mqa_start(float (&d)[COLUMNS / 2], const mqa_operand_t<KIND> &keys, uint32_t query) {
     constexpr int STEPS = KIND == SM90_E4M3 ? 4 : 8;
-    const uint64_t b = sm90_descriptor(query, 0);
+    const uint64_t first = sm90_descriptor(query, 0);
     sm90_pin(d);
     sm90_wgmma_fence();
     GPU_UNROLL for (int step = 0; step < STEPS; step++) {
         const uint32_t a[4] = {keys.a[4 * step], keys.a[4 * step + 1], keys.a[4 * step + 2], keys.a[4 * step + 3]};
-        sm90_wgmma_rs<KIND>(d, a, sm90_advance(b, step / 4 * PANEL + step % 4 * 32), step > 0);
+        const uint32_t at = step / 4 * PANEL + step % 4 * 32;
+        sm90_wgmma_rs<KIND>(d, a, UNIFORM ? sm90_advance(first, at) : mqa_descriptor(query + at), step > 0);
     }
     sm90_wgmma_commit();
-    sm90_wgmma_wait<0>();
+}
+
+/* Until RUNNING products are left; d is that of the last one done. */
+template <int RUNNING, int N> GPU_INLINE void mqa_wait(float (&d)[N]) {
+    sm90_wgmma_wait<RUNNING>();
     sm90_pin(d);
 }
 
@@ -163,6 +177,9 @@ template <int N> struct mqa_weights_t {
 /* sum_h weights[h] * max(d[h], 0) of the thread's heads of one row: for keys r and r + 8. */
 struct mqa_sums_t {
     float low, high;
+
+    /* What is computed later is not mixed with this sum. */
+    GPU_MEMBER void pin() { asm volatile("" : "+f"(low), "+f"(high)::"memory"); }
 
     template <int N> GPU_MEMBER void add(const float *d, const mqa_weights_t<N> &weights) {
         low = high = 0;
