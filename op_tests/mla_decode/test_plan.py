@@ -379,6 +379,27 @@ def test_a_gpu_serves_every_mix_that_the_cpu_serves(arch: str) -> None:
         assert any(q in row["q_dtype"] and kv_format in row["kv_format"] for row in rows), (q, kv_format)
 
 
+def test_few_lists_of_records_get_smaller_tiles_on_sm_90a() -> None:
+    """Where units would stay idle; not where it costs rounds, in a deterministic plan or on 16-bit keys."""
+
+    def tile(
+        batch: int, heads: int, deterministic: bool = False, kv_format: str = "fp8_ds_mla", splits: int = -1
+    ) -> int:
+        load, (name, version, fields) = _plan(num_kv_splits=None).__reduce__()
+        kinds = {"fp8_ds_mla": ("uint8", "fp8_ds_mla"), "plain": ("bfloat16", "plain")}[kv_format]
+        asked = (batch, heads, 1, 1, "bfloat16", *kinds, 512, 64, splits, 0, 2048 * batch, False, deterministic)
+        assert len(fields) == len(asked) + 3
+        plan = load(name, version, (*asked, "cuda:0", "sm_90a", 132))
+        assert plan.grid == batch * plan.num_kv_splits * plan.row_tiles
+        assert plan.tile_rows == 64 or plan.grid <= 132 or heads <= plan.tile_rows
+        return plan.tile_rows
+
+    assert [tile(1, heads) for heads in (16, 32, 64, 128)] == [16, 16, 16, 32]
+    assert [tile(2, heads) for heads in (16, 32, 64, 128)] == [16, 16, 32, 64]
+    assert [tile(16, heads) for heads in (16, 32, 64, 128)] == [16, 32, 64, 64]
+    assert tile(1, 64, deterministic=True) == tile(1, 64, splits=4) == tile(1, 64, kv_format="plain") == 64
+
+
 @pytest.mark.accelerators
 def test_plans_of_a_device(device: Device) -> None:
     """The kernel is the device's, work items are counted the same way, and one request fills the chip."""

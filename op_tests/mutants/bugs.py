@@ -73,11 +73,13 @@ PLANNER = [
     Bug(
         "plan-rows",
         OPS,
-        "r->deterministic ? r->num_heads : pairs_of(r)",
-        "pairs_of(r)",
+        "if (r->deterministic) return r->num_heads;",
+        "",
         "a deterministic kernel follows the longest query",
         "gpu",
     ),
+    Bug("plan-small-tiles", OPS, "rows < 64 && rows < pairs", "rows < 0", "units stay idle beside few lists", "plan"),
+    Bug("plan-small-rounds", OPS, "<= units / runs)", "<= 2 * units / runs)", "small tiles cost a round", "plan"),
     Bug(
         "plan-most-splits",
         OPS,

@@ -28,6 +28,23 @@ static int64_t pairs_of(const ac_mla_request_t *r) {
     return r->num_workers && pairs > AC_MLA_ITEM_PAIRS ? AC_MLA_ITEM_PAIRS : pairs;
 }
 
+/* Keys of a list, on average; -1: not known. */
+static int64_t keys_of(const ac_mla_request_t *r) { return r->total_kv < 0 ? -1 : r->total_kv / ac_max64(r->batch, 1); }
+
+/* The rows that a kernel's tile is chosen for. Few lists of records leave units of sm_90a idle, however finely their
+ * keys are cut: then smaller tiles share the rows out, and a tile of 16 takes two thirds of the time of one of 64 (see
+ * NOTES_sm90.md). */
+static int64_t rows_to_cover(const ac_mla_request_t *r) {
+    const int64_t pairs = pairs_of(r), units = r->compute_units;
+    if (r->deterministic) return r->num_heads; /* must not depend on the longest query: other tiles, other sums */
+    const bool cut = !r->num_workers && r->num_kv_splits == AC_MLA_AUTO_SPLITS && r->total_kv >= 0;
+    if (!cut || r->arch != AC_SM90A || r->kv_format == AC_KV_PLAIN || r->batch > units) return pairs;
+    const int64_t runs = ac_max64(r->batch, 1) * ac_mla_fill_splits(r->batch, keys_of(r), r->compute_units);
+    for (int64_t rows = 16; rows < 64 && rows < pairs; rows *= 2)
+        if (ac_ceil_div64(pairs, rows) <= units / runs) return rows;
+    return pairs;
+}
+
 static const ac_kernel_t *choose_decode(const char *op, const ac_mla_request_t *r, ac_error_t *error) {
     const ac_kernel_request_t request = {
         .op = op,
@@ -35,8 +52,7 @@ static const ac_kernel_t *choose_decode(const char *op, const ac_mla_request_t *
         .keys = {r->kv_format, latent_dtype(r), r->q_dtype,
                  r->o_dtype == AC_DTYPE_NONE ? AC_ANY_KEY : (int64_t)r->o_dtype, AC_ANY_KEY},
         .features = AC_WRITES_FINAL | AC_WRITES_PARTIALS | AC_WRITES_LSE | (r->num_workers ? AC_WORK_LIST : 0),
-        /* Kernels of other tiles add in another order: a deterministic row must not depend on the longest query. */
-        .rows = r->deterministic ? r->num_heads : pairs_of(r),
+        .rows = rows_to_cover(r),
     };
     return ac_choose_kernel(&request, (ac_arch_t)r->arch, error);
 }
@@ -110,9 +126,8 @@ static void plan_splits(ac_mla_plan_t *plan) {
         plan->split_min_rows = AC_FIXED_MIN_KEYS;
         plan->split_granule = AC_FIXED_GRANULE;
     } else if (!ac_arch_is_cpu((ac_arch_t)r->arch)) {
-        plan->num_kv_splits = plan->split_count =
-            ac_mla_fill_splits((int64_t)r->batch * plan->row_tiles,
-                               r->total_kv < 0 ? -1 : r->total_kv / ac_max64(r->batch, 1), r->compute_units);
+        plan->num_kv_splits = plan->split_count = ac_mla_fill_splits((int64_t)r->batch * plan->row_tiles, keys_of(r),
+                                                                     r->compute_units);
     } else {
         int is_fp8 = ac_dtype_in(r->q_dtype, AC_FP8) && r->total_kv >= 0;
         plan->num_kv_splits = plan->split_count = ac_mla_choose_splits(AC_MLA_AUTO_SPLITS, r->batch, r->total_kv,

@@ -284,16 +284,13 @@ template <int N> struct records_scores {
 
     GPU_MEMBER void start(const records_item_t &item) {
         find_thread();
-        int r = thread() / records_query<N>::SHARE, part = thread() % records_query<N>::SHARE;
-        records_query<N> queries = {p, r, part};
         sync(); /* nobody reads the rows of the item before any more */
-        float by = queries.load(item);
-        if (part == 0) {
-            float scale = p.sm_scale * (p.q_scale.pointer ? *p.q_scale.pointer : p.q_scale.value) *
-                          (p.kv_scale.pointer ? *p.kv_scale.pointer : p.kv_scale.value);
-            side.row[r].scale = (float)(scale * AC_LOG2_E) * by;
-            side.row[r].base = mla_softmax_start().base;
-            side.masked_tail[items & 1][r] = mla_tile_row(p, item.work, item.range, r).masked_tail;
+        float scale = p.sm_scale * (p.q_scale.pointer ? *p.q_scale.pointer : p.q_scale.value) *
+                      (p.kv_scale.pointer ? *p.kv_scale.pointer : p.kv_scale.value);
+        records_query<N>{p, item, warp, lane}.run((float)(scale * AC_LOG2_E));
+        if (thread() < N) {
+            side.row[thread()].base = mla_softmax_start().base;
+            side.masked_tail[items & 1][thread()] = mla_tile_row(p, item.work, item.range, thread()).masked_tail;
         }
         if (thread() < 4) side.inverse[thread()] = 1;
         GPU_UNROLL for (int i = 0; i < SUMS; i++) sum[i] = 0;
