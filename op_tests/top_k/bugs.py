@@ -118,8 +118,6 @@ _GPU = [
     ("nan", "(bits & 0x7fffffffu) > 0x7f800000u ? 0 : rank;", "rank;", "NaN ranks as its bits say"),
     ("nan-infinity", "(bits & 0x7fffffffu) > 0x7f800000u", "(bits & 0x7fffffffu) >= 0x7f800000u", "infinities are NaN"),
     ("counts-stale", "counted = 0; /* for the next digit */", "", "counts of the last digit"),
-    ("digit", "before < wanted && wanted <= before + counts[i]", "before <= wanted && wanted < before + counts[i]",
-     "the digit of the next one"),
     ("above", "bound.ties -= s.above;", "", "what ranks above is wanted again"),
     ("prefix", "if (high < 32 && (rank ^ prefix) >> high != 0) continue;", "", "ranks of other prefixes count"),
     ("ties", "kept |= votes & -votes;", "kept |= votes;", "more ties than wanted"),

@@ -13,11 +13,11 @@
 
 #include "../schedule.h"
 #include "tile.h"
+
 constexpr int MQA_PAGED_CONSUMERS = 3; /* warpgroups that multiply */
 constexpr int MQA_PAGED_THREADS = MQA_PAGED_CONSUMERS * 128 + 128;
-constexpr int MQA_LOADERS = 96; /* threads that bring queries */
-constexpr int MQA_HEAD =
-    4; /* tiles that are asked for before the first queries are there, which else came after many */
+constexpr int MQA_LOADERS = 96;    /* threads that bring queries */
+constexpr int MQA_HEAD = 4;        /* tiles asked for before the first queries, which else came after many */
 constexpr int MQA_GROUP_KEYS = 16; /* keys of a copy, which are those of a consumer's warp */
 
 /* The threads that find the first tile: walker and loaders. */
@@ -203,7 +203,8 @@ template <int KIND, int N> struct mqa_paged_t {
         const int64_t first = first_row(unit);
         const int rows = rows_of(unit);
         GPU_NO_UNROLL for (int row = 1; row < rows && thread < p.num_heads; row++)
-            sm90_prefetch(p.q + group * p.q_group_stride + (first_in_group(unit) + row) * p.q_row_stride + thread * p.q_head_stride);
+            sm90_prefetch(p.q + group * p.q_group_stride + (first_in_group(unit) + row) * p.q_row_stride +
+                          thread * p.q_head_stride);
         GPU_NO_UNROLL for (int row = 0; row < rows; row++) {
             const int64_t in_group = first_in_group(unit) + row;
             if (thread < p.num_heads)
@@ -341,7 +342,8 @@ template <int KIND, int N> struct mqa_paged_t {
     }
 
     /* One row: two tiles at a time, of which the first is summed while the second is multiplied. Leaves one or none. */
-    GPU_MEMBER void consume_one(const rows_t &own, const lane_t &lane, uint32_t end, turn_t &at, int32_t &column) const {
+    GPU_MEMBER void consume_one(const rows_t &own, const lane_t &lane, uint32_t end, turn_t &at,
+                                int32_t &column) const {
         const bool upper = gpu_lane() & 2;
         GPU_NO_UNROLL for (; at.tile + MQA_PAGED_CONSUMERS < end; column += 2 * STEP) {
             mqa_keys_t keys[2];
