@@ -39,7 +39,8 @@ template <int N> struct records_query {
         GPU_NO_UNROLL for (int c = lane; c < 72; c += 32)
             *(uint4 *)chunk(c / 8, r, c % 8) = sm90_fetch16<2>(q ? q + c * 16 : nullptr, false);
         GPU_UNROLL for (int k = 0; k < 3; k++)
-            row.chunk[k] = k < 2 || lane < 8 ? *(const uint4 *)chunk(lane / 8 + 4 * k, r, lane % 8) : make_uint4(0, 0, 0, 0);
+            row.chunk[k] =
+                k < 2 || lane < 8 ? *(const uint4 *)chunk(lane / 8 + 4 * k, r, lane % 8) : make_uint4(0, 0, 0, 0);
         __syncwarp();
         return row;
     }
@@ -75,7 +76,8 @@ template <int N> struct records_query {
         int c = lane % 8;
         GPU_UNROLL for (int k = 0; k < 4; k++) {
             if (!is_half())
-                word[k] = sm90_pack_f16(sm90_unpack<SM90_BF16>(word[k], 0) * by, sm90_unpack<SM90_BF16>(word[k], 1) * by);
+                word[k] = sm90_pack_f16(sm90_unpack<SM90_BF16>(word[k], 0) * by,
+                                        sm90_unpack<SM90_BF16>(word[k], 1) * by);
             chunk(i, r, c % 2 * 4 + k)[c / 2] = word[k];
         }
     }
