@@ -4,8 +4,9 @@
 
 Every kernel runs the call of test_hazards with all units timed. Of each finding the least slack counts: how many clocks
 the access that nobody waited for was over before its use. Below 0 it was not over: that bites by the clock. `near`:
-less than a trip to memory is left, so that it may on a busier chip. Of races in LDS the clock knows the order of the waves
-and not what should have been first: whether rows come out otherwise than in turns of one instruction says the rest.
+less than a trip to memory is left, so that it may on a busier chip. Of races in LDS the clock knows the order of the
+waves and not what should have been first: whether rows come out otherwise than in turns of one instruction says the
+rest.
 """
 
 from __future__ import annotations
