@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from aiter_c._C import merge_states
+from aiter_c import merge_states
 
 __all__ = ["DRIVERS", "KEEP", "CpMerge"]
 

@@ -18,11 +18,14 @@ import numpy as np
 from aiter_c import _C, mla_plan
 
 from .compare import Expected, cosine_difference
-from .device import Device
+from .device import CPU, Device
+from .inputs import Inputs
 from .memory import dtype_of
 from .ops.attention import KvList, Shard, mla_decode_reference
 from .ops.cache import RECORD_BYTES, read_rows, to_float64
 from .ops.cache_write import RECORDS, CacheWriteCase, CacheWriteInputs
+from .ops.index_conversion import IndexConversionCase, IndexInputs
+from .ops.indexer_cache import IndexerGatherCase, IndexerWriteCase
 from .ops.merge_states import MergeStatesCase
 from .ops.mla_decode import DTYPES_FP8, expected_outputs
 from .ops.mla_prefill import PrefillCase, PrefillInputs
@@ -294,6 +297,77 @@ def _concat(a: Arguments, device: Device) -> dict[str, Expected]:
     return {"kv_cache": out["kv_cache"]}
 
 
+def _indices(form: str, rows: int, columns: int, a: Arguments, written: str, **fields: int) -> dict[str, Expected]:
+    """Of an index conversion, whose arguments are its blocks."""
+    given = a[written] is not None
+    case = IndexConversionCase(form=form, lens=(1,) * rows, columns=columns, given=given, **fields)  # type: ignore[arg-type]
+    blocks = _blocks(a, *(name for name, value in a.items() if isinstance(value, np.ndarray)))
+    inputs = IndexInputs(case, blocks, {}, (written,) if given else ())
+    (expected,) = case.expected(inputs, CPU).values()
+    return {written if given else "returned": expected}
+
+
+def _gather_indices(a: Arguments, device: Device) -> dict[str, Expected]:
+    rows = min(len(a["sparse_kv_indptr"]) - 1, len(a["token_to_seq_idxs"]), len(a["topk_indices"]))
+    return _indices("gather", rows, a["NUM_TOPK_TOKENS"], a, "out")
+
+
+def _valid_indices(a: Arguments, device: Device) -> dict[str, Expected]:
+    return _indices("valid", a["bs"], a["page_table"].shape[1], a, "kv_indices")
+
+
+_LISTS = ("qo_indptr", "kv_indptr", "page_kv_indptr", "kv_indices", "token_indices")
+_TABLE = ("req_id", "block_table", "token_indices", "cu_seqlens", "paged_kv_indices")
+
+
+def _convert_indices(a: Arguments, device: Device) -> dict[str, Expected]:
+    """Of the three signatures the one whose tensors were given."""
+    named = dict(a.get("kwargs", {}))
+    placed = [*a.get("args", ()), *(named.pop(name) for name in sorted(named) if name.startswith("argument "))]
+    if placed:
+        tensors = [value for value in placed if isinstance(value, np.ndarray)]
+        if len(tensors) < len(placed):
+            raise NoReference("its numbers were given by position")
+        in_lists = len(tensors) > 1 and tensors[1].ndim == 1
+        named |= dict(zip(_LISTS if in_lists else _TABLE, tensors, strict=False))
+    columns = named.get("NUM_TOPK_TOKENS", 2048)
+    if "page_kv_indptr" in named:
+        rows = min(*(len(named[name]) - 1 for name in _LISTS[:3]), len(named["token_indices"]))
+        return _indices("lists", rows, columns, {"out": None} | named, "out")
+    page = named.get("BLOCK_SIZE", 64)
+    gap = (named.get("BLOCK_STRIDE_ROWS") or page) - page
+    rows = min(len(named["req_id"]), len(named["token_indices"]))
+    if "cu_seqlens" not in named:
+        rows = min(rows, len(named["out"])) if named.get("out") is not None else rows
+        return _indices("padded", rows, columns, {"out": None} | named, "out", page_size=page, page_gap=gap)
+    rows = min(rows, len(named["cu_seqlens"]) - 1)
+    return _indices("ragged", rows, columns, named, "paged_kv_indices", page_size=page, page_gap=gap)
+
+
+def _quantised_keys(a: Arguments, device: Device) -> dict[str, Expected]:
+    k, cache = a["k"], a["kv_cache"]
+    kind = a["kv_dtype"] or (cache.dtype.name if cache.dtype.itemsize == 1 and cache.dtype.kind not in "iu" else None)
+    if kind is None:
+        raise NoReference("nothing says which fp8 its cache holds")
+    case = IndexerWriteCase(
+        tokens=min(len(k), len(a["slot_mapping"])), dim=k.shape[-1], group=a["quant_block_size"], cache=kind,
+        scale_fmt=a["scale_fmt"], pages=len(cache), page_size=cache.shape[1], preshuffle=bool(a["preshuffle"]),
+    )  # fmt: skip
+    kept = {"k": k[: case.tokens], "kv_cache": cache, "slot_mapping": a["slot_mapping"]}
+    return case.expected(Inputs(case, _blocks(kept, *kept), {}, ("kv_cache",)), device)
+
+
+def _gathered_keys(a: Arguments, device: Device) -> dict[str, Expected]:
+    keys, scales, cache = a["dst_k"], a["dst_scale"], a["kv_cache"]
+    dim, groups = keys.shape[-1], scales.shape[-1] * scales.dtype.itemsize // 4
+    case = IndexerGatherCase(
+        lens=(1,) * (len(a["cu_seq_lens"]) - 1), dim=dim, group=dim // groups, pages=len(cache),
+        page_size=cache.shape[1], preshuffle=bool(a["preshuffle"]),
+    )  # fmt: skip
+    names = ("kv_cache", "dst_k", "dst_scale", "block_table", "cu_seq_lens")
+    return case.expected(Inputs(case, _blocks(a, *names), {}, names[1:3]), device)
+
+
 #: By op. What is missing is compared with what another device gives.
 REFERENCES: dict[str, Callable[[Arguments, Device], dict[str, Expected]]] = {
     "mla_decode_fwd": _decode,
@@ -308,6 +382,11 @@ REFERENCES: dict[str, Callable[[Arguments, Device], dict[str, Expected]]] = {
     "fp8_mqa_logits": _logits,
     "concat_and_cache_mla": _concat,
     "concat_and_cache_mla_seg": _concat,
+    "indexer_k_quant_and_cache": _quantised_keys,
+    "cp_gather_indexer_k_quant_cache": _gathered_keys,
+    "gather_kv_indices_sparse": _gather_indices,
+    "get_valid_kv_indices": _valid_indices,
+    "convert_req_index_to_global_index": _convert_indices,
 }
 
 

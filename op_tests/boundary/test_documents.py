@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import runpy
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from interpreter import run_python
@@ -145,3 +146,14 @@ Returns None.
         "``x``, ``y``", r"    int [T\*]: one, or two", "``stream``", "    the handle", "",
         "Returns None.", "",
     ]  # fmt: skip
+
+
+def test_links_to_elsewhere_are_links() -> None:
+    """By their form; `scripts/build_docs --external` follows them where there is a network."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("op_tests/*/README.md")]
+    links = [link for page in pages for link in re.findall(r"\]\((https?:[^)]*)\)|<(https?:[^>]*)>", page.read_text())]
+    assert links
+    for link in map("".join, links):
+        parts = urlsplit(link)
+        assert parts.scheme == "https" and re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+", parts.netloc), link
+        assert re.fullmatch(r"[^\s<>\"]+", link), link

@@ -80,7 +80,7 @@ _P, _SIZE, _U64 = ct.c_void_p, ct.c_size_t, ct.c_uint64
 _ARGUMENTS = {
     "gfxsim_set_option": [ct.c_char_p, _U64],
     "gfxsim_last_report": [_P, _SIZE],
-    "gfxsim_finding": [ct.c_int, _P, _P, _SIZE],
+    "gfxsim_finding": [ct.c_int, _P, _P, _P, _SIZE],
     "gfxsim_launch_record": [_U64, _P],
     "gfxsim_fail_next": [ct.c_char_p, _U64, ct.c_int],
     "gfxsim_code_open": [_P, _SIZE, ct.c_int, _P, _SIZE],

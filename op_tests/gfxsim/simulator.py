@@ -30,9 +30,14 @@ class Report:
 
 @dataclass(frozen=True)
 class Finding(Report):
-    """The same of a launch that kept going; `offset` is where the instruction stands in the code."""
+    """The same of a launch that kept going; `offset` is where the instruction stands in the code.
+
+    slack: by the clock, how many clocks before it the access was over that was not waited for, at least; below 0: it
+    was not over. None: the launch was not timed, or nothing is known of that access.
+    """
 
     offset: int
+    slack: int | None = None
 
 
 class HipError(RuntimeError):
@@ -154,10 +159,11 @@ class Simulator:
     def findings(self) -> list[Finding]:
         """What launches with the option keep_going found since the last reset(), once per instruction and kind."""
         found: list[Finding] = []
-        offset, text = ct.c_uint64(), ct.create_string_buffer(1024)
-        while kind := self.lib.gfxsim_finding(len(found), ct.byref(offset), text, len(text)):
+        offset, slack, text = ct.c_uint64(), ct.c_int64(), ct.create_string_buffer(1024)
+        while kind := self.lib.gfxsim_finding(len(found), ct.byref(offset), ct.byref(slack), text, len(text)):
             name = self.lib.gfxsim_report_kind_name(kind).decode()
-            found.append(Finding(name, text.value.decode(errors="replace"), offset.value))
+            known = slack.value if slack.value != 2**63 - 1 else None
+            found.append(Finding(name, text.value.decode(errors="replace"), offset.value, known))
         return found
 
     def reset(self) -> None:

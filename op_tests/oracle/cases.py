@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from oracle import code_objects
 from oracle.kernels import KERNELS, Kernel
 from oracle.launch import Lists, Written, run
 
@@ -133,7 +132,7 @@ class OracleCase:
         """One launch; kv_scale is put into the output where the kernel has left it out (it is a power of two)."""
         if self.kernel.counts_tokens:
             lists = replace(lists, work_info_set=in_tokens(inputs, lists.items))
-        written = run(self.arch, code_objects.read(self.arch, self.kernel.name), self.placed(inputs), lists)
+        written = run(self.arch, self.kernel.code, self.placed(inputs), lists, self.kernel.later)
         if self.kernel.scales_values or self.call.kv_scale is None:
             return written
         scaled = {name: getattr(written, name) for name in ("o", "partials")}

@@ -1,11 +1,12 @@
 """Published times of AITER's kernels beside what the simulator's clock says.
 
-    cd op_tests && PYTHONPATH=.. AITER_WHEEL=... python -m oracle.clock_points
+    cd op_tests && PYTHONPATH=.. AITER_WHEEL=... AITER_OBJECTS=... python -m oracle.clock_points
 
-Every point is a decode call of which a code object of the wheel can run. Its plan is AITER's: the keys of all requests
-in equal parts, one for each compute unit. One unit is timed; the others' work is the same and is not run. What was
-published is the time of the whole call, with the kernel that joins split requests, which is not in the wheel; `split`
-says where there is one. A third of the points are held back: no constant of the model was chosen by them.
+Every point is a decode call of which a code object can run, of the wheel or of a later commit (code_objects.py). Its
+plan is AITER's: the keys of all requests in equal parts, one for each compute unit. One unit is timed; the others' work
+is the same and is not run. What was published is the time of the whole call, with the kernel that joins split requests,
+which is not in it; `split` says where there is one. A third of the wheel's points, and all of the later commit's, are
+held back: no constant of the model was chosen by them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from gfxsim.clock import Profile, constants
 from oracle import code_objects, launch
 from oracle.cases import call_of
-from oracle.kernels import ARCHS, FP8, KERNELS, Kernel
+from oracle.kernels import ARCHS, FP8, KERNELS, LATER, Kernel
 from oracle.launch import Lists, run
 
 
@@ -40,11 +41,11 @@ def timed(kernel: Kernel, q_len: int, items: list[int], workers: int, split: boo
         rows += len(queries)
     array = lambda values, *shape: np.array(values, np.int32).reshape(-1, *shape)  # noqa: E731
     lists = Lists(array([0] + [len(work)] * workers), array(work, 8), array([0]), array([], 2), array([]))
-    code = code_objects.read(kernel.arch, kernel.name)
+    code = kernel.code
     kept = dict(launch.OPTIONS)
     launch.OPTIONS.update(clock=1, clock_only=1, check_waits=0, check_races=0, check_uninitialized=0)
     try:
-        run(kernel.arch, code, inputs, lists)
+        run(kernel.arch, code, inputs, lists, kernel.later)
     finally:
         launch.OPTIONS.clear()
         launch.OPTIONS.update(kept)
@@ -60,7 +61,7 @@ def clocks_per_key(arch: str, kernel: str, q_len: int) -> float:
 
 @dataclass(frozen=True)
 class Point:
-    """`batch` requests of `ctx` keys, one query token each; us: published; source: where."""
+    """`batch` requests of `ctx` keys, with as many query tokens as the kernel is for; us: published; source: where."""
 
     arch: str
     kernel: str
@@ -72,7 +73,7 @@ class Point:
 
     @property
     def object(self) -> Kernel:
-        return next(k for k in KERNELS if (k.arch, k.id) == (self.arch, self.kernel))
+        return next(k for k in (*KERNELS, *LATER) if (k.arch, k.id) == (self.arch, self.kernel))
 
     @property
     def units(self) -> int:
@@ -95,7 +96,7 @@ class Point:
         return self.units if self.split else min(self.batch, self.units)
 
     def profile(self) -> Profile:
-        return timed(self.object, 1, self.items, self.workers, self.split)
+        return timed(self.object, self.object.q_lens[0], self.items, self.workers, self.split)
 
 
 LONG, SHORT = "AITER PR 3072, MI355X, 128 heads, fp8, asm", "AITER PR 2039, 128 heads, fp8, asm"
@@ -115,6 +116,25 @@ POINTS = (
     Point("gfx942", "a8w8_h128", 256, 21, 40.9, SHORT),
 )
 
+PERSISTENT, VERIFY = "AITER PR 5456, MI355X, 32 heads, page 1", "AITER PR 3003, MI355X, 32 heads, 4 tokens, fp8"
+#: Of code_objects.LATER; nothing was fitted to them.
+LATER_POINTS = (
+    *(
+        Point("gfx950", "a16w16_h32", batch, ctx, us, PERSISTENT, held_back=True)
+        for ctx, row in ((4096, (34.8, 47.3, 75.8, 130.5)), (16384, (73.5, 126.0, 231.0, 429.0)))
+        for batch, us in zip((16, 32, 64, 128), row, strict=True)
+    ),
+    Point("gfx950", "a16w16_h32", 16, 65536, 229.0, PERSISTENT, held_back=True),
+    *(
+        Point("gfx950", "a8w8_h32", batch, ctx, us, PERSISTENT, held_back=True)
+        for ctx, row in ((4096, (26.9, 35.3, 48.9, 78.2)), (16384, (49.0,)))
+        for batch, us in zip((16, 32, 64, 128), row, strict=False)
+    ),
+    *(
+        Point("gfx950", "a8w8_h32_q4", 1, ctx, us, VERIFY, held_back=True)
+        for ctx, us in ((1024, 20.0), (8192, 33.0), (32768, 57.1), (70000, 95.4))
+    ),
+)
 
 #: (arch, kernel of the wheel, q length) -> its row in `bench simcost`, which quotes what clocks_per_key says of it.
 QUOTED = {
@@ -128,24 +148,33 @@ QUOTED = {
 }
 
 
-def main() -> None:
-    print(f"AITER {code_objects.VERSION}")
-    print(f"{'arch':8}{'code object':38}{'batch':>6}{'keys':>7}{'published':>10}{'predicted':>10}{'ratio':>7}")
+def report(points: tuple[Point, ...]) -> None:
+    """Of every point what was published, what is predicted, and their ratio; then how far off they are."""
+    print(f"{'arch':8}{'code object':44}{'batch':>6}{'keys':>7}{'published':>10}{'predicted':>10}{'ratio':>7}")
     errors: dict[bool, list[float]] = {True: [], False: []}
-    for point in POINTS:
+    for point in points:
         us = point.profile().us
         ratio = us / point.us
         errors[point.held_back].append(abs(ratio - 1))
         note = ("  held back" if point.held_back else "") + ("  split" if point.split else "")
-        print(
-            f"{point.arch:8}{point.object.name:38}{point.batch:6}{point.ctx:7}{point.us:10.1f}{us:10.1f}{ratio:7.2f}{note}",
-            flush=True,
-        )
+        shape = f"{point.arch:8}{point.object.name:44}{point.batch:6}{point.ctx:7}"
+        print(f"{shape}{point.us:10.1f}{us:10.1f}{ratio:7.2f}{note}", flush=True)
     for held, name in ((False, "fitted to"), (True, "held back")):
-        print(f"{name}: median error {statistics.median(errors[held]):.0%}, worst {max(errors[held]):.0%}")
-    print("clocks per key, as in bench simcost")
-    for (arch, kernel, q_len), _ in QUOTED.items():
-        print(f"{arch:8}{kernel:12}q {q_len}{clocks_per_key(arch, kernel, q_len):8.1f}", flush=True)
+        if errors[held]:
+            print(f"{name}: median error {statistics.median(errors[held]):.0%}, worst {max(errors[held]):.0%}")
+
+
+def main() -> None:
+    if code_objects.available():
+        print(f"AITER {code_objects.VERSION}")
+        report(POINTS)
+    if code_objects.later_available():
+        print(f"AITER {code_objects.LATER}")
+        report(LATER_POINTS)
+    if code_objects.available():
+        print("clocks per key, as in bench simcost")
+        for (arch, kernel, q_len), _ in QUOTED.items():
+            print(f"{arch:8}{kernel:12}q {q_len}{clocks_per_key(arch, kernel, q_len):8.1f}", flush=True)
 
 
 if __name__ == "__main__":

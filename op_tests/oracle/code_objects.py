@@ -5,6 +5,8 @@ They are in the wheel `amd-aiter==0.1.7.post2.dev18` on PyPI, 40 MB, and are nev
     pip install --no-deps amd-aiter==0.1.7.post2.dev18
 
 or AITER_WHEEL=FILE.whl, or AITER_WHEEL= a folder that the wheel was unpacked or installed into.
+
+Those of a later commit, of which no wheel is: scripts/aiter_objects FOLDER, and AITER_OBJECTS=FOLDER.
 """
 
 from __future__ import annotations
@@ -49,6 +51,22 @@ def names(arch: str) -> tuple[str, ...]:
     else:
         files = [path.name for path in (place / folder).glob("*")]
     return tuple(sorted(name.removesuffix(".co") for name in files if name.endswith(".co")))
+
+
+LATER = "e4048607"
+LATER_MISSING = f"no code objects of AITER {LATER}: scripts/aiter_objects FOLDER, and AITER_OBJECTS=FOLDER"
+
+
+def later_available() -> bool:
+    return bool(os.environ.get("AITER_OBJECTS"))
+
+
+def read_later(arch: str, name: str) -> bytes:
+    """A code object of the later commit."""
+    folder = os.environ.get("AITER_OBJECTS")
+    if folder is None:
+        raise FileNotFoundError(LATER_MISSING)
+    return Path(folder, "hsa", arch, "mla", f"{name}.co").read_bytes()
 
 
 def read(arch: str, name: str) -> bytes:

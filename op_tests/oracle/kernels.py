@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from oracle import code_objects
+
 ARCHS = ("gfx942", "gfx950")
 FP8 = {"gfx942": "float8_e4m3fnuz", "gfx950": "float8_e4m3fn"}
 
@@ -63,12 +65,18 @@ class Kernel:
     whole_tiles: bool = False  # it writes its full number of rows, however many an item has
     scales_values: bool = True  # False: kv_scale is left out of the output
     counts_tokens: bool = False  # kv_begin and kv_end of an item are tokens where a page has several; up to 32 may be
+    later: bool = False  # of commit code_objects.LATER: more arguments, and `tile_rows` are heads
 
     @property
     def dtypes(self) -> tuple[str, str]:
         """Of q and the cache."""
         q, kv = (FP8[self.arch] if dtype == "fp8" else dtype for dtype in (self.q_dtype, self.kv_dtype))
         return q, kv
+
+    @property
+    def code(self) -> bytes:
+        """The code object."""
+        return (code_objects.read_later if self.later else code_objects.read)(self.arch, self.name)
 
 
 def _of(arch: str) -> tuple[Kernel, ...]:
@@ -98,3 +106,16 @@ KERNELS = tuple(kernel for arch in ARCHS for kernel in _of(arch))
 
 #: (architecture, name) of persistent kernels of the wheel that no list of ours can drive -> why.
 NOT_DRIVEN: dict[tuple[str, str], str] = {}
+
+#: Kernels of code_objects.LATER for 32 heads, which no wheel has. A kernel of 64 heads and one query row, or of 32 and
+#: four, serves all shapes that fill fewer of its rows.
+LATER = tuple(
+    Kernel("gfx950", id, name, dtype, dtype, heads, q_lens, {}, later=True)
+    for id, name, dtype, heads, q_lens in (
+        ("a16w16_h32", "mla_a16w16_qh64_qseqlen1_gqaratio64_v3_ps", "bfloat16", 32, (1,)),
+        ("a8w8_h32", "mla_a8w8_qh32_qseqlen1_gqaratio32_ps", "fp8", 32, (1,)),
+        ("a16w16_h32_q4", "mla_a16w16_qh32_qseqlen4_gqaratio32_ps", "bfloat16", 32, (4,)),
+        ("a8w8_h32_q4", "mla_a8w8_qh32_qseqlen4_gqaratio32_ps", "fp8", 32, (4,)),
+        ("a16w16_h64", "mla_a16w16_qh64_qseqlen1_gqaratio64_v3_ps", "bfloat16", 64, (1,)),
+    )
+)

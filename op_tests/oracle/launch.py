@@ -58,7 +58,8 @@ class Written:
 
 
 def arguments_of(places: dict[str, Buffer], numbers: dict[str, int], sm_scale: float) -> bytes:
-    """The kernel's block of arguments: each in 16 bytes."""
+    """The kernel's block of arguments: each in 16 bytes. Later kernels take an LSE of final rows, an indptr over all
+    ranks of context parallelism, and their number and this one's, if they are there."""
     address = lambda name: struct.pack("<QQ", places[name].address if name in places else 0, 0)  # noqa: E731
     number = lambda name: struct.pack("<IIII", numbers[name], 0, 0, 0)  # noqa: E731
     return b"".join(
@@ -68,29 +69,32 @@ def arguments_of(places: dict[str, Buffer], numbers: dict[str, int], sm_scale: f
             *map(number, ("tile_rows", "splits", "q_bytes", "page_bytes", "page_log2")),
             *map(address, ("qo_indptr", "work_metadata_ptrs", "o", "q_scale", "kv_scale")),
             number("splits"),
+            *(map(address, ("final_lse", "global_kv_indptr")) if "ranks" in numbers else ()),
+            *(map(number, ("ranks", "rank")) if "ranks" in numbers else ()),
         )
     )
 
 
-def run(arch: str, code: bytes, inputs: MlaInputs, lists: Lists) -> Written:
-    """One launch. Raises HipError where the simulator finds what a kernel must never do."""
+def run(arch: str, code: bytes, inputs: MlaInputs, lists: Lists, later: bool = False) -> Written:
+    """One launch; `later`: see Kernel. Raises HipError where the simulator finds what a kernel must never do."""
     case, simulator = inputs.case, Simulator()
     simulator.reset()
     simulator.set_device(simulator.device_of(arch))
     try:
         for name, value in OPTIONS.items():
             simulator.set_option(name, value)
-        return _run(simulator, code, inputs, lists, _numbers(case, inputs))
+        return _run(simulator, code, inputs, lists, _numbers(case, inputs, later))
     finally:
         simulator.reset_options()
         simulator.reset()
         simulator.set_device(0)
 
 
-def _numbers(case: object, inputs: MlaInputs) -> dict[str, int]:
+def _numbers(case: object, inputs: MlaInputs, later: bool) -> dict[str, int]:
     q, pool = inputs.array("q"), inputs.array("kv_buffer")
     return {
-        "tile_rows": case.heads * case.served_q_len,
+        **({"ranks": 1, "rank": 0} if later else {}),
+        "tile_rows": case.heads if later else case.heads * case.served_q_len,
         "splits": 1,
         "q_bytes": q.strides[0] * case.served_q_len,
         "page_bytes": pool.strides[0],

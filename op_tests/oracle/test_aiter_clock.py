@@ -6,7 +6,9 @@ import statistics
 
 import pytest
 from oracle import code_objects
+from oracle.bites import bites
 from oracle.clock_points import POINTS, QUOTED, Point, clocks_per_key
+from oracle.kernels import KERNELS
 
 from aiter_c.cli import simcost_clock
 
@@ -38,3 +40,12 @@ def test_a_point() -> None:
     short = Point("gfx942", "a8w8_h128", 1, 21, 15.5, "").profile()
     assert short.active_units == 1 and short.units == 1 and 5 < short.us < 30
     assert short.instructions and code_objects.available()
+
+
+@pytest.mark.parametrize(("kernel", "bite", "rows"), [("a16w16", 0, 0), ("a8w8_q1", 2, 0), ("a8w8_q2", 4, 212)])
+def test_which_findings_bite(kernel: str, bite: int, rows: int) -> None:
+    """Missing waits that use what has not arrived by the clock; rows that its order of the waves makes otherwise."""
+    found = bites(next(k for k in KERNELS if (k.arch, k.id) == ("gfx950", kernel)))
+    waits = [slack for (kind, _), slacks in found.by.items() if kind == "missing wait" for slack in slacks]
+    assert sum(slack is not None and slack < 0 for slack in waits) == bite
+    assert found.rows == rows

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from gfxsim import Finding, HipError
 from oracle import code_objects, launch
-from oracle.cases import ALL, CASES, OracleCase, every_way, split_every_second
-from oracle.kernels import ARCHS, KERNELS, NOT_DRIVEN, Kernel
+from oracle.cases import ALL, CASES, OracleCase, call_of, every_way, split_every_second
+from oracle.kernels import ARCHS, KERNELS, LATER, NOT_DRIVEN, Kernel
 from oracle.launch import Lists, Written
 
 from aiter_c.testing import LSE, OUTPUT, OUTPUT_FP8_P, Device, MlaInputs, Tolerance, attend, check_close
@@ -131,6 +131,22 @@ def test_rows(case: OracleCase, device: Device) -> None:
     ours = _ours(case.placed(inputs), device, **vars(lists))
     _check_beside(case, merged, ours, rows, "rows beside ours on the same lists")
     assert {_name(finding) for finding in written.findings} <= set(case.kernel.hazards)
+
+
+@pytest.mark.skipif(not code_objects.later_available(), reason=code_objects.LATER_MISSING)
+@pytest.mark.parametrize("kernel", LATER, ids=lambda kernel: kernel.id)
+def test_rows_of_the_later_commit(kernel: Kernel) -> None:
+    """Whole requests, one for each worker."""
+    case = OracleCase(kernel, call_of(kernel, (max(kernel.q_lens),) * 2, (200, 77)), 2)
+    inputs = case.inputs()
+    starts = inputs.array("kv_indptr")
+    items = [
+        [request, -1, rows.start, rows.stop, starts[request], starts[request + 1], 0, 0]
+        for request, rows in enumerate(inputs.q_rows)
+    ]
+    array = lambda values: np.array(values, np.int32)  # noqa: E731
+    lists = Lists(array([0, 1, 2]), array(items), array([0]), np.zeros((0, 2), np.int32), array([]))
+    _check_items(case, inputs, lists, case.run(inputs, lists))
 
 
 @pytest.mark.accelerators

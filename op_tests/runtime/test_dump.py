@@ -323,6 +323,18 @@ def test_the_switch(tmp_path: Path) -> None:
 
 
 @pytest.mark.isolated
+def test_the_op_beneath_distributed_is_watched(tmp_path: Path) -> None:
+    """aiter_c.distributed is imported after the ops were wrapped; its collectives are torch's and are not written."""
+    pytest.importorskip("torch")
+    code = """
+import aiter_c, aiter_c.distributed
+merge = aiter_c.distributed.merge_states
+print(merge is aiter_c.merge_states, merge is aiter_c._C.merge_states)
+"""
+    assert run_python("-c", code, AITER_C_DUMP=str(tmp_path)).stdout.split() == ["True", "False"]
+
+
+@pytest.mark.isolated
 @pytest.mark.parametrize(
     ("switches", "problem"),
     [

@@ -26,10 +26,11 @@ typedef division_t<4, 2, 2, 4, 0> r128_widened_t;
 typedef division_t<4, 2, 2, 15, 0> r128_records_t;
 #else
 typedef division_t<2, 1, 1, 0, 0> r32_t, r32_widened_t, r32_split_t;
-typedef division_t<4, 1, 2, 0, 0> r64_t, r64_fp8_t, r64_widened_t;
+typedef division_t<4, 1, 2, 0, 0> r64_t, r64_widened_t;
+typedef division_t<4, 1, 2, 0, 0, 2> r64_fp8_t;
 typedef division_t<4, 2, 1, 5, 0> r128_t, r128_widened_t, r128_records_t;
 typedef division_t<2, 1, 2, 0, 0> r32_fp8_t;
-typedef division_t<4, 2, 2, 0, 0> r128_fp8_t;
+typedef division_t<4, 2, 2, 0, 0, 2> r128_fp8_t;
 #endif
 
 /* Kernel mla_decode_<name>_r<rows>, which uses `used` bytes of LDS and has `decode` for a work item. */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock_memory.h"
 #include "schedule.h"
 
 enum { MAX_RESIDENT = 32, MAX_SIMDS = 4, VMCNT_MAX = 63, LGKMCNT_MAX = 15, RING = 64, QUEUE = 64 };
@@ -29,6 +30,7 @@ typedef struct timed_wave_t {
     int64_t ready[GS_VREGS], accumulated[GS_VREGS]; /* for any reader; for a matrix instruction that adds to it */
     int64_t latest_ready;
     counter_t vmem, lgkm;
+    int64_t *arrivals;  /* [code words]: see gs_wave_t */
     uint32_t last_span; /* 1 + its index */
 } timed_wave_t;
 
@@ -49,6 +51,7 @@ typedef struct unit_t {
     gs_cache_t l1, l2, scalar;
     int64_t *fetched; /* [code lines]: when it is there; 0: never asked for */
     gs_clock_insn_t *insns;
+    int64_t *arrivals; /* [resident * waves of a workgroup][code words] */
     gs_clock_summary_t sum;
 } unit_t;
 
@@ -105,6 +108,10 @@ static int64_t done_but(const counter_t *counter, int left) {
     for (uint64_t back = (uint64_t)left + 1; back <= RING && back <= counter->issued; back++)
         time = later(time, counter->done[(counter->issued - back) % RING]);
     return time;
+}
+
+static int64_t last_done(const counter_t *counter) {
+    return counter->issued ? counter->done[(counter->issued - 1) % RING] : 0;
 }
 
 static void add_operation(counter_t *counter, int64_t done) { counter->done[counter->issued++ % RING] = done; }
@@ -339,6 +346,7 @@ static bool issue_one(unit_t *unit, timed_wave_t *wave, issue_t issue) {
     trace.bytes = 0;
     trace.writes = false;
     wave->wave->trace = &trace;
+    trace.now = issue.time;
     bool good = gs_schedule_turn(&unit->runs[wave->place], wave->index, 1);
     wave->wave->trace = NULL;
     if (!good) return false;
@@ -354,6 +362,8 @@ static bool issue_one(unit_t *unit, timed_wave_t *wave, issue_t issue) {
     wave->next_cause = GS_CAUSE_ISSUE;
     add_span(unit, wave, now, wave->free, GS_CAUSE_COUNT + insn->class_);
     occupy(unit, wave, insn, &trace, now, profile);
+    if (counts_vmem(insn)) wave->arrivals[word] = last_done(&wave->vmem);
+    else if (counts_lgkm(insn)) wave->arrivals[word] = last_done(&wave->lgkm);
     if (insn->class_ == GS_CLASS_BRANCH && gs_wave_pc(wave->wave) != behind) {
         wave->next = now + unit->table->branch;
         wave->next_cause = GS_CAUSE_FETCH;
@@ -378,6 +388,8 @@ static void start_workgroup(unit_t *unit, int place, int64_t now) {
         timed_wave_t *wave = wave_at(unit, place, i);
         memset(wave, 0, sizeof *wave);
         wave->wave = crews[place].waves[i];
+        wave->arrivals = unit->arrivals + (size_t)(wave - unit->waves) * unit->dispatch->program.code_words;
+        wave->wave->arrivals = wave->arrivals;
         wave->place = place;
         wave->index = i;
         wave->age = unit->ages++;
@@ -460,7 +472,9 @@ static bool open_unit(unit_t *unit, uint64_t index) {
     unit->clocks_per_line = clocks_per_line(dispatch, table);
     unit->waves = calloc((size_t)(unit->resident * dispatch->wave_count), sizeof *unit->waves);
     unit->fetched = calloc(dispatch->program.code_words / 16 + 2, sizeof *unit->fetched);
-    bool good = unit->waves && unit->fetched;
+    unit->arrivals = calloc((size_t)(unit->resident * dispatch->wave_count) * (dispatch->program.code_words + 1),
+                            sizeof *unit->arrivals);
+    bool good = unit->waves && unit->fetched && unit->arrivals;
     good &= gs_cache_open(&unit->l1, (table->l1_kib << 10) / GS_TRACE_LINE, L1_WAYS);
     good &= gs_cache_open(&unit->l2, (table->l2_kib << 10) / GS_TRACE_LINE / (int64_t)per_die, L2_WAYS);
     good &= gs_cache_open(&unit->scalar, SCALAR_LINES, L2_WAYS);
@@ -478,6 +492,7 @@ static void close_unit(unit_t *unit, gs_totals_t *totals) {
     gs_cache_close(&unit->scalar);
     free(unit->waves);
     free(unit->fetched);
+    free(unit->arrivals);
 }
 
 static bool begin_result(const gs_dispatch_t *dispatch) {

@@ -1,4 +1,5 @@
-/* The clock's memories: banks of LDS, caches of lines. */
+#include "clock_memory.h"
+
 #include <stdlib.h>
 #include <string.h>
 

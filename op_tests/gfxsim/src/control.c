@@ -33,11 +33,13 @@ GS_EXPORT int gfxsim_last_report(char *text, size_t size) {
 
 GS_EXPORT const char *gfxsim_report_kind_name(int kind) { return gs_report_kind_name((gs_report_kind_t)kind); }
 
-/* What launches found that kept going: the kind, the offset of the instruction in the code, and a text. 0: no more. */
-GS_EXPORT int gfxsim_finding(int index, uint64_t *offset, char *text, size_t size) {
+/* What launches found that kept going: the kind, the offset of the instruction in the code, slack (findings.h), and a
+ * text. 0: no more. */
+GS_EXPORT int gfxsim_finding(int index, uint64_t *offset, int64_t *slack, char *text, size_t size) {
     gs_finding_t finding;
     if (!gs_findings_get(index, &finding)) return 0;
     *offset = finding.offset;
+    *slack = finding.slack;
     if (size > 0) snprintf(text, size, "%s", finding.text);
     return (int)finding.kind;
 }

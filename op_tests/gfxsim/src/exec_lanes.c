@@ -4,7 +4,7 @@
 /* The lane's undefined bits go with its value. */
 static uint32_t undefined_of(const gs_wave_t *wave, const gs_operand_t *operand, int lane) {
     if (operand->kind == GS_VREG) return gs_taint_bits(wave, operand->reg, lane);
-    return operand->kind == GS_SREG && operand->reg < GS_SREGS ? wave->undefined_sreg[operand->reg] : 0;
+    return operand->kind == GS_SREG && operand->reg < GS_SREGS ? wave->taint.sreg[operand->reg] : 0;
 }
 
 static void v_readfirstlane_b32(gs_wave_t *wave, const gs_insn_t *insn) {
@@ -14,14 +14,14 @@ static void v_readfirstlane_b32(gs_wave_t *wave, const gs_insn_t *insn) {
     uint32_t value = source->kind == GS_VREG ? wave->v[gs_vector_register(wave, source, 0)][lane]
                                              : gs_read_scalar32(wave, source);
     gs_write_scalar32(wave, &insn->dst[0], value);
-    wave->undefined_sreg[insn->dst[0].reg] = undefined_of(wave, source, lane);
+    wave->taint.sreg[insn->dst[0].reg] = undefined_of(wave, source, lane);
 }
 
 static void v_readlane_b32(gs_wave_t *wave, const gs_insn_t *insn) {
     gs_require_defined(wave, &insn->src[1], 0, "the lane number");
     int lane = (int)(gs_read_scalar32(wave, &insn->src[1]) & 63);
     gs_write_scalar32(wave, &insn->dst[0], wave->v[insn->src[0].reg][lane]);
-    wave->undefined_sreg[insn->dst[0].reg] = undefined_of(wave, &insn->src[0], lane);
+    wave->taint.sreg[insn->dst[0].reg] = undefined_of(wave, &insn->src[0], lane);
 }
 
 static void v_writelane_b32(gs_wave_t *wave, const gs_insn_t *insn) {

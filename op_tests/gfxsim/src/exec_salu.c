@@ -289,13 +289,13 @@ static uint64_t combine_mask(int operation, uint64_t a, uint64_t exec) {
 static void save_exec(gs_wave_t *wave, const gs_insn_t *insn) {
     uint64_t exec = gs_exec(wave), a = gs_read_scalar64(wave, &insn->src[0]);
     if (gs_taint_on(wave) && insn->src[0].kind == GS_SREG && insn->src[0].reg < GS_SREGS) {
-        uint64_t undefined = gs_pair(wave->undefined_sreg, insn->src[0].reg);
+        uint64_t undefined = gs_pair(wave->taint.sreg, insn->src[0].reg);
         uint64_t with_zeros = combine_mask(insn->a, a & ~undefined, exec);
         if (with_zeros != combine_mask(insn->a, a | undefined, exec)) {
             gs_require_defined(wave, &insn->src[0], 0, "the new EXEC");
         }
-        memset(&wave->undefined_sreg[insn->dst[0].reg], 0, 2 * sizeof wave->undefined_sreg[0]);
-        wave->undefined_scc = false;
+        gs_taint_define_scalars(wave, insn->dst[0].reg, 2);
+        wave->taint.scc = false;
     }
     uint64_t result = combine_mask(insn->a, a, exec);
     gs_set_pair(wave->s, GS_EXEC, result);
@@ -328,7 +328,7 @@ static void s_branch(gs_wave_t *wave, const gs_insn_t *insn) { jump(wave, insn);
 
 static void branch_scc(gs_wave_t *wave, const gs_insn_t *insn) /* insn->a: SCC that jumps */
 {
-    if (gs_taint_on(wave) && wave->undefined_scc) {
+    if (gs_taint_on(wave) && wave->taint.scc) {
         gs_report(wave, GS_REPORT_UNINITIALIZED, "the branch condition, SCC, is undefined");
     }
     if (wave->scc == (uint32_t)insn->a) jump(wave, insn);
@@ -336,7 +336,7 @@ static void branch_scc(gs_wave_t *wave, const gs_insn_t *insn) /* insn->a: SCC t
 
 static void branch_vcc(gs_wave_t *wave, const gs_insn_t *insn) /* insn->a: jumps if VCC is not zero */
 {
-    uint64_t vcc = gs_pair(wave->s, GS_VCC), undefined = gs_pair(wave->undefined_sreg, GS_VCC);
+    uint64_t vcc = gs_pair(wave->s, GS_VCC), undefined = gs_pair(wave->taint.sreg, GS_VCC);
     if ((vcc & ~undefined) == 0) gs_require_scalar(wave, GS_VCC, 2, "the branch condition, VCC,");
     if ((vcc != 0) == (insn->a != 0)) jump(wave, insn);
 }
@@ -357,7 +357,7 @@ static void s_swappc_b64(gs_wave_t *wave, const gs_insn_t *insn) {
     gs_require_defined(wave, &insn->src[0], 0, "the jump address");
     uint64_t target = gs_read_scalar64(wave, &insn->src[0]);
     gs_write_scalar64(wave, &insn->dst[0], wave->pc);
-    memset(&wave->undefined_sreg[insn->dst[0].reg], 0, 2 * sizeof wave->undefined_sreg[0]);
+    gs_taint_define_scalars(wave, insn->dst[0].reg, 2);
     wave->pc = target;
 }
 
@@ -424,7 +424,7 @@ static void s_setreg(gs_wave_t *wave, const gs_insn_t *insn) {
 
 static void s_memtime(gs_wave_t *wave, const gs_insn_t *insn) {
     gs_write_scalar64(wave, &insn->dst[0], wave->instruction_count);
-    memset(&wave->undefined_sreg[insn->dst[0].reg], 0, 2 * sizeof wave->undefined_sreg[0]);
+    gs_taint_define_scalars(wave, insn->dst[0].reg, 2);
     gs_wait_issue(wave, GS_STREAM_SMEM, GS_VREGS + insn->dst[0].reg, 2);
 }
 

@@ -4,7 +4,7 @@
 static void finish(gs_wave_t *wave, const gs_insn_t *insn, const uint32_t *words) {
     int reg = insn->dst[0].reg;
     memcpy(&wave->s[reg], words, (size_t)insn->a * sizeof *words);
-    memset(&wave->undefined_sreg[reg], 0, (size_t)insn->a * sizeof *wave->undefined_sreg);
+    gs_taint_define_scalars(wave, reg, insn->a);
     gs_wait_issue(wave, GS_STREAM_SMEM, GS_VREGS + reg, insn->a);
 }
 

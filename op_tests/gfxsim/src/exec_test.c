@@ -30,13 +30,13 @@ static void start(gs_wave_t *wave, const gfxsim_exec_t *state) {
     for (int reg = 0; reg < GS_SREGS; reg++)
         if (state->s_defined[reg]) gs_wave_set_sgpr(wave, reg, state->s[reg]);
     wave->scc = state->scc;
-    wave->undefined_scc = false;
+    wave->taint.scc = false;
 }
 
 static void finish(const gs_wave_t *wave, gfxsim_exec_t *state) {
     memcpy(state->v, wave->v, sizeof wave->v);
     memcpy(state->s, wave->s, sizeof wave->s);
-    memcpy(state->v_undefined, wave->undefined_lanes, sizeof wave->undefined_lanes);
+    memcpy(state->v_undefined, wave->taint.lanes, sizeof wave->taint.lanes);
     state->scc = wave->scc;
     state->kind = gs_wave_report_kind(wave);
     memcpy(state->text, gs_wave_report_text(wave), sizeof state->text);

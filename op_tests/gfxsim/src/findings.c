@@ -40,20 +40,22 @@ static bool make_room(void) {
     return true;
 }
 
-bool gs_findings_has(const char *kernel, uint64_t offset, gs_report_kind_t kind) {
+bool gs_findings_again(const char *kernel, uint64_t offset, gs_report_kind_t kind, int64_t slack) {
     pthread_mutex_lock(&lock);
-    bool known = find(kernel, offset, kind) != NULL;
+    node_t *node = find(kernel, offset, kind);
+    if (node && slack < node->finding.slack) node->finding.slack = slack;
     pthread_mutex_unlock(&lock);
-    return known;
+    return node != NULL;
 }
 
-void gs_findings_add(const char *kernel, uint64_t offset, gs_report_kind_t kind, const char *text) {
+void gs_findings_add(const char *kernel, uint64_t offset, gs_report_kind_t kind, int64_t slack, const char *text) {
     pthread_mutex_lock(&lock);
     node_t *node = !find(kernel, offset, kind) && make_room() ? calloc(1, sizeof *node) : NULL;
     if (node) {
         node_t **bucket = bucket_of(offset, kind);
         node->finding.kind = kind;
         node->finding.offset = offset;
+        node->finding.slack = slack;
         snprintf(node->finding.kernel, sizeof node->finding.kernel, "%s", kernel);
         snprintf(node->finding.text, sizeof node->finding.text, "%s", text);
         node->next = *bucket;

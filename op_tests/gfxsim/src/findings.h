@@ -8,13 +8,16 @@
 typedef struct gs_finding_t {
     gs_report_kind_t kind;
     uint64_t offset; /* of the instruction, from the start of the code */
+    int64_t slack;   /* clocks since what it should have waited for was over, at least; below 0: it was not */
     char kernel[256];
     char text[1024]; /* of the first time */
 } gs_finding_t;
 
-/* All may be called from any thread. */
-bool gs_findings_has(const char *kernel, uint64_t offset, gs_report_kind_t kind);
-void gs_findings_add(const char *kernel, uint64_t offset, gs_report_kind_t kind, const char *text);
+#define GS_NO_SLACK INT64_MAX /* not timed */
+
+/* All may be called from any thread. gs_findings_again: whether it is listed; then the least slack counts. */
+bool gs_findings_again(const char *kernel, uint64_t offset, gs_report_kind_t kind, int64_t slack);
+void gs_findings_add(const char *kernel, uint64_t offset, gs_report_kind_t kind, int64_t slack, const char *text);
 bool gs_findings_get(int index, gs_finding_t *finding); /* false: there are not so many */
 void gs_findings_clear(void);
 

@@ -47,14 +47,15 @@ static void check_places(gs_wave_t *wave, const uint32_t *address, uint64_t lane
 static void report_in_flight(gs_wave_t *wave, uint32_t address, int lane) {
     int owner = wave->workgroup->lds_written[address] - IN_FLIGHT;
     if (owner != wave->index) {
-        gs_found(wave, GS_REPORT_MISSING_WAIT,
+        gs_found(wave, GS_REPORT_MISSING_WAIT, (gs_access_by_t){NULL, 0},
                  "lane %d: LDS byte %u is used before wave %d waited for the load to LDS that writes it", lane, address,
                  owner);
         return;
     }
-    gs_found(wave, GS_REPORT_MISSING_WAIT,
+    uintptr_t load = gs_wait_direct_pc(wave, address);
+    gs_found(wave, GS_REPORT_MISSING_WAIT, (gs_access_by_t){wave, load},
              "lane %d: LDS byte %u is used before a wait on vmcnt for the load to LDS at code+0x%zx", lane, address,
-             (size_t)(gs_wait_direct_pc(wave, address) - wave->program->code_low));
+             (size_t)(load - wave->program->code_low));
 }
 
 /* Whether all bytes of all lanes are written; reports if one of them is in flight. `size` is a constant where this is

@@ -81,7 +81,7 @@ static void report_race(gs_wave_t *wave, uint32_t dword, uint32_t record, bool w
     char other[24] = "several waves";
     const gs_race_carried_t *carried = find_carried(wave, dword, wrote);
     if (carried) {
-        gs_found(wave, GS_REPORT_MISSING_WAIT,
+        gs_found(wave, GS_REPORT_MISSING_WAIT, (gs_access_by_t){carried->by, carried->use.pc},
                  "lane %d %s LDS dword at %u, which wave %d %s before the barrier, at code+0x%zx, without a wait on "
                  "lgkmcnt",
                  lane, writes ? "writes" : "reads", dword * 4, carried->wave, wrote ? "wrote" : "read",
@@ -89,8 +89,9 @@ static void report_race(gs_wave_t *wave, uint32_t dword, uint32_t record, bool w
         return;
     }
     if ((uint8_t)record != SEVERAL) snprintf(other, sizeof other, "wave %d", (int)(uint8_t)record - 1);
-    gs_found(wave, GS_REPORT_LDS_RACE, "lane %d %s LDS dword at %u, which %s %s since the last barrier", lane,
-             writes ? "writes" : "reads", dword * 4, other, wrote ? "wrote" : "read");
+    gs_found(wave, GS_REPORT_LDS_RACE, (gs_access_by_t){NULL, 0},
+             "lane %d %s LDS dword at %u, which %s %s since the last barrier", lane, writes ? "writes" : "reads",
+             dword * 4, other, wrote ? "wrote" : "read");
 }
 
 static void record_dword(gs_wave_t *wave, uint32_t dword, uint32_t mine, bool writes, int lane) {
@@ -236,6 +237,6 @@ void gs_races_carry(const gs_wave_t *wave, const gs_lds_use_t *use) {
         mark_blocks(writes ? races->block_writer : races->block_reader, span, mine);
     }
     if (races->carried_count < MAX_CARRIED) {
-        races->carried[races->carried_count++] = (gs_race_carried_t){*use, wave->index};
+        races->carried[races->carried_count++] = (gs_race_carried_t){*use, wave->index, wave};
     }
 }

@@ -20,6 +20,7 @@ typedef struct gs_race_read_t {
 typedef struct gs_race_carried_t {
     gs_lds_use_t use;
     int wave;
+    const gs_wave_t *by; /* the same */
 } gs_race_carried_t;
 
 /* What the waves of a workgroup did in the current barrier interval. Records of dwords and blocks name the interval

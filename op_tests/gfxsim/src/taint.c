@@ -3,23 +3,23 @@
 #include "exec.h"
 
 void gs_taint_start(gs_wave_t *wave, const gs_program_t *program) {
-    size_t row = sizeof *wave->undefined_bits;
-    memset(wave->undefined_lanes, 0xff, sizeof wave->undefined_lanes);
-    memset(wave->undefined_bits, 0xff, (size_t)program->vgprs * row);
-    memset(wave->undefined_bits[GS_FIRST_AGPR], 0xff, (size_t)program->agprs * row);
-    memset(wave->undefined_sreg, 0xff, sizeof wave->undefined_sreg);
-    wave->undefined_scc = true;
+    size_t row = sizeof *wave->taint.bits;
+    memset(wave->taint.lanes, 0xff, sizeof wave->taint.lanes);
+    memset(wave->taint.bits, 0xff, (size_t)program->vgprs * row);
+    memset(wave->taint.bits[GS_FIRST_AGPR], 0xff, (size_t)program->agprs * row);
+    memset(wave->taint.sreg, 0xff, sizeof wave->taint.sreg);
+    wave->taint.scc = true;
 }
 
 void gs_taint_clear(gs_wave_t *wave, int reg, int count, uint64_t lanes) {
-    for (int i = 0; i < count; i++) wave->undefined_lanes[(reg + i) & (GS_VREGS - 1)] &= ~lanes;
+    for (int i = 0; i < count; i++) wave->taint.lanes[(reg + i) & (GS_VREGS - 1)] &= ~lanes;
 }
 
 void gs_taint_spoil(gs_wave_t *wave, int reg, int count, uint64_t lanes) {
     for (int i = 0; i < count; i++) {
         int r = (reg + i) & (GS_VREGS - 1);
-        wave->undefined_lanes[r] |= lanes;
-        GS_FOR_LANES if (lanes >> lane & 1) wave->undefined_bits[r][lane] = UINT32_MAX;
+        wave->taint.lanes[r] |= lanes;
+        GS_FOR_LANES if (lanes >> lane & 1) wave->taint.bits[r][lane] = UINT32_MAX;
     }
 }
 
@@ -28,8 +28,8 @@ uint64_t gs_taint_lanes(const gs_wave_t *wave, int reg, int count, uint32_t bits
     for (int i = 0; i < count; i++) {
         int r = (reg + i) & (GS_VREGS - 1);
         if (bits == UINT32_MAX) {
-            lanes |= wave->undefined_lanes[r];
-        } else if (wave->undefined_lanes[r]) {
+            lanes |= wave->taint.lanes[r];
+        } else if (wave->taint.lanes[r]) {
             GS_FOR_LANES lanes |= (uint64_t)((gs_taint_bits(wave, r, lane) & bits) != 0) << lane;
         }
     }
@@ -52,9 +52,8 @@ void gs_require_vector(gs_wave_t *wave, int reg, int count, uint32_t bits, uint6
 void gs_require_scalar(gs_wave_t *wave, int reg, int count, const char *role) {
     if (!gs_taint_on(wave)) return;
     for (int r = reg; r < reg + count && r < GS_SREGS; r++)
-        if (wave->undefined_sreg[r])
-            gs_report(wave, GS_REPORT_UNINITIALIZED, "%s is undefined: s%d, bits 0x%08x", role, r,
-                      wave->undefined_sreg[r]);
+        if (wave->taint.sreg[r])
+            gs_report(wave, GS_REPORT_UNINITIALIZED, "%s is undefined: s%d, bits 0x%08x", role, r, wave->taint.sreg[r]);
 }
 
 void gs_require_defined(gs_wave_t *wave, const gs_operand_t *operand, uint64_t lanes, const char *role) {
@@ -70,9 +69,9 @@ static bool is_scalar_insn(const gs_insn_t *insn) { return insn->format <= GS_SM
 static bool scalar_undefined(const gs_wave_t *wave, const gs_operand_t *operand) {
     uint32_t bits = 0;
     for (int r = operand->reg; r < operand->reg + gs_operand_registers(operand) && r < GS_SREGS; r++) {
-        bits |= wave->undefined_sreg[r];
+        bits |= wave->taint.sreg[r];
     }
-    if (operand->reg == GS_SCC) bits |= wave->undefined_scc;
+    if (operand->reg == GS_SCC) bits |= wave->taint.scc;
     return bits != 0;
 }
 
@@ -97,7 +96,7 @@ static bool any_source_undefined(const gs_wave_t *wave, const gs_insn_t *insn, u
     for (int k = 0; k < insn->src_count; k++)
         if (source_undefined(wave, &insn->src[k], k, exec)) return true;
     if (reads_destination(insn) && source_undefined(wave, &insn->dst[0], 3, exec)) return true;
-    return insn->traits & GS_READS_SCC && wave->undefined_scc;
+    return insn->traits & GS_READS_SCC && wave->taint.scc;
 }
 
 /* ---- the common case: everything is defined --------------------------------------------------------------------- */
@@ -137,25 +136,25 @@ void gs_taint_list_registers(gs_insn_t *insn) {
 
 static bool all_listed_defined(const gs_wave_t *wave, const gs_insn_t *insn) {
     uint64_t lanes = 0;
-    uint32_t bits = insn->traits & GS_READS_SCC ? wave->undefined_scc : 0;
-    for (int i = 0; i < insn->reads.vector_count; i++) lanes |= wave->undefined_lanes[insn->reads.vector[i]];
-    for (int i = 0; i < insn->reads.scalar_count; i++) bits |= wave->undefined_sreg[insn->reads.scalar[i]];
+    uint32_t bits = insn->traits & GS_READS_SCC ? wave->taint.scc : 0;
+    for (int i = 0; i < insn->reads.vector_count; i++) lanes |= wave->taint.lanes[insn->reads.vector[i]];
+    for (int i = 0; i < insn->reads.scalar_count; i++) bits |= wave->taint.sreg[insn->reads.scalar[i]];
     return !(lanes & gs_exec(wave)) && !bits;
 }
 
 static void clear_listed(gs_wave_t *wave, const gs_insn_t *insn) {
     for (int i = 0; i < insn->writes.vector_count; i++) {
-        wave->undefined_lanes[insn->writes.vector[i]] &= ~wave->lanes;
+        wave->taint.lanes[insn->writes.vector[i]] &= ~wave->lanes;
     }
-    for (int i = 0; i < insn->writes.scalar_count; i++) wave->undefined_sreg[insn->writes.scalar[i]] = 0;
-    if (insn->traits & GS_WRITES_SCC) wave->undefined_scc = false;
+    for (int i = 0; i < insn->writes.scalar_count; i++) wave->taint.sreg[insn->writes.scalar[i]] = 0;
+    if (insn->traits & GS_WRITES_SCC) wave->taint.scc = false;
 }
 
 /* The lanes of the result that source k spoils. */
 static uint64_t spoiled_by(gs_wave_t *wave, const gs_insn_t *insn, int k) {
     const gs_operand_t *operand = &insn->src[k];
     if (operand->kind == GS_SREG && insn->traits & GS_LANE_MASK_SRC2 && k == 2) {
-        return gs_pair(wave->undefined_sreg, operand->reg);
+        return gs_pair(wave->taint.sreg, operand->reg);
     }
     if (operand->kind == GS_SREG) return scalar_undefined(wave, operand) ? UINT64_MAX : 0;
     if (operand->kind != GS_VREG) return 0;
@@ -177,9 +176,9 @@ static void clear_results(gs_wave_t *wave, const gs_insn_t *insn) {
         int count = gs_operand_registers(dst);
         if (dst->kind == GS_VREG) gs_taint_clear(wave, gs_vector_register(wave, dst, 3), count, wave->lanes);
         else if (dst->kind == GS_SREG)
-            for (int r = dst->reg; r < dst->reg + count && r < GS_SREGS; r++) wave->undefined_sreg[r] = 0;
+            for (int r = dst->reg; r < dst->reg + count && r < GS_SREGS; r++) wave->taint.sreg[r] = 0;
     }
-    if (insn->traits & GS_WRITES_SCC) wave->undefined_scc = false;
+    if (insn->traits & GS_WRITES_SCC) wave->taint.scc = false;
 }
 
 static void run(gs_wave_t *wave, const gs_insn_t *insn) {
@@ -205,7 +204,7 @@ static int first_undefined_bit(const gs_wave_t *wave, const gs_operand_t *operan
         uint32_t bits = 0;
         if (operand->kind == GS_VREG)
             bits = gs_taint_bits(wave, (gs_vector_register(wave, operand, k) + i) & (GS_VREGS - 1), lane);
-        else if (operand->kind == GS_SREG && operand->reg + i < GS_SREGS) bits = wave->undefined_sreg[operand->reg + i];
+        else if (operand->kind == GS_SREG && operand->reg + i < GS_SREGS) bits = wave->taint.sreg[operand->reg + i];
         if (bits) return 32 * i + __builtin_ctz(bits);
     }
     return 64;
@@ -221,7 +220,7 @@ static uint64_t reached_words(const gs_wave_t *wave, const gs_insn_t *insn, int 
             const gs_operand_t *operand = &insn->src[k];
             int reg = operand->reg + ((word ? insn->op_sel_hi : insn->op_sel) >> k & 1);
             bool undefined = operand->kind == GS_VREG   ? gs_taint_bits(wave, reg & (GS_VREGS - 1), lane) != 0
-                             : operand->kind == GS_SREG ? reg < GS_SREGS && wave->undefined_sreg[reg] != 0
+                             : operand->kind == GS_SREG ? reg < GS_SREGS && wave->taint.sreg[reg] != 0
                                                         : false;
             if (undefined) reached |= (uint64_t)UINT32_MAX << 32 * word;
         }
@@ -239,7 +238,7 @@ static uint64_t reached_bits(gs_wave_t *wave, const gs_insn_t *insn, int lane) {
                            : first_undefined_bit(wave, &insn->src[k], k, lane);
         first = bit < first ? bit : first;
     }
-    if (insn->traits & GS_READS_SCC && wave->undefined_scc) first = 0;
+    if (insn->traits & GS_READS_SCC && wave->taint.scc) first = 0;
     return first < 64 ? UINT64_MAX << first : 0;
 }
 
@@ -255,7 +254,7 @@ static void execute_spoiling(gs_wave_t *wave, const gs_insn_t *insn) {
     uint64_t spoiled = 0;
     for (int k = 0; k < insn->src_count; k++) spoiled |= spoiled_by(wave, insn, k);
     if (insn->traits & GS_READS_DST) spoiled |= vector_undefined(wave, &insn->dst[0], 3);
-    if (insn->traits & GS_READS_SCC && wave->undefined_scc) spoiled = UINT64_MAX;
+    if (insn->traits & GS_READS_SCC && wave->taint.scc) spoiled = UINT64_MAX;
 
     bool keeps = keeps_destination(insn) && insn->dst[0].kind == GS_VREG;
     int first = keeps ? gs_vector_register(wave, &insn->dst[0], 3) : 0;
@@ -273,10 +272,10 @@ static void execute_spoiling(gs_wave_t *wave, const gs_insn_t *insn) {
         if (dst->kind == GS_VREG) spoil_vector(wave, dst, spoiled & wave->lanes, reached);
         else if (dst->kind == GS_SREG && is_scalar_insn(insn))
             for (int i = 0; i < gs_operand_registers(dst); i++)
-                wave->undefined_sreg[dst->reg + i] = (uint32_t)(reached[0] >> 32 * (i & 1));
-        else if (dst->kind == GS_SREG) gs_set_pair(wave->undefined_sreg, dst->reg, spoiled & wave->lanes);
+                wave->taint.sreg[dst->reg + i] = (uint32_t)(reached[0] >> 32 * (i & 1));
+        else if (dst->kind == GS_SREG) gs_set_pair(wave->taint.sreg, dst->reg, spoiled & wave->lanes);
     }
-    if (insn->traits & GS_WRITES_SCC) wave->undefined_scc = spoiled != 0;
+    if (insn->traits & GS_WRITES_SCC) wave->taint.scc = spoiled != 0;
     if (keeps) GS_FOR_LANES if (wave->lanes >> lane & 1) {
             uint32_t written = spoiled >> lane & 1 ? ~kept[lane] : 0;
             gs_taint_set_bits(wave, first, lane, written | (old[lane] & kept[lane]));
@@ -326,7 +325,7 @@ static void fill_undefined(gs_wave_t *wave, const input_t *input, bool ones) {
             }
     else
         for (int r = input->reg; r < input->reg + input->count && r < GS_SREGS; r++) {
-            uint32_t bits = wave->undefined_sreg[r];
+            uint32_t bits = wave->taint.sreg[r];
             wave->s[r] = ones ? wave->s[r] | bits : wave->s[r] & ~bits;
         }
 }
@@ -345,7 +344,7 @@ static int collect_inputs(const gs_wave_t *wave, const gs_insn_t *insn, uint64_t
     int count = 0;
     for (int k = 0; k < insn->src_count; k++)
         if (source_undefined(wave, &insn->src[k], k, exec)) out_inputs[count++] = input_of(wave, &insn->src[k], k);
-    if (insn->traits & GS_READS_SCC && wave->undefined_scc) out_inputs[count++] = (input_t){false, true, 0, 0};
+    if (insn->traits & GS_READS_SCC && wave->taint.scc) out_inputs[count++] = (input_t){false, true, 0, 0};
     if (reads_destination(insn) && source_undefined(wave, &insn->dst[0], 3, exec)) {
         out_inputs[count++] = input_of(wave, &insn->dst[0], 3);
     }
@@ -389,11 +388,11 @@ static void store_spread(gs_wave_t *wave, const gs_insn_t *insn, const spread_t 
                 GS_FOR_LANES if (wave->lanes >> lane & 1)
                     gs_taint_set_bits(wave, dst.reg + i, lane, spread->any[k][i][lane] & ~spread->all[k][i][lane]);
             } else if (dst.reg + i < GS_SREGS) {
-                wave->undefined_sreg[dst.reg + i] = spread->any_scalar[k][i] & ~spread->all_scalar[k][i];
+                wave->taint.sreg[dst.reg + i] = spread->any_scalar[k][i] & ~spread->all_scalar[k][i];
             }
         }
     }
-    if (insn->traits & GS_WRITES_SCC) wave->undefined_scc = spread->any_scc != spread->all_scc;
+    if (insn->traits & GS_WRITES_SCC) wave->taint.scc = spread->any_scc != spread->all_scc;
 }
 
 static void execute_bitwise(gs_wave_t *wave, const gs_insn_t *insn) {
@@ -421,13 +420,13 @@ static void execute_move(gs_wave_t *wave, const gs_insn_t *insn) {
     int from = insn->src[0].reg, to = insn->dst[0].reg, count = gs_operand_registers(&insn->dst[0]);
     uint64_t lanes = wave->lanes, undefined[2];
     uint32_t bits[2][GS_LANES];
-    memcpy(undefined, &wave->undefined_lanes[from], (size_t)count * sizeof *undefined);
-    memcpy(bits, wave->undefined_bits[from], (size_t)count * sizeof *bits);
+    memcpy(undefined, &wave->taint.lanes[from], (size_t)count * sizeof *undefined);
+    memcpy(bits, wave->taint.bits[from], (size_t)count * sizeof *bits);
     insn->execute(wave, insn);
     for (int i = 0; i < count; i++) {
-        uint32_t *to_bits = wave->undefined_bits[to + i];
+        uint32_t *to_bits = wave->taint.bits[to + i];
         GS_FOR_LANES to_bits[lane] = lanes >> lane & 1 ? bits[i][lane] : to_bits[lane];
-        wave->undefined_lanes[to + i] = (wave->undefined_lanes[to + i] & ~lanes) | (undefined[i] & lanes);
+        wave->taint.lanes[to + i] = (wave->taint.lanes[to + i] & ~lanes) | (undefined[i] & lanes);
     }
 }
 
@@ -449,7 +448,7 @@ void gs_taint_execute(gs_wave_t *wave, const gs_insn_t *insn) {
     if (insn->moves && !wave->gpr_index_on) execute_move(wave, insn);
     else if (insn->traits & GS_BITWISE) execute_bitwise(wave, insn);
     else execute_spoiling(wave, insn);
-    if (wave->undefined_sreg[GS_EXEC] | wave->undefined_sreg[GS_EXEC + 1])
+    if (wave->taint.sreg[GS_EXEC] | wave->taint.sreg[GS_EXEC + 1])
         gs_report(wave, GS_REPORT_UNINITIALIZED, "EXEC becomes undefined: bits 0x%08x%08x",
-                  wave->undefined_sreg[GS_EXEC + 1], wave->undefined_sreg[GS_EXEC]);
+                  wave->taint.sreg[GS_EXEC + 1], wave->taint.sreg[GS_EXEC]);
 }

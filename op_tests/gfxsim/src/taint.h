@@ -18,13 +18,17 @@ void gs_taint_start(gs_wave_t *wave, const gs_program_t *program); /* everything
 static inline bool gs_taint_on(const gs_wave_t *wave) { return wave->program->check_uninitialized; }
 
 static inline uint32_t gs_taint_bits(const gs_wave_t *wave, int reg, int lane) {
-    return wave->undefined_lanes[reg] >> lane & 1 ? wave->undefined_bits[reg][lane] : 0;
+    return wave->taint.lanes[reg] >> lane & 1 ? wave->taint.bits[reg][lane] : 0;
 }
 
 static inline void gs_taint_set_bits(gs_wave_t *wave, int reg, int lane, uint32_t bits) {
     uint64_t lane_bit = UINT64_C(1) << lane;
-    wave->undefined_bits[reg][lane] = bits;
-    wave->undefined_lanes[reg] = bits ? wave->undefined_lanes[reg] | lane_bit : wave->undefined_lanes[reg] & ~lane_bit;
+    wave->taint.bits[reg][lane] = bits;
+    wave->taint.lanes[reg] = bits ? wave->taint.lanes[reg] | lane_bit : wave->taint.lanes[reg] & ~lane_bit;
+}
+
+static inline void gs_taint_define_scalars(gs_wave_t *wave, int reg, int count) {
+    memset(&wave->taint.sreg[reg], 0, (size_t)count * sizeof *wave->taint.sreg);
 }
 
 /* The registers are now defined in these lanes; or wholly undefined. */

@@ -15,6 +15,7 @@ typedef struct gs_trace_lds_t {
 } gs_trace_lds_t;
 
 struct gs_trace_t {
+    int64_t now;    /* the instruction's clock */
     int line_count; /* cache lines of memory, each once */
     uintptr_t lines[GS_TRACE_MAX_LINES];
     uint32_t bytes; /* of active lanes */

@@ -5,6 +5,16 @@
 
 enum { VMCNT_MAX = 63, LGKMCNT_MAX = 15 }; /* the hardware does not issue beyond these */
 
+void gs_wait_start(gs_wave_t *wave) {
+    gs_waits_t *waits = &wave->waits;
+    memset(waits->streams, 0, sizeof waits->streams);
+    memset(waits->pending, 0, sizeof waits->pending);
+    waits->flat_vmem_retired = waits->flat_lgkm_retired = 0;
+    waits->any_pending = false;
+    waits->direct_load_count = 0;
+    waits->lds_use_count = 0;
+}
+
 static bool is_retired(const gs_stream_t *stream, uint32_t sequence) {
     return (int32_t)(sequence - stream->retired) <= 0;
 }
@@ -22,10 +32,11 @@ static gs_stream_id_t ordered_stream(const gs_insn_t *insn) {
 
 static void report_missing(gs_wave_t *wave, int reg, bool written) {
     static const char *const COUNTERS[] = {"vmcnt", "lgkmcnt", "lgkmcnt(0)", "vmcnt(0) and lgkmcnt(0)"};
-    const gs_pending_t *by = &wave->pending_by[reg];
+    const gs_pending_t *by = &wave->waits.pending_by[reg];
     bool scalar = reg >= GS_VREGS;
     int number = scalar ? reg - GS_VREGS : reg % GS_FIRST_AGPR;
-    gs_found(wave, GS_REPORT_MISSING_WAIT, "%c%d is %s before a wait on %s for the load at code+0x%zx",
+    gs_found(wave, GS_REPORT_MISSING_WAIT, (gs_access_by_t){wave, by->pc},
+             "%c%d is %s before a wait on %s for the load at code+0x%zx",
              scalar                ? 's'
              : reg < GS_FIRST_AGPR ? 'v'
                                    : 'a',
@@ -41,13 +52,13 @@ static void check_operand(gs_wave_t *wave, const gs_operand_t *operand, gs_strea
     end = first + gs_operand_registers(operand);
     if (end > limit) end = limit;
     for (int word = first >> 6; word << 6 < end; word++) {
-        uint64_t bits = wave->pending[word];
+        uint64_t bits = wave->waits.pending[word];
         if (word == first >> 6) bits &= UINT64_MAX << (first & 63);
         if (end - (word << 6) < 64) bits &= (UINT64_C(1) << (end & 63)) - 1;
         for (; bits; bits &= bits - 1) {
             int reg = word * 64 + __builtin_ctzll(bits);
-            const gs_pending_t *by = &wave->pending_by[reg];
-            bool landed = is_retired(&wave->streams[by->stream], by->sequence);
+            const gs_pending_t *by = &wave->waits.pending_by[reg];
+            bool landed = is_retired(&wave->waits.streams[by->stream], by->sequence);
             if (!landed && by->stream != allowed) report_missing(wave, reg, written);
         }
     }
@@ -63,13 +74,13 @@ void gs_wait_check(gs_wave_t *wave, const gs_insn_t *insn) {
 static void retire(gs_wave_t *wave);
 
 static uint32_t next_sequence(gs_wave_t *wave, gs_stream_id_t id) {
-    gs_stream_t *stream = &wave->streams[id];
+    gs_stream_t *stream = &wave->waits.streams[id];
     uint32_t most = id == GS_STREAM_VMEM ? VMCNT_MAX : LGKMCNT_MAX;
     uint32_t sequence = ++stream->issued;
     bool ordered = id == GS_STREAM_VMEM || id == GS_STREAM_LDS;
     if (ordered && stream->issued - stream->retired > most) {
         stream->retired = stream->issued - most;
-        if (wave->direct_load_count) retire(wave); /* else it can wait */
+        if (wave->waits.direct_load_count) retire(wave); /* else it can wait */
     }
     return sequence;
 }
@@ -78,23 +89,23 @@ void gs_wait_issue(gs_wave_t *wave, gs_stream_id_t stream, int reg, int count) {
     if (!wave->program->check_waits) return;
     uint32_t sequence = next_sequence(wave, stream);
     for (int r = reg; r < reg + count && r < GS_VREGS + GS_SREGS; r++) {
-        wave->pending[r >> 6] |= UINT64_C(1) << (r & 63);
-        wave->pending_by[r] = (gs_pending_t){sequence, (uint8_t)stream, wave->insn_pc};
+        wave->waits.pending[r >> 6] |= UINT64_C(1) << (r & 63);
+        wave->waits.pending_by[r] = (gs_pending_t){sequence, (uint8_t)stream, wave->insn_pc};
     }
-    wave->any_pending |= count > 0;
+    wave->waits.any_pending |= count > 0;
 }
 
 void gs_wait_issue_direct(gs_wave_t *wave, gs_direct_load_t load) {
     if (!wave->program->check_waits) return; /* it has landed */
     load.epoch = wave->workgroup->races->epoch;
     load.sequence = next_sequence(wave, GS_STREAM_VMEM); /* at most VMCNT_MAX remain, so the list has room */
-    wave->direct_loads[wave->direct_load_count++] = load;
+    wave->waits.direct_loads[wave->waits.direct_load_count++] = load;
     gs_lds_announce(wave, &load);
 }
 
 uintptr_t gs_wait_direct_pc(const gs_wave_t *wave, uint32_t address) {
-    for (int i = 0; i < wave->direct_load_count; i++) {
-        const gs_direct_load_t *load = &wave->direct_loads[i];
+    for (int i = 0; i < wave->waits.direct_load_count; i++) {
+        const gs_direct_load_t *load = &wave->waits.direct_loads[i];
         uint32_t offset = address - load->address, lane = offset / load->spacing;
         if (lane < GS_LANES && load->lanes >> lane & 1 && offset % load->spacing < load->size) return load->pc;
     }
@@ -106,16 +117,16 @@ uintptr_t gs_wait_direct_pc(const gs_wave_t *wave, uint32_t address) {
 void gs_wait_use_lds(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t lanes, uint32_t size,
                      gs_lds_access_t access) {
     gs_stream_id_t stream = wave->insn->format == GS_DS ? GS_STREAM_LDS : GS_STREAM_FLAT;
-    const gs_stream_t *lds = &wave->streams[GS_STREAM_LDS], *flat = &wave->streams[GS_STREAM_FLAT];
-    if (wave->lds_use_count && flat->issued == flat->retired) {
-        const gs_lds_use_t *last = &wave->lds_uses[(wave->lds_use_count - 1) % GS_MAX_LDS_USES];
+    const gs_stream_t *lds = &wave->waits.streams[GS_STREAM_LDS], *flat = &wave->waits.streams[GS_STREAM_FLAT];
+    if (wave->waits.lds_use_count && flat->issued == flat->retired) {
+        const gs_lds_use_t *last = &wave->waits.lds_uses[(wave->waits.lds_use_count - 1) % GS_MAX_LDS_USES];
         bool all_landed = last->stream == GS_STREAM_LDS && is_retired(lds, last->sequence);
-        if (all_landed) wave->lds_use_count = 0; /* memory that is at hand */
+        if (all_landed) wave->waits.lds_use_count = 0; /* memory that is at hand */
     }
-    gs_lds_use_t *use = &wave->lds_uses[wave->lds_use_count++ % GS_MAX_LDS_USES];
+    gs_lds_use_t *use = &wave->waits.lds_uses[wave->waits.lds_use_count++ % GS_MAX_LDS_USES];
     memcpy(use->address, address, sizeof use->address);
     use->lanes = lanes;
-    use->sequence = wave->streams[stream].issued + 1; /* which the instruction gets when it is done */
+    use->sequence = wave->waits.streams[stream].issued + 1; /* which the instruction gets when it is done */
     use->size = size;
     use->stream = (uint8_t)stream;
     use->access = (uint8_t)access;
@@ -124,9 +135,9 @@ void gs_wait_use_lds(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t
 
 /* The kept uses, the newest first, that may still be under way; `*index` begins as 0. NULL: no more. */
 static const gs_lds_use_t *next_use(const gs_wave_t *wave, uint32_t *index) {
-    while (*index < wave->lds_use_count && *index < GS_MAX_LDS_USES) {
-        const gs_lds_use_t *use = &wave->lds_uses[(wave->lds_use_count - ++*index) % GS_MAX_LDS_USES];
-        if (!is_retired(&wave->streams[use->stream], use->sequence)) return use;
+    while (*index < wave->waits.lds_use_count && *index < GS_MAX_LDS_USES) {
+        const gs_lds_use_t *use = &wave->waits.lds_uses[(wave->waits.lds_use_count - ++*index) % GS_MAX_LDS_USES];
+        if (!is_retired(&wave->waits.streams[use->stream], use->sequence)) return use;
     }
     return NULL;
 }
@@ -145,7 +156,7 @@ void gs_wait_check_direct(gs_wave_t *wave, const gs_direct_load_t *load) {
             int lane = __builtin_ctzll(rest);
             uint32_t address = load->address + (uint32_t)lane * load->spacing;
             if (!gs_lds_use_touches(use, address, load->size)) continue;
-            gs_found(wave, GS_REPORT_MISSING_WAIT,
+            gs_found(wave, GS_REPORT_MISSING_WAIT, (gs_access_by_t){wave, use->pc},
                      "lane %d: LDS bytes from %u on are overwritten before a wait on lgkmcnt for the access at "
                      "code+0x%zx",
                      lane, address, (size_t)(use->pc - wave->program->code_low));
@@ -158,24 +169,25 @@ void gs_wait_check_direct(gs_wave_t *wave, const gs_direct_load_t *load) {
 
 /* Forgets what has landed. */
 static void retire(gs_wave_t *wave) {
-    if (wave->any_pending) {
-        wave->any_pending = false;
+    if (wave->waits.any_pending) {
+        wave->waits.any_pending = false;
         for (int word = 0; word < GS_PENDING_WORDS; word++) {
-            for (uint64_t rest = wave->pending[word]; rest; rest &= rest - 1) {
+            for (uint64_t rest = wave->waits.pending[word]; rest; rest &= rest - 1) {
                 int bit = __builtin_ctzll(rest);
-                const gs_pending_t *by = &wave->pending_by[word * 64 + bit];
-                if (is_retired(&wave->streams[by->stream], by->sequence)) wave->pending[word] &= ~(UINT64_C(1) << bit);
+                const gs_pending_t *by = &wave->waits.pending_by[word * 64 + bit];
+                if (is_retired(&wave->waits.streams[by->stream], by->sequence))
+                    wave->waits.pending[word] &= ~(UINT64_C(1) << bit);
             }
-            wave->any_pending |= wave->pending[word] != 0;
+            wave->waits.any_pending |= wave->waits.pending[word] != 0;
         }
     }
     int kept = 0;
-    for (int i = 0; i < wave->direct_load_count; i++) {
-        const gs_direct_load_t *load = &wave->direct_loads[i];
-        if (is_retired(&wave->streams[GS_STREAM_VMEM], load->sequence)) gs_lds_land(wave, load);
-        else wave->direct_loads[kept++] = *load;
+    for (int i = 0; i < wave->waits.direct_load_count; i++) {
+        const gs_direct_load_t *load = &wave->waits.direct_loads[i];
+        if (is_retired(&wave->waits.streams[GS_STREAM_VMEM], load->sequence)) gs_lds_land(wave, load);
+        else wave->waits.direct_loads[kept++] = *load;
     }
-    wave->direct_load_count = kept;
+    wave->waits.direct_load_count = kept;
 }
 
 /* At most `count` are under way: of an ordered stream these are its newest, however many of the others are among. */
@@ -184,15 +196,15 @@ static void wait_ordered(gs_stream_t *stream, int count) {
 }
 
 void gs_wait_for(gs_wave_t *wave, int vmcnt, int lgkmcnt) {
-    gs_stream_t *flat = &wave->streams[GS_STREAM_FLAT], *scalar = &wave->streams[GS_STREAM_SMEM];
-    wait_ordered(&wave->streams[GS_STREAM_VMEM], vmcnt);
-    wait_ordered(&wave->streams[GS_STREAM_LDS], lgkmcnt);
+    gs_stream_t *flat = &wave->waits.streams[GS_STREAM_FLAT], *scalar = &wave->waits.streams[GS_STREAM_SMEM];
+    wait_ordered(&wave->waits.streams[GS_STREAM_VMEM], vmcnt);
+    wait_ordered(&wave->waits.streams[GS_STREAM_LDS], lgkmcnt);
     if (lgkmcnt == 0) {
         scalar->retired = scalar->issued;
-        wave->flat_lgkm_retired = flat->issued;
+        wave->waits.flat_lgkm_retired = flat->issued;
     }
-    if (vmcnt == 0) wave->flat_vmem_retired = flat->issued;
-    bool vmem_behind = (int32_t)(wave->flat_vmem_retired - wave->flat_lgkm_retired) < 0;
-    flat->retired = vmem_behind ? wave->flat_vmem_retired : wave->flat_lgkm_retired;
+    if (vmcnt == 0) wave->waits.flat_vmem_retired = flat->issued;
+    bool vmem_behind = (int32_t)(wave->waits.flat_vmem_retired - wave->waits.flat_lgkm_retired) < 0;
+    flat->retired = vmem_behind ? wave->waits.flat_vmem_retired : wave->waits.flat_lgkm_retired;
     retire(wave);
 }

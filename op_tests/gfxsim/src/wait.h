@@ -5,7 +5,11 @@
 
 #include "lds.h"
 
-/* Reports if the instruction touches a register that a load may still write. Only needed if wave->any_pending. */
+void gs_wait_start(gs_wave_t *wave); /* nothing is under way */
+
+static inline bool gs_wait_any(const gs_wave_t *wave) { return wave->waits.any_pending; }
+
+/* Reports if the instruction touches a register that a load may still write. Only needed if gs_wait_any(). */
 void gs_wait_check(gs_wave_t *wave, const gs_insn_t *insn);
 
 /* The current instruction issues a memory operation that writes `count` registers from `reg` on (a scalar register:

@@ -9,6 +9,7 @@
 
 #include "exec.h"
 #include "findings.h"
+#include "trace.h"
 
 enum { POISON = 0xff }; /* a NaN in every format */
 
@@ -18,7 +19,7 @@ gs_wave_t *gs_wave_new(void) {
     if (!wave) return NULL;
     memset(wave, 0, sizeof *wave);
     memset(wave->v, POISON, sizeof wave->v);
-    memset(wave->undefined_bits, 0xff, sizeof wave->undefined_bits);
+    memset(wave->taint.bits, 0xff, sizeof wave->taint.bits);
     return wave;
 }
 
@@ -36,16 +37,11 @@ void gs_wave_start(gs_wave_t *wave, const gs_program_t *program, gs_workgroup_t 
     wave->pc = entry;
     wave->stopped = false;
     gs_set_pair(wave->s, GS_EXEC, active);
-    memset(&wave->undefined_sreg[GS_EXEC], 0, 2 * sizeof wave->undefined_sreg[0]);
+    gs_taint_define_scalars(wave, GS_EXEC, 2);
 
-    memset(wave->streams, 0, sizeof wave->streams);
-    memset(wave->pending, 0, sizeof wave->pending);
-    wave->flat_vmem_retired = wave->flat_lgkm_retired = 0;
-    wave->any_pending = false;
-    wave->direct_load_count = 0;
-    wave->lds_use_count = 0;
-
+    gs_wait_start(wave);
     wave->trace = NULL;
+    wave->arrivals = NULL;
     wave->program = program;
     wave->workgroup = workgroup;
     wave->index = index_in_workgroup;
@@ -58,12 +54,12 @@ void gs_wave_start(gs_wave_t *wave, const gs_program_t *program, gs_workgroup_t 
 
 void gs_wave_set_sgpr(gs_wave_t *wave, int reg, uint32_t value) {
     wave->s[reg] = value;
-    wave->undefined_sreg[reg] = 0;
+    gs_taint_define_scalars(wave, reg, 1);
 }
 
 void gs_wave_set_vgpr(gs_wave_t *wave, int reg, const uint32_t *lanes) {
     memcpy(wave->v[reg], lanes, sizeof wave->v[reg]);
-    wave->undefined_lanes[reg] = 0;
+    gs_taint_clear(wave, reg, 1, UINT64_MAX);
 }
 
 gs_report_kind_t gs_wave_report_kind(const gs_wave_t *wave) { return wave->report_kind; }
@@ -105,16 +101,23 @@ void gs_report(gs_wave_t *wave, gs_report_kind_t kind, const char *format, ...) 
     stop_with_report(wave, kind);
 }
 
-void gs_found(gs_wave_t *wave, gs_report_kind_t kind, const char *format, ...) {
+/* By the clock: how long ago the access was over; GS_NO_SLACK: it is not timed, or not known. */
+static int64_t slack_of(const gs_wave_t *wave, gs_access_by_t by) {
+    if (!wave->trace || !by.wave || !by.wave->arrivals) return GS_NO_SLACK;
+    return wave->trace->now - by.wave->arrivals[(by.pc - wave->program->code_low) / 4];
+}
+
+void gs_found(gs_wave_t *wave, gs_report_kind_t kind, gs_access_by_t by, const char *format, ...) {
     const char *kernel = wave->program->kernel;
     uint64_t offset = wave->insn_pc - wave->program->code_low;
-    if (wave->program->keep_going && gs_findings_has(kernel, offset, kind)) return;
+    int64_t slack = slack_of(wave, by);
+    if (wave->program->keep_going && gs_findings_again(kernel, offset, kind, slack)) return;
     va_list arguments;
     va_start(arguments, format);
     describe(wave, format, arguments);
     va_end(arguments);
     if (!wave->program->keep_going) stop_with_report(wave, kind);
-    gs_findings_add(kernel, offset, kind, wave->report_text);
+    gs_findings_add(kernel, offset, kind, slack, wave->report_text);
 }
 
 /* ---- run -------------------------------------------------------------------------------------------------------- */
@@ -148,7 +151,7 @@ static void step(gs_wave_t *wave) {
     const gs_insn_t *insn = &program->insns[word];
     wave->insn = insn;
     if (!insn->execute) gs_report(wave, GS_REPORT_UNKNOWN_INSTRUCTION, "the simulator has no semantics for it");
-    if (wave->any_pending) gs_wait_check(wave, insn);
+    if (gs_wait_any(wave)) gs_wait_check(wave, insn);
     wave->pc += insn->bytes;
     wave->lanes = gs_exec(wave);
     gs_counters_t *counters = gs_counters(wave);

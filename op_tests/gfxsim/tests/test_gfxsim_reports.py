@@ -128,6 +128,20 @@ def test_launches_that_keep_going(sim: Simulator, planted: Module) -> None:
     assert sim.findings() == []
 
 
+def test_how_long_ago_the_load_was_over(sim: Simulator, planted: Module) -> None:
+    """By the clock a sum right behind its load comes too early, by as much as a wait for it would have taken."""
+    data, out = sim.upload(floats(64)), sim.malloc(1024)
+    hasty = planted.kernel("load_without_wait")
+    sim.set_option("keep_going", 1)
+    hasty([data, out], 1, 64)
+    assert {finding.slack for finding in sim.findings()} == {None}, "not timed"
+    sim.reset()
+    sim.set_option("clock", 1)
+    hasty([data, out], 1, 64)
+    used, stored = sim.findings()
+    assert used.slack is not None and stored.slack is not None and -1200 < used.slack < stored.slack < -600
+
+
 def test_launches_keep_going_past_loads_to_lds(sim: Simulator, planted: Module) -> None:
     """A wait behind the barrier, none at all, no barrier: rows of the other wave are read too early."""
     words = 512 if sim.arch(current_device(sim)) == "gfx950" else 128
