@@ -55,7 +55,7 @@ def deepgemm_fp8_paged_mqa_logits(
                   strided. A key whose entry is missing, below 0 or past the pool gets -inf, and nothing is read.
     max_model_len int, at least 0.
     Preshuffle    bool; KVBlockSize has to be a multiple of 16.
-    KVBlockSize   int, at least 1: keys per page.
+    KVBlockSize   int, 1 to 2^25: keys per page.
     ChunkK, TotalCuCount, WavePerEU, VarCtxSchedule   without effect: the work is balanced on the device by the lengths.
     clean_logits  True: every column that a row does not see becomes -inf. False: only the columns below the row's
                   length are written (those of them that it does not see become -inf), the others keep what they hold.

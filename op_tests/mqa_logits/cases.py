@@ -4,6 +4,7 @@ SMOKE    one of everything, seconds: other CPU paths and sanitizers run it.
 PAGED    every page size, layout and shape of the lengths against lengths at the borders of pages and tiles.
 RAGGED   every kind of window against sizes at the borders of tiles.
 SWEEP    random mixes of all fields, from a fixed seed.
+LONG     what only a whole GPU has: many tiles and rows for a workgroup.
 """
 
 from __future__ import annotations
@@ -142,10 +143,21 @@ PAGED = _paged()
 RAGGED = _ragged()
 _rng = random.Random(0)
 SWEEP = [random_case(_rng, seed) for seed in range(RANDOM)]
-ALL = list(dict.fromkeys((*SMOKE, *PAGED, *RAGGED, *SWEEP)))
+#: Where a workgroup of a big GPU has many tiles and rows: its ring of tiles comes round, and its keys end in a run.
+LONG = [
+    PagedLogitsCase(lens=(140_000, 300, 9_000), heads=32, block=64),
+    PagedLogitsCase(lens=(140_000, 300, 9_000), heads=64, block=16, next_n=3, preshuffle=True),
+    PagedLogitsCase(lens=(140_000, 9_000), heads=32, block=64, next_n=2, q_dtype=FNUZ, kv_dtype=FNUZ),
+    LogitsCase(rows=600, keys=7_000, heads=32),
+    LogitsCase(rows=600, keys=7_000, heads=16, q_dtype=FNUZ, kv_dtype=FNUZ),
+    *(LogitsCase(rows=3, keys=keys) for keys in (191, 193, 383, 385)),
+]
+ALL = list(dict.fromkeys((*SMOKE, *PAGED, *RAGGED, *SWEEP, *LONG)))
 _SIMULATED = set(SMOKE) | set(PAGED) | set(RAGGED) | set(SWEEP[:RANDOM_ON_SIMULATORS])
 
 
 def on_device(cases: list[PagedLogitsCase | LogitsCase], device: Device) -> list[PagedLogitsCase | LogitsCase]:
-    """Simulators take fewer of the random ones."""
-    return [case for case in cases if case in _SIMULATED] if device.simulated else cases
+    """Simulators take fewer of the random ones, and only GPUs the long ones."""
+    if device.simulated:
+        return [case for case in cases if case in _SIMULATED]
+    return [case for case in cases if device.place != "cpu" or case not in LONG]

@@ -134,11 +134,11 @@ for _ops, _name in ((PAGED, "out_logits"), (CONTIGUOUS, "logits")):
     _bad(_ops, _name, _read_only, BufferError, "expected a writable tensor, got a read-only one")
 
 # --- numbers ----------------------------------------------------------------------------------------------------
-for _name, _low in (("max_model_len", 0), ("KVBlockSize", 1)):
+for _name, _low, _high in (("max_model_len", 0, 2**31 - 1), ("KVBlockSize", 1, 2**25)):
     _bad(PAGED, _name, 2.0, TypeError, "expected int, got float")
     _bad(PAGED, _name, None, TypeError, "expected int, got None")
-    _bad(PAGED, _name, _low - 1, ValueError, f"expected {_low} to 2147483647, got {_low - 1}")
-    _bad(PAGED, _name, 2**31, ValueError, f"expected {_low} to 2147483647, got 2147483648")
+    _bad(PAGED, _name, _low - 1, ValueError, f"expected {_low} to {_high}, got {_low - 1}")
+    _bad(PAGED, _name, _high + 1, ValueError, f"expected {_low} to {_high}, got {_high + 1}")
 _bad(PAGED, "Preshuffle", "yes", TypeError, "expected bool, got str")
 _bad(BOTH, "clean_logits", None, TypeError, "expected bool, got None")
 _bad(BOTH, "stream", "0", TypeError, "expected int, got str")

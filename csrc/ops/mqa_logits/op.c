@@ -12,6 +12,9 @@ extern const ac_kernel_family_t ac_kernels_mqa_logits;
 
 static const char paged_name[] = "deepgemm_fp8_paged_mqa_logits", contiguous_name[] = "fp8_mqa_logits";
 
+/* Kernels count keys in int32, up to a workgroup's run past the last one, and the bytes of a page's keys in uint32. */
+enum { MOST_KEYS = INT32_MAX - 1023, MOST_PAGE_KEYS = 1 << 25 };
+
 /* The arguments of both by their Python names; those that the other op has are NULL. */
 typedef struct {
     ac_view_t *q_fp8, *kv_cache, *out_logits, *context_lens, *kv_indices; /* paged */
@@ -101,7 +104,7 @@ static int check_paged(void *arguments, const void *plan, ac_error_t *error) {
     args_t *args = arguments;
     (void)plan;
     if (ac_check_int(paged_name, "max_model_len", args->max_model_len, 0, INT32_MAX, error) < 0) return -1;
-    if (ac_check_int(paged_name, "KVBlockSize", args->KVBlockSize, 1, INT32_MAX, error) < 0) return -1;
+    if (ac_check_int(paged_name, "KVBlockSize", args->KVBlockSize, 1, MOST_PAGE_KEYS, error) < 0) return -1;
     if (retype(paged_name, "q_fp8", "q_dtype", args->q_dtype, args->q_fp8, error) < 0) return -1;
     if (ac_find_target(paged_name, "q_fp8", args->q_fp8->device, &args->target, error) < 0) return -1;
     ac_sizes_init(&args->sizes, paged_name);
@@ -130,7 +133,7 @@ static int check_contiguous(void *arguments, const void *plan, ac_error_t *error
     if (ac_find_target(contiguous_name, "Q", args->Q->device, &args->target, error) < 0) return -1;
     ac_sizes_init(&args->sizes, contiguous_name);
     if (ac_check_tensors(args, contiguous_rules, AC_COUNT(contiguous_rules), &args->sizes, error) < 0) return -1;
-    if (ac_check_int(contiguous_name, "KV.shape[0]", ac_size(&args->sizes, "Sk"), 0, INT32_MAX, error) < 0) return -1;
+    if (ac_check_int(contiguous_name, "KV.shape[0]", ac_size(&args->sizes, "Sk"), 0, MOST_KEYS, error) < 0) return -1;
     return choose(args, contiguous_name, args->Q, args->KV, error);
 }
 

@@ -291,26 +291,28 @@ template <class KIND> struct few_consumer {
 
     /* The tiles of an item. */
     GPU_MEMBER void run(const few_item_t &item, few_ring_t<KIND> *ring) {
-        int tail = item.range.masked_tail, left = (int)ac_min64(item.range.end - item.range.begin, MLA_FAR);
+        int tail = item.range.masked_tail;
+        int64_t keys = item.range.end - item.range.begin;
+        auto left = [&]() { return (int)ac_min64(keys, MLA_FAR); };
         start(item);
         if constexpr (KIND::AHEAD) {
             few_ring_t<KIND> before = *ring;
             int slot = 0;
-            tile<false>(*ring, before, slot, slot, left, tail);
+            tile<false>(*ring, before, slot, slot, left(), tail);
             ring->next();
             GPU_NO_UNROLL for (int i = 1; i < item.tiles; i++) {
                 int slot_before = slot;
-                left -= FEW_KEYS;
+                keys -= FEW_KEYS;
                 if (++slot == KIND::SLOTS) slot = 0;
-                tile<true>(*ring, before, slot, slot_before, left, tail);
+                tile<true>(*ring, before, slot, slot_before, left(), tail);
                 before = *ring;
                 ring->next();
             }
-            output(before, slot, left, tail);
+            output(before, slot, left(), tail);
         } else {
-            GPU_NO_UNROLL for (int i = 0; i < item.tiles; i++, left -= FEW_KEYS) {
-                tile<false>(*ring, *ring, 0, 0, left, tail);
-                output(*ring, 0, left, tail);
+            GPU_NO_UNROLL for (int i = 0; i < item.tiles; i++, keys -= FEW_KEYS) {
+                tile<false>(*ring, *ring, 0, 0, left(), tail);
+                output(*ring, 0, left(), tail);
                 ring->next();
             }
         }

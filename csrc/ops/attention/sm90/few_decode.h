@@ -13,6 +13,7 @@ template <class KIND> GPU_INLINE void few_init_barriers() {
     }
     sm90_barrier_init(sm90_shared_address(&shared.scored), 32 * FEW_WARPS);
     shared.moves[0] = shared.moves[1] = 0;
+    sm90_fence_async(); /* the copy engine counts on them */
 }
 
 /* Registers: the launch has 168 for a thread. next_work(&done, &work) and fill(thread, threads): see sm90_decode(). */
