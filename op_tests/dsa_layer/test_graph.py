@@ -206,9 +206,11 @@ def test_a_thousand_steps(heads: int, q_len: int) -> None:
     print(f"{heads} heads, q-len {q_len}: {times}")
 
 
+@pytest.mark.torch
 def test_the_steps_on_the_host() -> None:
     """The same calls without a graph: what they select is what a request has, and padding has nothing."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     layer, batch = Layer(torch, "cpu", 16, 2), Batch(2)
     for step in range(3):
         batch.send([layer], step)

@@ -8,10 +8,11 @@
 /* What a tile makes of `used`, the blocks of the current worker's budget that are used: tile after tile waits for it,
  * so it takes three additions and choices, and no condition. */
 typedef struct ac_link_t {
-    int32_t full;  /* a worker that has used so much begins no such tile */
-    int32_t carry; /* where `used` is not below, the last piece is one worker further; share + 1: no cut */
-    int32_t room;  /* blocks that the last piece leaves of the share of the worker before that; 0: no cut */
-    int32_t rest;  /* with `room`: what the last piece uses, where the first begins with a worker */
+    int32_t full; /* a worker that has used so much begins no such tile */
+    int32_t
+        carry;    /* share - room: where `used` is not below, the last piece is one worker further; no cut: share + 1 */
+    int32_t room; /* (last - 1) % share, see ac_step_t; no cut: 0 */
+    int32_t rest; /* what the list costs beside its first last - 1 blocks; no cut: all of it */
 } ac_link_t;
 
 /* A tile's list has n blocks, and a cut before block `last` or later would leave too few keys. Cuts come after share -

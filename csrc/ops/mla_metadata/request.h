@@ -65,6 +65,7 @@ AC_INLINE void ac_find_list(const ac_mla_metadata_params_t *p, ac_list_ends_t en
     out->kv_step = p->topk;
 }
 
+/* deterministic: pages of a piece. */
 AC_INLINE int32_t ac_fixed_run(const ac_mla_metadata_params_t *p, int32_t pages) {
     const int64_t part = ac_ceil_div64((int64_t)pages * p->page_size, AC_FIXED_SPLITS);
     const int64_t run = ac_ceil_div64(part, AC_FIXED_GRANULE) * AC_FIXED_GRANULE;

@@ -5,6 +5,17 @@
 
 #include "machine.h"
 
+/* An access that is not over, or should not be: by which wave (NULL: it is not known), and the instruction. */
+typedef struct gs_access_by_t {
+    const gs_wave_t *wave;
+    uintptr_t pc;
+} gs_access_by_t;
+
+/* As gs_report() for what a wave can go on after: where the launch keeps going it is listed, and this returns. `by`:
+ * what was not waited for. */
+void gs_found(gs_wave_t *wave, gs_report_kind_t kind, gs_access_by_t by, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
 typedef struct gs_finding_t {
     gs_report_kind_t kind;
     uint64_t offset; /* of the instruction, from the start of the code */

@@ -1,5 +1,6 @@
 #include "lds.h"
 
+#include "findings.h"
 #include "races.h"
 #include "trace.h"
 #include "wait.h"

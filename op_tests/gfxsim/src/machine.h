@@ -61,17 +61,6 @@ typedef enum gs_report_kind_t {
 _Noreturn void gs_report(gs_wave_t *wave, gs_report_kind_t kind, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* An access that is not over, or should not be: by which wave (NULL: it is not known), and the instruction. */
-typedef struct gs_access_by_t {
-    const gs_wave_t *wave;
-    uintptr_t pc;
-} gs_access_by_t;
-
-/* The same for what a wave can go on after: where the launch keeps going it is listed (findings.h), and this returns.
- * `by`: what was not waited for. */
-void gs_found(gs_wave_t *wave, gs_report_kind_t kind, gs_access_by_t by, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-
 /* ---- workgroups and waves --------------------------------------------------------------------------------------- */
 
 /* Shared by the waves of one workgroup. Only one host thread runs a workgroup. */

@@ -1,4 +1,5 @@
 #include "races.h"
+#include "findings.h"
 
 #include <stdio.h>
 #include <stdlib.h>

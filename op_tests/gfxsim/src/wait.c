@@ -1,5 +1,6 @@
 #include "wait.h"
 
+#include "findings.h"
 #include "races.h"
 #include "taint.h"
 
