@@ -4,7 +4,10 @@
 
 #include <immintrin.h>
 
+#include "fp8_to_f16.h"
+
 #define AC_LANES 8
+#define AC_CONVERTS_F16 1
 #define AC_QK_VECS 2
 #define AC_QK_TOKENS 6
 #define AC_PV_ROWS 6
@@ -14,6 +17,7 @@ typedef __m256 v_t;
 
 static inline v_t v_load(const float *p) { return _mm256_loadu_ps(p); }
 static inline void v_store(float *p, v_t x) { _mm256_storeu_ps(p, x); }
+static inline void v_keep(v_t *x) { __asm__("" : "+x"(*x)); }
 static inline v_t v_set1(float x) { return _mm256_set1_ps(x); }
 static inline v_t v_broadcast(const float *p) { return _mm256_broadcast_ss(p); }
 static inline v_t v_zero(void) { return _mm256_setzero_ps(); }
@@ -22,6 +26,12 @@ static inline v_t v_sub(v_t a, v_t b) { return _mm256_sub_ps(a, b); }
 static inline v_t v_mul(v_t a, v_t b) { return _mm256_mul_ps(a, b); }
 static inline v_t v_fma(v_t a, v_t b, v_t c) { return _mm256_fmadd_ps(a, b, c); }
 static inline v_t v_max(v_t a, v_t b) { return _mm256_max_ps(a, b); }
+
+static inline v_t v_sums(const v_t x[AC_LANES]) {
+    v_t low = _mm256_hadd_ps(_mm256_hadd_ps(x[0], x[1]), _mm256_hadd_ps(x[2], x[3]));
+    v_t high = _mm256_hadd_ps(_mm256_hadd_ps(x[4], x[5]), _mm256_hadd_ps(x[6], x[7]));
+    return v_add(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
+}
 
 static inline v_t v_shifted_pow2(v_t t) {
     __m256i n = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
@@ -37,26 +47,38 @@ static inline v_t v_load_bf16(const char *p) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
 }
 
+static inline v_t v_load_even(const char *p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256((const __m256i *)p), 16));
+}
+
+static inline v_t v_load_odd(const char *p) {
+    __m256i high = _mm256_set1_epi32((int)0xffff0000);
+    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256((const __m256i *)p), high));
+}
+
 static inline v_t v_load_f16(const char *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 
-/* fp8 through fp16, which has the wider exponent: moved into its place, every code (subnormals too) is the value over
- * a power of two. NaN codes become fp16 NaN. */
+/* Eight codes, in the lower half. */
+static inline __m256i v_load_fp8_codes(const char *p) {
+    return _mm256_castsi128_si256(_mm_unpacklo_epi8(_mm_setzero_si128(), _mm_loadl_epi64((const __m128i *)p)));
+}
+
 static inline v_t v_load_fp8_fn(const char *p) {
-    __m128i code = _mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)p));
-    __m128i rest = _mm_and_si128(code, _mm_set1_epi16(0x7f));
-    __m128i nan = _mm_and_si128(_mm_cmpeq_epi16(rest, _mm_set1_epi16(0x7f)), _mm_set1_epi16(0x7e00));
-    __m128i sign = _mm_slli_epi16(_mm_andnot_si128(_mm_set1_epi16(0x7f), code), 8);
-    __m128i half = _mm_or_si128(_mm_or_si128(sign, nan), _mm_slli_epi16(rest, 7));
-    return v_mul(_mm256_cvtph_ps(half), v_set1(256.0f));
+    __m256i half = ac_cpu_fp8_fn_to_f16(v_load_fp8_codes(p));
+    return v_mul(_mm256_cvtph_ps(_mm256_castsi256_si128(half)), v_set1(256.0f));
 }
 
 static inline v_t v_load_fp8_fnuz(const char *p) {
-    __m128i code = _mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)p));
-    __m128i rest = _mm_and_si128(code, _mm_set1_epi16(0x7f));
-    __m128i nan = _mm_and_si128(_mm_cmpeq_epi16(code, _mm_set1_epi16(0x80)), _mm_set1_epi16(0x7e00));
-    __m128i sign = _mm_slli_epi16(_mm_andnot_si128(_mm_set1_epi16(0x7f), code), 8);
-    __m128i half = _mm_or_si128(_mm_or_si128(sign, nan), _mm_slli_epi16(rest, 7));
-    return v_mul(_mm256_cvtph_ps(half), v_set1(128.0f));
+    __m256i half = ac_cpu_fp8_fnuz_to_f16(v_load_fp8_codes(p));
+    return v_mul(_mm256_cvtph_ps(_mm256_castsi256_si128(half)), v_set1(128.0f));
+}
+
+static inline void v_fp8_fn_to_f16(const char *p, char *out) {
+    _mm256_storeu_si256((__m256i *)out, ac_cpu_fp8_fn_to_f16(ac_cpu_load_fp8(p)));
+}
+
+static inline void v_fp8_fnuz_to_f16(const char *p, char *out) {
+    _mm256_storeu_si256((__m256i *)out, ac_cpu_fp8_fnuz_to_f16(ac_cpu_load_fp8(p)));
 }
 
 static inline void v_store_bf16(char *p, v_t x) {

@@ -8,7 +8,10 @@
 #include <immintrin.h>
 #endif
 
+#include "fp8_to_f16.h"
+
 #define AC_LANES 16
+#define AC_CONVERTS_F16 1
 #define AC_QK_VECS 2
 #define AC_QK_TOKENS 12
 #define AC_PV_ROWS 4
@@ -18,6 +21,11 @@ typedef __m512 v_t;
 
 static inline v_t v_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline void v_store(float *p, v_t x) { _mm512_storeu_ps(p, x); }
+#ifdef AC_EMULATE_AVX512
+static inline void v_keep(v_t *x) { (void)x; }
+#else
+static inline void v_keep(v_t *x) { __asm__("" : "+v"(*x)); }
+#endif
 static inline v_t v_set1(float x) { return _mm512_set1_ps(x); }
 static inline v_t v_broadcast(const float *p) { return _mm512_set1_ps(*p); }
 static inline v_t v_zero(void) { return _mm512_setzero_ps(); }
@@ -26,6 +34,25 @@ static inline v_t v_sub(v_t a, v_t b) { return _mm512_sub_ps(a, b); }
 static inline v_t v_mul(v_t a, v_t b) { return _mm512_mul_ps(a, b); }
 static inline v_t v_fma(v_t a, v_t b, v_t c) { return _mm512_fmadd_ps(a, b, c); }
 static inline v_t v_max(v_t a, v_t b) { return _mm512_max_ps(a, b); }
+
+/* The quarters 0 and 2 of a and those of b, plus the quarters 1 and 3. */
+static inline v_t v_add_quarters(v_t a, v_t b) {
+    __m512i x = _mm512_castps_si512(a), y = _mm512_castps_si512(b);
+    __m512i even = _mm512_shuffle_i32x4(x, y, 0x88), odd = _mm512_shuffle_i32x4(x, y, 0xdd);
+    return v_add(_mm512_castsi512_ps(even), _mm512_castsi512_ps(odd));
+}
+
+/* First within the quarters, then over them. */
+static inline v_t v_sums(const v_t x[AC_LANES]) {
+    v_t pair[8], four[4];
+    for (int i = 0; i < 8; i++)
+        pair[i] = v_add(_mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]), _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]));
+    for (int i = 0; i < 4; i++) {
+        __m512d a = _mm512_castps_pd(pair[2 * i]), b = _mm512_castps_pd(pair[2 * i + 1]);
+        four[i] = v_add(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    }
+    return v_add_quarters(v_add_quarters(four[0], four[1]), v_add_quarters(four[2], four[3]));
+}
 
 static inline v_t v_shifted_pow2(v_t t) {
     __m512i n = _mm512_slli_epi32(_mm512_castps_si512(t), 23);
@@ -41,26 +68,32 @@ static inline v_t v_load_bf16(const char *p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
 }
 
+static inline v_t v_load_even(const char *p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16));
+}
+
+static inline v_t v_load_odd(const char *p) {
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi32((int)0xffff0000)));
+}
+
 static inline v_t v_load_f16(const char *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 
-/* fp8 through fp16, which has the wider exponent: moved into its place, every code (subnormals too) is the value over
- * a power of two. NaN codes become fp16 NaN. */
 static inline v_t v_load_fp8_fn(const char *p) {
-    __m256i code = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p));
-    __m256i rest = _mm256_and_si256(code, _mm256_set1_epi16(0x7f));
-    __m256i nan = _mm256_and_si256(_mm256_cmpeq_epi16(rest, _mm256_set1_epi16(0x7f)), _mm256_set1_epi16(0x7e00));
-    __m256i sign = _mm256_slli_epi16(_mm256_andnot_si256(_mm256_set1_epi16(0x7f), code), 8);
-    __m256i half = _mm256_or_si256(_mm256_or_si256(sign, nan), _mm256_slli_epi16(rest, 7));
-    return v_mul(_mm512_cvtph_ps(half), v_set1(256.0f));
+    return v_mul(_mm512_cvtph_ps(ac_cpu_fp8_fn_to_f16(ac_cpu_load_fp8(p))), v_set1(256.0f));
 }
 
 static inline v_t v_load_fp8_fnuz(const char *p) {
-    __m256i code = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p));
-    __m256i rest = _mm256_and_si256(code, _mm256_set1_epi16(0x7f));
-    __m256i nan = _mm256_and_si256(_mm256_cmpeq_epi16(code, _mm256_set1_epi16(0x80)), _mm256_set1_epi16(0x7e00));
-    __m256i sign = _mm256_slli_epi16(_mm256_andnot_si256(_mm256_set1_epi16(0x7f), code), 8);
-    __m256i half = _mm256_or_si256(_mm256_or_si256(sign, nan), _mm256_slli_epi16(rest, 7));
-    return v_mul(_mm512_cvtph_ps(half), v_set1(128.0f));
+    return v_mul(_mm512_cvtph_ps(ac_cpu_fp8_fnuz_to_f16(ac_cpu_load_fp8(p))), v_set1(128.0f));
+}
+
+static inline void v_fp8_fn_to_f16(const char *p, char *out) {
+    for (int i = 0; i < 32; i += 16)
+        _mm256_storeu_si256((__m256i *)(out + 2 * i), ac_cpu_fp8_fn_to_f16(ac_cpu_load_fp8(p + i)));
+}
+
+static inline void v_fp8_fnuz_to_f16(const char *p, char *out) {
+    for (int i = 0; i < 32; i += 16)
+        _mm256_storeu_si256((__m256i *)(out + 2 * i), ac_cpu_fp8_fnuz_to_f16(ac_cpu_load_fp8(p + i)));
 }
 
 static inline void v_store_bf16(char *p, v_t x) {

@@ -6,11 +6,14 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "half.h"
+
 #ifdef __ARM_NEON
 #include <arm_neon.h>
 #endif
 
 #define AC_LANES 4
+#define AC_CONVERTS_F16 0
 #define AC_QK_VECS 2
 #define AC_QK_TOKENS 4
 #define AC_PV_ROWS 4
@@ -25,6 +28,7 @@ static inline v_t v_load(const float *p) {
     return x;
 }
 static inline void v_store(float *p, v_t x) { memcpy(p, &x, sizeof x); }
+static inline void v_keep(v_t *x) { (void)x; }
 static inline v_t v_set1(float x) { return (v_t){x, x, x, x}; }
 static inline v_t v_broadcast(const float *p) { return v_set1(*p); }
 static inline v_t v_zero(void) { return v_set1(0.0f); }
@@ -39,6 +43,9 @@ static inline v_t v_fma(v_t a, v_t b, v_t c) {
     return a * b + c;
 #endif
 }
+
+static inline float v_sum(v_t x) { return (x[0] + x[1]) + (x[2] + x[3]); }
+static inline v_t v_sums(const v_t x[AC_LANES]) { return (v_t){v_sum(x[0]), v_sum(x[1]), v_sum(x[2]), v_sum(x[3])}; }
 
 static inline v_t v_select(v_int_t mask, v_t a, v_t b) { return (v_t)((mask & (v_int_t)a) | (~mask & (v_int_t)b)); }
 static inline v_t v_max(v_t a, v_t b) { return v_select(a > b, a, b); }
@@ -67,6 +74,15 @@ static inline v_t v_widen(v_int_t sign, v_int_t rest, int32_t normal, int mantis
 
 static inline v_t v_load_bf16(const char *p) { return (v_t)(v_load_words(p) << 16); }
 
+static inline v_int_t v_load_pairs(const char *p) {
+    v_int_t x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+static inline v_t v_load_even(const char *p) { return (v_t)(v_load_pairs(p) << 16); }
+static inline v_t v_load_odd(const char *p) { return (v_t)(v_load_pairs(p) & (int32_t)0xffff0000); }
+
 static inline v_t v_load_f16(const char *p) {
     v_int_t code = v_load_words(p), rest = code & 0x7fff, sign = (code & 0x8000) << 16;
     v_int_t special = 0x7f800000 | (rest & 0x3ff) << 13 | sign; /* infinity or NaN */
@@ -90,24 +106,6 @@ static inline void v_store_bf16(char *p, v_t x) {
     v_int_t wide = (v_int_t)v_select(x != x, (v_t)(bits | 0x400000), (v_t)rounded) >> 16;
     uint16_t h[4] = {(uint16_t)wide[0], (uint16_t)wide[1], (uint16_t)wide[2], (uint16_t)wide[3]};
     memcpy(p, h, sizeof h);
-}
-
-static inline uint16_t half_of(float x) {
-    uint32_t bits, sign;
-    memcpy(&bits, &x, sizeof bits);
-    sign = bits >> 16 & 0x8000;
-    bits &= 0x7fffffff;
-    if (bits > 0x7f800000) return (uint16_t)(sign | 0x7e00);  /* NaN */
-    if (bits >= 143u << 23) return (uint16_t)(sign | 0x7c00); /* from 65536 on, infinity included */
-    if (bits < 113u << 23) {                                  /* subnormal: adding 0.5 rounds at its last bit */
-        float shifted;
-        memcpy(&shifted, &bits, sizeof shifted);
-        shifted += 0.5f;
-        memcpy(&bits, &shifted, sizeof bits);
-        return (uint16_t)(sign | (bits - (126u << 23)));
-    }
-    bits += 0xfff + (bits >> 13 & 1); /* may carry into the exponent, up to infinity */
-    return (uint16_t)(sign | ((bits >> 13) - (112u << 10)));
 }
 
 static inline void v_store_f16(char *p, v_t x) {

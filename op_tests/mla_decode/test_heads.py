@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aiter_c import UnsupportedError, mla_decode_fwd
-from aiter_c.testing import Device, MlaCase, build_inputs, check_bits, run_case
+from aiter_c.testing import CPU, Device, MlaCase, build_inputs, check_bits, run_case
 
 pytestmark = pytest.mark.smoke
 
@@ -66,6 +66,33 @@ def test_a_head_alone_and_among_others(heads: int, device: Device) -> None:
     o, lse = _decode(device, case, inputs.array("q")[:, 128 - heads :])
     np.testing.assert_allclose(lse, expected.lse[:, 128 - heads :], rtol=2e-5, atol=1e-6)
     assert np.abs(o.astype(np.float64) - expected.o[:, 128 - heads :]).max() < 8e-3
+
+
+@pytest.mark.parametrize("page_size", [1, 16])
+@pytest.mark.parametrize("heads", range(1, 9))
+@pytest.mark.parametrize("cache", ["bfloat16", "float16", "float8_e4m3fn", "float8_e4m3fnuz", "fp8_ds_mla", "3buffer"])
+def test_few_heads_over_every_cache(heads: int, cache: str, page_size: int) -> None:
+    """The CPU's kernels for at most 8 rows: blocks of keys that end early, rows that do not see all of a block."""
+    kv_format, kv_dtype = (cache, "float8_e4m3fn") if cache in ("fp8_ds_mla", "3buffer") else ("plain", cache)
+    q_dtype = "float16" if cache == "float16" else "bfloat16"
+    run_case(
+        MlaCase(
+            heads=heads, q_lens=(1, max(1, 8 // heads), 1), kv_lens=(37, 19, 0), page_size=page_size, q_dtype=q_dtype,
+            kv_dtype=kv_dtype, kv_format=kv_format, seed=heads,
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("cache", ["bfloat16", "float16", "float8_e4m3fn"])
+def test_few_heads_alone_and_together_have_the_same_bits(cache: str) -> None:
+    """Sums over the lanes have one order, whatever the register tile is. On the CPU, where both are one kernel."""
+    case = MlaCase(heads=8, kv_lens=(75,), kv_dtype=cache, splits=1)
+    q = build_inputs(case).array("q")
+    o, lse = _decode(CPU, case, q)
+    for first, count in [(0, 1), (7, 1), (3, 2), (5, 3), (0, 4), (1, 5), (2, 6), (1, 7)]:
+        few_o, few_lse = _decode(CPU, case, np.ascontiguousarray(q[:, first : first + count]))
+        check_bits("o", few_o, o[:, first : first + count], case.repro)
+        check_bits("lse", few_lse, lse[:, first : first + count], case.repro)
 
 
 @pytest.mark.parametrize("heads", [129, 256])
