@@ -280,7 +280,8 @@ def get_mla_metadata_v1(
     topk                  0 or more: query row r has its own list, min(topk, length of its request) entries from r*topk
                           on; with uni_seqlen_qo=1 every request has as many rows as the first.
     max_split_per_batch   n: the lists are shared among min(W, n * B) workers. None or -1: among min(W, the sum over all
-                          tiles of keys // 64, at least 1), and lists of one length are cut into equal pieces.
+                          tiles of keys // 64, at least 1), and lists of one length are cut into equal pieces, or,
+                          more than workers, not at all where that is at most a 16th more for a worker.
     is_cp_round_robin     the lists are a context-parallel shard's: every tile reads all of them.
     dtype_q_nope, dtype_q, dtype_kv_nope, dtype_kv   of q and cache (None: bfloat16); they decide tiles on gfx950.
     deterministic         a list is cut by its own length alone, as mla_decode_fwd(deterministic=True) cuts it.

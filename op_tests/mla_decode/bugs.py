@@ -10,6 +10,7 @@ TESTS = {
     "work-lists": " ".join(f"op_tests/mla_decode/{name}.py" for name in _FILES) + " --device cpu",
     "work-lists-gpu": "op_tests/mla_decode/test_lists.py op_tests/mla_decode/test_ranks.py --device gfx950 -m device",
     "unserved": "op_tests/mla_decode/test_unserved.py --device cpu",
+    "few-rows": "op_tests/mla_decode/test_heads.py -k few --device cpu",
     "unserved-gpu": "op_tests/mla_decode/test_unserved.py --device gfx950 -m device",
 }
 ITEMS, WORK, OP = "csrc/ops/attention/work_items.h", "csrc/ops/attention/work.h", "csrc/ops/mla_decode/op.c"
@@ -47,6 +48,18 @@ _UNSERVED_BUGS = [
     ("split", ITEMS, "if (rest % grid->splits.num_splits != 0) return;", "return;", "nobody fills"),
     ("merge", "csrc/ops/mla_merge/group.h", "-__builtin_inff(), thread, threads);", "0.0f, thread, threads);",
      "stage 2 fills with 0"),
+]  # fmt: skip
+
+#: The CPU's engines for few rows: name, file, right, wrong, why.
+_FEW = "csrc/ops/attention/cpu/*few*.inc"
+_FEW_BUGS = [
+    ("totals", _FEW, "= total[i * rows + r];", "= total[r * keys + i];", "scores of other keys"),
+    ("group", _FEW, "#define GROUP 4 ", "#define GROUP 5 ", "the fifth row of a group is left out"),
+    ("rope", _FEW, "local->rope[t] = block->rows[t].rope;", "local->rope[t] = block->rows[t].latent;",
+     "the latent part once more"),
+    ("order", _FEW, "acc[i + 2 * j] = split[j];", "acc[i + j] = split[j];", "columns stay apart by even and odd"),
+    ("unit", "csrc/ops/attention/cpu/engine.inc", "walk.value_scale *= KEY_UNIT(p->kv[0].cache.latent_dtype);", "",
+     "fp8 over a power of two"),
 ]  # fmt: skip
 
 #: name, file, right, wrong, why
@@ -137,6 +150,7 @@ _BUGS = [
 BUGS = [Bug(f"work-{name}", *bug, "work-lists") for name, *bug in _BUGS]
 BUGS += [Bug(name, GRID, *bug) for name, *bug in _GRID_BUGS]
 BUGS += [Bug(f"unserved-{name}", *bug, "unserved") for name, *bug in _UNSERVED_BUGS]
+BUGS += [Bug(f"few-rows-{name}", *bug, "few-rows") for name, *bug in _FEW_BUGS]
 #: The same header in the kernels of a GPU.
 BUGS += [
     Bug(f"work-gpu-{name}", *bug, "work-lists-gpu", "mla_decode")

@@ -110,6 +110,10 @@ BUGS = [
         "total / workers",
         "the last tiles find no worker",
     ),
+    _bug("whole-cost", SCHEDULE, "(each - 1) * (uint32_t)p->overhead", "each * (uint32_t)p->overhead", "one item more"),
+    _bug("whole-part", SCHEDULE, "share + share / AC_LIST_WHOLE_PART", "share + share", "whole lists at any price"),
+    _bug("whole-few", SCHEDULE, "items > workers && (uint64_t)", "(uint64_t)", "whole lists where workers are left"),
+    _bug("whole-alike", SCHEDULE, "items == totals->blocks) {", "items > 0) {", "whole lists that are cut"),
     # Pieces.
     _bug("step-full", PIECES, "{{share + (blocks == 0), share", "{{share, share", "an empty list begins a worker"),
     _bug(

@@ -57,6 +57,19 @@ def _corners() -> list[MlaMetadataCase]:
         MlaMetadataCase(q_lens=(300, 0, 1), kv_lens=(500, 20, 9), heads=128, workers=9, deterministic=d)
         for d in (False, True)
     ]
+    # More lists than workers: whole where that is a 16th more at most.
+    cases += [
+        MlaMetadataCase(q_lens=ones(b), kv_lens=(n,) * b, workers=5) for n in (2000, 2048) for b in (8, 9, 10, 14, 19)
+    ]
+    cases += [MlaMetadataCase(q_lens=ones(31), kv_lens=(8192,) * 31, workers=w, page_size=64) for w in (31, 32)]
+    cases += [
+        MlaMetadataCase(q_lens=ones(10), kv_lens=(n, *(4096,) * 9), workers=5, page_size=64, granule=1)
+        for n in (3200, 4096)
+    ]
+    cases += [
+        MlaMetadataCase(q_lens=ones(9), kv_lens=(4096,) * 8 + (n,), workers=5, page_size=64)
+        for n in (2000, 3900, 4200, 9000)
+    ]
     # Buffers bound the splits: from one item per tile on.
     cases += [
         MlaMetadataCase(kv_lens=(5000, 3000), workers=16, cap=16, sizes=(items, tiles, entries))

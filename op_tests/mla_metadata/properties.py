@@ -234,7 +234,9 @@ class Plans:
         workers = np.array([p.workers for p in self.problems])
         total_pieces = np.bincount(problem, minlength=len(self.problems))
         fixed = total + (total_pieces - tiles) * overhead
-        bound = np.where(deterministic, -(-fixed // workers) + largest + 2, -(-total // splits) + overhead + tail)
+        share = -(-total // splits)
+        whole = np.where(self.number("max_split_per_batch") <= 0, share // 16, 0)  # lists that are not cut
+        bound = np.where(deterministic, -(-fixed // workers) + largest + 2, share + whole + overhead + tail)
         self.expect(most <= bound, "balance", np.arange(len(self.problems)))
 
     def _splits(self, number: int, tiles: int) -> int:

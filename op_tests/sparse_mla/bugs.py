@@ -78,7 +78,7 @@ BUGS = [
     # The same on a GPU.
     _gpu("row", WALK, "return (mla_place_t){page, entry - page * kv.page_size};", "return (mla_place_t){page, 0};",
          "the first row of the slot's page"),
-    _gpu("before", WALK, "return kv.entry_rows == 1 ? rows : mla_page_of(kv, rows);", "return mla_page_of(kv, rows);",
+    _gpu("before", WALK, "return kv.entry_rows == 1 ? rows :", "return kv.entry_rows == 2 ? rows :",
          "a key in page_size entries"),
     _gpu("end", WALK, "location.entry >= 0 && location.entry < kv.num_entries;", "location.entry >= 0;",
          "slots past the cache"),

@@ -149,3 +149,22 @@ def test_torch_tensors(sink: bool) -> None:
     arguments.pop("return_lse")
     acc, m, _ = aiter_c.sparse_mla_fwd(**arguments, skip_reduce=True)
     assert acc.shape[::2] == (2, 4) and m.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["kv_indices", "extra_indices"])
+@pytest.mark.parametrize("sink", [False, True])
+def test_a_list_of_a_key_of_nan_is_not_left_out(name: str, sink: bool, device: Device) -> None:
+    """Its LSE is NaN, and so are output and LSE of the row, whatever the other list holds."""
+    case = SparseCase(heads=3, lens=(9, 6, 5), extra_lens=(4, 5, 6), given=True, page_size=4, sink=sink)
+    want = run_case(case, device=device).outputs
+    inputs = case.inputs()
+    arguments = inputs.arguments()
+    begin = arguments[name.replace("indices", "indptr")][1]
+    indices = arguments[name].copy()
+    indices[begin] = 0  # of row 1: the slot that no row selects holds NaN
+    _, lse = device.call(case.op, **arguments | {name: indices})
+    got = inputs.array("out").astype(np.float32)
+    assert np.isnan(got[1]).all() and np.isnan(lse[1]).all()
+    others = [0, 2]
+    check_bits("o", inputs.array("out")[others], want["o"][others], case.repro)
+    check_bits("lse", lse[others], want["lse"][others], case.repro)

@@ -177,19 +177,26 @@ class Planner:
             cost = blocks + len(tiles) * self.overhead
             splits = self._splits(counted, len(tiles))
             longest = max((self._blocks(pages, limit) for count, pages in counted if count), default=0)
-            share = min(ceil_div(cost, splits), self._even_share(longest, len(tiles), splits))
+            share = self._share(ceil_div(cost, splits), longest, len(tiles), splits, blocks)
             self._fill(tiles, max(share, 1), limit, lists)
         return lists
 
     def _blocks(self, pages: int, limit: int) -> int:
         return min(ceil_div(pages, self.granule), limit)
 
-    def _even_share(self, longest: int, tiles: int, workers: int) -> int:
-        """Blocks of a piece where every tile gets as many workers as any other, whole tiles of 64 keys."""
-        if self.cap > 0 or longest == 0 or not 0 < tiles <= workers:
-            return INT32_MAX
-        unit = max(1, 64 // (self.page_size * self.granule))
-        return ceil_div(ceil_div(longest, workers // tiles), unit) * unit
+    def _share(self, share: int, longest: int, tiles: int, workers: int, blocks: int) -> int:
+        """Without a cap: no more than a piece where every tile gets as many workers as any other, whole tiles of 64
+        keys; with more tiles than workers, all of one length, whole lists, if that is no more than a 16th more."""
+        if self.cap > 0 or longest == 0 or tiles == 0:
+            return share
+        if tiles <= workers:
+            unit = max(1, 64 // (self.page_size * self.granule))
+            return min(share, ceil_div(ceil_div(longest, workers // tiles), unit) * unit)
+        if longest * tiles != blocks:
+            return share
+        each = ceil_div(tiles, workers)
+        whole = each * longest + (each - 1) * self.overhead
+        return whole if share < whole <= share + share // 16 else share
 
     def _splits(self, counted: list[tuple[int, int]], tiles: int) -> int:
         if self.cap > 0:

@@ -24,4 +24,13 @@ template <int TYPE> GPU_INLINE void sm90_mma(float (&d)[4], const uint32_t (&a)[
 
 /* clang-format on */
 
+/* Makes new values of operands A; `zero` is 0, which the compiler must not know. Where they come out of several
+ * branches inside a loop, ptxas does not keep the four of a product side by side, and copies each before each product.
+ */
+template <int N> GPU_INLINE void sm90_renew(uint32_t (&a)[N][4], uint32_t zero) {
+    GPU_UNROLL for (int i = 0; i < N; i++) {
+        GPU_UNROLL for (int k = 0; k < 4; k++) asm volatile("or.b32 %0, %0, %1;" : "+r"(a[i][k]) : "r"(zero));
+    }
+}
+
 #endif

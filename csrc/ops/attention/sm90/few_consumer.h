@@ -237,10 +237,7 @@ template <class KIND> struct few_consumer {
 
     /* --- the item --- */
 
-    GPU_MEMBER void release(const few_ring_t<KIND> &ring) const {
-        __syncwarp();
-        if (lane == 0) sm90_barrier_arrive(ring.empty());
-    }
+    GPU_MEMBER void release(const few_ring_t<KIND> &ring) const { sm90_barrier_arrive(ring.empty()); }
 
     GPU_MEMBER void output(const few_ring_t<KIND> &ring, int slot, int left, int tail) const {
         if (tail > 0 && left - tail < FEW_KEYS) keep_masked_out(ring.keys(), slot, left, tail);
@@ -290,11 +287,12 @@ template <class KIND> struct few_consumer {
     }
 
     /* The tiles of an item. */
-    GPU_MEMBER void run(const few_item_t &item, few_ring_t<KIND> *ring) {
+    template <sm90_items_t ITEMS> GPU_MEMBER void run(const few_item_t &item, few_ring_t<KIND> *ring) {
         int tail = item.range.masked_tail;
         int64_t keys = item.range.end - item.range.begin;
         auto left = [&]() { return (int)ac_min64(keys, MLA_FAR); };
         start(item);
+        if (ITEMS == SM90_ALL_ITEMS) sm90_renew(q, (uint32_t)item.tiles >> 31);
         if constexpr (KIND::AHEAD) {
             few_ring_t<KIND> before = *ring;
             int slot = 0;

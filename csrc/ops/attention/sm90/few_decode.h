@@ -8,8 +8,8 @@
 template <class KIND> GPU_INLINE void few_init_barriers() {
     few_shared_t<KIND> &shared = few_shared<KIND>();
     GPU_UNROLL for (int i = 0; i < KIND::STAGES; i++) {
-        sm90_barrier_init(sm90_shared_address(&shared.full[i]), 4); /* a lane of each warp of the loader */
-        sm90_barrier_init(sm90_shared_address(&shared.empty[i]), FEW_WARPS);
+        sm90_barrier_init(sm90_shared_address(&shared.full[i]), 128);
+        sm90_barrier_init(sm90_shared_address(&shared.empty[i]), 32 * FEW_WARPS);
     }
     sm90_barrier_init(sm90_shared_address(&shared.scored), 32 * FEW_WARPS);
     shared.moves[0] = shared.moves[1] = 0;
@@ -45,7 +45,7 @@ GPU_INLINE void few_decode(const ac_attention_params_t &p, next_work_f next_work
             p, warp - 4, lane, o, q, {}, sm90_score_scale(p), {}, 0, {}, p.kv[0].cache.rope_dim > 0};
         for (int parity = 0; more; parity ^= 1) {
             consumer.find_places(item, parity);
-            if (item.tiles > 0) consumer.run(item, &ring);
+            if (item.tiles > 0) consumer.template run<ITEMS>(item, &ring);
             consumer.store(item, parity, value_scale);
             if (ITEMS == SM90_ONE_ITEM || !work_indptr) break;
             more = few_next_item(p, next_work, &item);

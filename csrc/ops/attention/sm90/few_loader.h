@@ -23,7 +23,8 @@ template <class KIND> struct few_loader {
         return (const char *)__shfl_sync(0xffffffffu, (unsigned long long)row, key);
     }
 
-    /* Lane l's key, by the copy engine. Zeros are there before lane 0 says so. */
+    /* Lane l's key, by the copy engine. All lanes arrive, since racecheck does not see what __syncwarp orders; here it
+     * puts the expected bytes before the copies. */
     GPU_MEMBER void copy(uint32_t to, const char *row, uint32_t full) const {
         const bool owns = lane < 16;
         const int keys = __popc(__ballot_sync(0xffffffffu, owns && row));
@@ -32,8 +33,8 @@ template <class KIND> struct few_loader {
             GPU_NO_UNROLL for (int at = 0; at < row_bytes(); at += 16) sm90_store16(to + at, make_uint4(0, 0, 0, 0));
             sm90_fence_async(); /* a copy may come here next time */
         }
-        __syncwarp();
         if (lane == 0) sm90_barrier_arrive_expect(full, keys * row_bytes());
+        else sm90_barrier_arrive(full);
         __syncwarp();
         if (owns && row) sm90_copy_bulk(to, row, row_bytes(), full);
     }
@@ -45,8 +46,7 @@ template <class KIND> struct few_loader {
             GPU_NO_UNROLL for (int at = lane * 16; at < row_bytes(); at += 512)
                 sm90_store16(to + key * KIND::PITCH + at, sm90_fetch16<KIND::BYTES>(from ? from + at : nullptr, false));
         }
-        __syncwarp();
-        if (lane == 0) sm90_barrier_arrive(full);
+        sm90_barrier_arrive(full);
     }
 
     /* The tiles of an item. Pages are looked up one tile ahead. */
