@@ -148,6 +148,11 @@ LONG = [
     PagedLogitsCase(lens=(140_000, 300, 9_000), heads=32, block=64),
     PagedLogitsCase(lens=(140_000, 300, 9_000), heads=64, block=16, next_n=3, preshuffle=True),
     PagedLogitsCase(lens=(140_000, 9_000), heads=32, block=64, next_n=2, q_dtype=FNUZ, kv_dtype=FNUZ),
+    # One request: on sm_90a its tiles are dealt out in turns.
+    PagedLogitsCase(lens=(140_000,), heads=64, block=64),
+    PagedLogitsCase(lens=(140_000,), heads=32, block=16, next_n=3, preshuffle=True),
+    PagedLogitsCase(lens=(40_000,), heads=32, block=53, q_dtype=FNUZ),
+    PagedLogitsCase(lens=(700,), heads=32, block=64, max_model_len=140_000),
     LogitsCase(rows=600, keys=7_000, heads=32),
     LogitsCase(rows=600, keys=7_000, heads=16, q_dtype=FNUZ, kv_dtype=FNUZ),
     *(LogitsCase(rows=3, keys=keys) for keys in (191, 193, 383, 385)),

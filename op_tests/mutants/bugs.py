@@ -301,7 +301,7 @@ CPU_KERNELS = [
     Bug(
         "value-scale",
         DECODE_CPU,
-        "v_set1(empty ? 0 : value_scale / sum)",
+        "v_set1(empty ? 0 : walk->value_scale / sum)",
         "v_set1(empty ? 0 : 1 / sum)",
         "kv_scale of the values",
     ),

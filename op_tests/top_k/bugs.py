@@ -12,7 +12,7 @@ TESTS = {
 
 _HERE = "csrc/ops/top_k/"
 SELECT, RANKS, ITEMS = f"{_HERE}cpu/select.inc", f"{_HERE}cpu/ranks.inc", f"{_HERE}cpu.inc"
-WINDOWS, HOST, GPU = f"{_HERE}kernel_params.h", f"{_HERE}op.c", f"{_HERE}top_k.hip"
+WINDOWS, HOST, GPU = f"{_HERE}kernel_params.h", f"{_HERE}op.c", f"{_HERE}top_k.hip {_HERE}ranks.h"
 
 #: name, file, right, wrong, why
 _BUGS = [
@@ -81,13 +81,13 @@ _BUGS = [
     ("begin-clamp", WINDOWS, "if (begin < 0) begin = 0;", "", "rowStarts below 0"),
     ("end-clamp", WINDOWS, "if (end > p->columns) end = p->columns;", "", "rowEnds past the columns"),
     ("reversed", WINDOWS, "{begin < end ? begin : 0, begin < end ? end : 0}", "{begin, end}", "a reversed window"),
-    ("decode-mask", WINDOWS, "= p->next_n - 1 - row % p->next_n;", "= 0;", "every token sees all"),
-    ("decode-one", WINDOWS, "p->next_n - 1 - row % p->next_n;", "p->next_n - row % p->next_n;", "one column less"),
+    ("decode-mask", WINDOWS, "= (request + 1) * p->next_n - 1 - row;", "= 0;", "every token sees all"),
+    ("decode-one", WINDOWS, "* p->next_n - 1 - row;", "* p->next_n - row;", "one column less"),
     (
         "decode-wrap",
         WINDOWS,
-        "end = ac_list_entry(p->ends, row / p->next_n) - hidden;",
-        "end = (int32_t)((uint32_t)p->ends[row / p->next_n] - (uint32_t)hidden);",
+        "end = ac_list_entry(p->ends, request) - hidden;",
+        "end = (int32_t)((uint32_t)p->ends[request] - (uint32_t)hidden);",
         "a length near -2**31 wraps",
     ),
     ("part-short", WINDOWS, "return share > p->part_k ? share : p->part_k;", "return share;", "gaps in candidates"),

@@ -29,6 +29,12 @@ SMOKE = [
     TopKCase(columns=0, k=4),
 ]
 
+# What only long rows show on a GPU: ties of two rounds of a workgroup, rows in parts, which a second launch merges.
+LONG = [
+    TopKCase(columns=33_000, rows=1, k=20_000, data="few"),
+    TopKCase(columns=66_000, rows=2, k=5, gap=1),
+]
+
 
 def _corners() -> list[TopKCase]:
     data = cycle(DATA)
@@ -49,10 +55,14 @@ def _corners() -> list[TopKCase]:
         TopKCase(rows=310, columns=n, k=k, data=data, window="mixed", next_n=next_n)
         for n, k, data, next_n in ((300, 40, "few", None), (1100, 900, "normal", 2), (8200, 70, "some_nan", None))
     ]
+    cases += LONG
     cases += [TopKCase(columns=SPLIT_COLUMNS, rows=1, k=2048, data=kind) for kind in DATA]
     cases += [
         TopKCase(columns=SPLIT_COLUMNS, rows=1, k=k, window="inside", seed=s) for k in (9, 4000) for s in (0, 1, 2)
     ]
+    # On sm_90a: rows too many or too long for clusters; a cluster whose last workgroups have no columns.
+    cases += [TopKCase(columns=9000, rows=20, k=70, data="some_nan", window="mixed")]
+    cases += [TopKCase(columns=n, rows=1, k=3000, data="late_ties") for n in (100_000, 262_144, 262_145)]
     cases += [TopKCase(columns=SPLIT_COLUMNS, rows=1, k=k, window="short", data="few") for k in (9, 4000)]
     cases += [TopKCase(columns=SPLIT_COLUMNS, rows=1, k=9, window=window) for window in WINDOWS]
     cases += [TopKCase(columns=SPLIT_COLUMNS, rows=1, k=500, next_n=1, seed=s, window="inside") for s in range(3)]
@@ -83,11 +93,11 @@ ALL = list(dict.fromkeys((*SMOKE, *CORNER, *SWEEP)))
 
 
 def on_device(cases: list[TopKCase], device: Device) -> list[TopKCase]:
-    """On a simulated device a part of SWEEP, and of the cases of long rows."""
+    """On a simulated device a part of SWEEP, and of the cases of long rows beside LONG."""
     if not device.simulated:
         return cases
     part = {"gfx942": 0, "gfx950": 1}[device.name]
     random_cases = set(SWEEP[part * SIMULATED_RANDOM : (part + 1) * SIMULATED_RANDOM])
-    long = [case for case in cases if case.columns >= SPLIT_COLUMNS]
+    long = [case for case in cases if case.columns >= SPLIT_COLUMNS and case not in LONG]
     left_out = (set(SWEEP) - random_cases) | (set(long) - set(long[part::6]))
     return [case for case in cases if case not in left_out]

@@ -40,9 +40,10 @@ typedef struct ac_columns_t {
 } ac_columns_t;
 
 AC_INLINE ac_columns_t ac_top_k_window(const ac_top_k_params_t *p, int64_t row) {
-    const int64_t hidden = p->next_n - 1 - row % p->next_n; /* tokens after the row's own */
+    const int64_t request = p->next_n == 1 ? row : row / p->next_n;
+    const int64_t hidden = (request + 1) * p->next_n - 1 - row; /* tokens after the row's own */
     int64_t begin = p->begins ? ac_list_entry(p->begins, row) : 0;
-    int64_t end = ac_list_entry(p->ends, row / p->next_n) - hidden;
+    int64_t end = ac_list_entry(p->ends, request) - hidden;
     if (begin < 0) begin = 0;
     if (end > p->columns) end = p->columns;
     const ac_columns_t window = {begin < end ? begin : 0, begin < end ? end : 0};

@@ -73,19 +73,22 @@ static int32_t choose_parts(const args_t *args) {
     return parts > 1 ? (int32_t)parts : 1;
 }
 
+#define WORKGROUPS 4 /* the kernel's fact */
+
 /* The kernel for the rows, and on a GPU for how many of them each compute unit has. */
 static int find_kernel(args_t *args, const char *op, ac_error_t *error) {
     const int64_t units = args->target.facts.compute_units, items = args->num_rows * args->parts;
     const ac_kernel_request_t request = {
         .op = op,
         .family = &ac_kernels_top_k,
-        .keys = {args->logits->dtype, args->columns, items / units + (items % units != 0)},
+        .keys = {args->logits->dtype, args->columns, items / units + (items % units != 0), args->num_rows},
         .features = AC_WRITES_FINAL | (args->parts > 1 ? AC_WRITES_PARTIALS : 0),
         .rows = 1,
     };
     args->kernel = ac_choose_kernel(&request, args->target.facts.arch, error);
     if (!args->kernel) return -1;
-    return ac_check_launch(op, "numRows", args->kernel, items, &args->target.facts, error);
+    return ac_check_launch(op, "numRows", args->kernel, items * args->kernel->keys[WORKGROUPS], &args->target.facts,
+                           error);
 }
 
 static int check(args_t *args, const char *op, const ac_tensor_rule_t *rules, int rule_count, ac_error_t *error) {
@@ -109,8 +112,10 @@ static int check(args_t *args, const char *op, const ac_tensor_rule_t *rules, in
     if (ac_check_own_memory(op, args, rules, rule_count, error) < 0) return -1;
 
     args->part_k = args->k < args->columns ? args->k : args->columns;
-    args->parts = choose_parts(args);
-    return find_kernel(args, op, error);
+    args->parts = 1;
+    if (find_kernel(args, op, error) < 0) return -1;
+    if (args->kernel->keys[WORKGROUPS] == 1) args->parts = choose_parts(args);
+    return args->parts > 1 ? find_kernel(args, op, error) : 0;
 }
 
 static int find_workspaces(const void *arguments, const void *plan, ac_workspace_t *out, ac_error_t *error) {
@@ -138,7 +143,7 @@ static int launch(const args_t *args, ac_top_k_params_t *params, ac_top_k_stage_
         .kernel = args->kernel,
         .params = params,
         .params_bytes = sizeof *params,
-        .grid = args->num_rows * (partial ? args->parts : 1),
+        .grid = args->num_rows * (partial ? args->parts : args->kernel->keys[WORKGROUPS]),
         .stream = stream,
         .writes = partial ? AC_WRITES_PARTIALS : AC_WRITES_FINAL,
         .final_rows = params->indices,

@@ -8,6 +8,10 @@
 #include "../../gpu/votes.h"
 #include "gpu_local.h"
 #include "kernel_params.h"
+#include "ranks.h"
+#if defined(__CUDACC__)
+#include "sm90/cluster.h"
+#endif
 
 #define AC_FAMILY_ROWS "top_k/kernels.inc"
 #include "../local_bytes.inc"
@@ -22,33 +26,12 @@ struct shared_t {
     uint32_t digit, above, count, unused;
 };
 
-GPU_INLINE uint32_t lane_below(uint32_t x, int distance) {
-#if defined(__CUDACC__)
-    return __shfl_up_sync(0xffffffffu, x, distance);
-#else
-    return (uint32_t)__builtin_amdgcn_ds_bpermute((gpu_lane() - distance) * 4, (int)x);
-#endif
-}
-
-GPU_INLINE uint32_t of_lane(uint32_t x, int lane) {
-#if defined(__CUDACC__)
-    return __shfl_sync(0xffffffffu, x, lane);
-#else
-    return (uint32_t)__builtin_amdgcn_ds_bpermute(lane * 4, (int)x);
-#endif
-}
-
 GPU_INLINE void count_one(uint32_t *counter) {
 #if defined(__CUDACC__)
     atomicAdd(counter, 1);
 #else
     __hip_atomic_fetch_add((GPU_SHARED uint32_t *)counter, 1u, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_WORKGROUP);
 #endif
-}
-
-GPU_INLINE uint32_t rank_of(uint32_t bits) {
-    const uint32_t rank = bits ^ ((uint32_t)((int32_t)bits >> 31) | 0x80000000u);
-    return (bits & 0x7fffffffu) > 0x7f800000u ? 0 : rank;
 }
 
 /* Where the selected columns of a row go. */
@@ -346,6 +329,10 @@ SELECT(top_k_t1024, 1024, 1, 16)
 #if defined(__CUDACC__)
 SELECT(top_k_t512, 512, 3, 8)
 SELECT(top_k_t256, 256, 5, 8)
+
+constexpr int CLUSTER = AC_TOP_K_CLUSTER;
+CHECK_LOCAL_BYTES("top_k_cluster", (int)sizeof(top_k_cluster_t<CLUSTER>::shared_t));
+GPU_KERNEL(1024) __cluster_dims__(CLUSTER) top_k_cluster(GPU_PARAMS(ac_top_k_params_t) p) { top_k_cluster<CLUSTER>(p); }
 #else
 SELECT(top_k_t512, 512, 1, 8)
 SELECT(top_k_t256, 256, 1, 8)

@@ -40,16 +40,23 @@ def check(launches: int, name: str, groups: int) -> None:
 
 
 since = driver.launches()
-prefill(3, 5000, 2048)
-check(1, "top_k_t1024", 3)
-decode(8, 5000, 64, 4)
-check(1, "top_k_t1024", 8)
+prefill(17, 5000, 2048)
+check(1, "top_k_t1024", 17)
+decode(20, 5000, 64, 4)
+check(1, "top_k_t1024", 20)
 prefill(2000, 5000, 64)
 check(1, "top_k_t256", 2000)
 prefill(2000, 9000, 64)
 check(1, "top_k_t512", 2000)
-prefill(1, 65536, 2048)  # the longest row that is never cut
-check(1, "top_k_t1024", 1)
+
+# Few rows: a cluster of workgroups each, or one workgroup; the longest row that is never cut.
+few, shared, whole = {"hip": ("top_k_t1024", 1, 65536), "cuda": ("top_k_cluster", 8, 262_144)}[VENDOR]
+prefill(16, 5000, 2048)
+check(1, few, 16 * shared)
+decode(8, 5000, 64, 4)
+check(1, few, 8 * shared)
+prefill(1, whole, 2048)
+check(1, few, shared)
 prefill(1, 1 << 20, 2048)  # parts, then what they hand on
 check(2, "top_k_t1024", 1)
 
@@ -58,5 +65,5 @@ prefill(5, 100, 0)
 decode(0, 100, 5, 1)
 assert driver.launches() == since
 prefill(5, 0, 4)  # no columns: the pads are written
-check(1, "top_k_t1024", 5)
+check(1, few, 5 * shared)
 print("ok")

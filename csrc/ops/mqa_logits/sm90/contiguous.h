@@ -170,8 +170,12 @@ template <int KIND, int N> struct mqa_contiguous_t {
             sm90_barrier_arrive(empty(stage));
             stage = stage + 1 < STAGES ? stage + 1 : 0, phase ^= stage == 0;
             GPU_UNROLL for (int row = 0; row < ROWS; row++, listed++) {
-                if constexpr (TILES == 2) store(*listed, j, mqa_total_of_two(sums[0][row], sums[1][row]) * scale);
-                else if (!upper) store(*listed, j, sums[0][row].total() * scale);
+                if constexpr (TILES == 2) {
+                    store(*listed, j, mqa_total_of_two(sums[0][row], sums[1][row]) * scale);
+                } else {
+                    const float total = sums[0][row].total(); /* by all lanes */
+                    if (!upper) store(*listed, j, total * scale);
+                }
             }
         }
     }

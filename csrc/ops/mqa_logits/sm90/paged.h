@@ -54,7 +54,8 @@ template <int KIND, int N> struct mqa_paged_t {
 
     const ac_mqa_logits_params_t &p;
     schedule_t schedule;
-    int part_shift; /* 2^part_shift rows are a part's */
+    int part_shift;    /* 2^part_shift rows are a part's */
+    int32_t tile_step; /* from a tile of the workgroup to its next: a unit alone is dealt out tile by tile */
 
     GPU_MEMBER int num_parts() const { return Q_ROWS >> part_shift; }
     GPU_MEMBER int place_of(int number) const { return number & (num_parts() - 1); } /* of a part */
@@ -90,6 +91,20 @@ template <int KIND, int N> struct mqa_paged_t {
 
     /* --- the walker: one warp --- */
 
+    GPU_MEMBER bool is_alone() const { return schedule.num_units() == 1; }
+
+    /* The first tile of a unit alone, and how many the workgroup has. Which they are does not depend on the length: the
+     * first pages, one per lane, are asked for with it. */
+    GPU_MEMBER int32_t find_alone(mqa_cursor_t &out, int32_t &page) const {
+        const int32_t worker = (int32_t)gpu_block();
+        uint32_t token;
+        const uint32_t entry = ac_mqa_entry_of(&p.k, (int64_t)(worker + gpu_lane() * tile_step) * MQA_TILE, &token);
+        page = (int32_t)mqa_load4_if(p.num_requests > 0 && entry < p.k.table_width, p.k.table + entry, ~0u);
+        out.unit = 0, out.tile = worker, out.length = schedule.length_of(0);
+        const int32_t tiles = schedule.tiles_in(out.length);
+        return tiles > worker ? (tiles - 1 - worker) / tile_step + 1 : 0;
+    }
+
     GPU_MEMBER void post(int number, const mqa_part_t &part) const {
         const int at = place_of(number);
         if (number >= num_parts()) sm90_barrier_wait(released(at), turn_of(number) ^ 1);
@@ -101,12 +116,12 @@ template <int KIND, int N> struct mqa_paged_t {
 
     /* A lane per place of a tile, which it fills whenever it is empty. The fewer the copies the better, for lanes issue
      * theirs one after the other: a tile is one copy where it is a page, two where a page has several tiles. */
-    GPU_MEMBER void copy_keys(const mqa_part_t &part) const {
+    GPU_MEMBER void copy_keys(const mqa_part_t &part, int32_t first_page) const {
         const uint32_t stage = gpu_lane(), first = part.first, end = stage < STAGES ? first + part.count : 0;
         const bool whole = p.k.page_size % MQA_TILE == 0;
         const int32_t *table = p.k.table + schedule.group_of(part.unit) * p.k.table_stride;
         uint32_t number = first + (stage + STAGES - first % STAGES) % STAGES, token;
-        int32_t j = (part.tile + (int32_t)(number - first)) * MQA_TILE;
+        uint32_t j = (part.tile + (number - first) * tile_step) * MQA_TILE;
         /* The page of key j + more, or -1; and the key's number in it. */
         auto look_up = [&](int32_t more) {
             const uint32_t entry = ac_mqa_entry_of(&p.k, (int64_t)j + more, &token);
@@ -122,7 +137,9 @@ template <int KIND, int N> struct mqa_paged_t {
             if (!together)
                 sm90_copy_bulk(to + KEY_BYTES + more * 4, ac_mqa_scale(&p.k, page, token), keys * 4, full(stage));
         };
-        int32_t page = look_up(0);
+        int32_t page = first_page;
+        if (is_alone()) ac_mqa_entry_of(&p.k, j, &token);
+        else page = look_up(0);
         bool all = part.first > 0;
         while (__any_sync(0xffffffffu, number < end)) {
             if (!all) all = sm90_barrier_test(ready(0), 0);
@@ -149,12 +166,12 @@ template <int KIND, int N> struct mqa_paged_t {
                     if (found >> i & 1) copy(pages[i], i * MQA_GROUP_KEYS, MQA_GROUP_KEYS);
                 }
             }
-            number += STAGES, j += STAGES * MQA_TILE;
+            number += STAGES, j += STAGES * MQA_TILE * tile_step;
             page = look_up(0);
         }
     }
 
-    GPU_MEMBER void walk(int32_t count, mqa_cursor_t at) const {
+    GPU_MEMBER void walk(int32_t count, mqa_cursor_t at, int32_t first_page) const {
         const int32_t none = schedule.num_units();
         int number = 0;
         int32_t first = 0;
@@ -176,7 +193,7 @@ template <int KIND, int N> struct mqa_paged_t {
         GPU_NO_UNROLL while (part.count >= 0) {
             mqa_part_t next;
             if (early) next = next_part(), post(number++, next);
-            if (by_copies()) copy_keys(part);
+            if (by_copies()) copy_keys(part, first_page);
             if (!early) next = next_part(), post(number++, next);
             part = next;
         }
@@ -188,13 +205,14 @@ template <int KIND, int N> struct mqa_paged_t {
         const int thread = mqa_producers_t::thread() - 32;
         GPU_NO_UNROLL for (int number = 0;; number++) {
             const int at = place_of(number);
-            sm90_barrier_wait(posted(at), turn_of(number));
-            const mqa_part_t part = part_at(at);
-            if (part.count >= 0) load_unit(at << part_shift, part.unit, thread);
+            const bool known = number == 0 && is_alone(); /* which unit it is, before the walker says it */
+            if (!known) sm90_barrier_wait(posted(at), turn_of(number));
+            if (known || part_at(at).count >= 0) load_unit(at << part_shift, known ? 0 : part_at(at).unit, thread);
+            if (known) sm90_barrier_wait(posted(at), 0);
             sm90_copies_wait();
             sm90_fence_async();
             sm90_barrier_arrive(ready(at));
-            if (part.count < 0) return;
+            if (part_at(at).count < 0) return;
         }
     }
 
@@ -345,7 +363,8 @@ template <int KIND, int N> struct mqa_paged_t {
     GPU_MEMBER void consume_one(const rows_t &own, const lane_t &lane, uint32_t end, turn_t &at,
                                 int32_t &column) const {
         const bool upper = gpu_lane() & 2;
-        GPU_NO_UNROLL for (; at.tile + MQA_PAGED_CONSUMERS < end; column += 2 * STEP) {
+        const int32_t step = STEP * tile_step;
+        GPU_NO_UNROLL for (; at.tile + MQA_PAGED_CONSUMERS < end; column += 2 * step) {
             mqa_keys_t keys[2];
             mqa_operand_t<KIND> a, b;
             mqa_sums_t first, second;
@@ -365,7 +384,7 @@ template <int KIND, int N> struct mqa_paged_t {
             first.pin();
             mqa_wait<0>(e);
             second.add(e, own.weights);
-            store(own, upper ? column + STEP : column, mqa_total_of_two(first, second) * scale, exists);
+            store(own, upper ? column + step : column, mqa_total_of_two(first, second) * scale, exists);
         }
     }
 
@@ -376,10 +395,10 @@ template <int KIND, int N> struct mqa_paged_t {
         char *out = p.logits + first_row(part.unit) * p.logits_stride;
         rows_t own;
         take_rows(place, 0, rows, out, own);
-        int32_t j = (part.tile + (int32_t)at.tile - part.first) * MQA_TILE + gpu_thread() / 32 % 4 * MQA_GROUP_KEYS +
-                    gpu_lane() / 4 + 8 * odd;
+        int32_t j = (part.tile + ((int32_t)at.tile - part.first) * tile_step) * MQA_TILE +
+                    gpu_thread() / 32 % 4 * MQA_GROUP_KEYS + gpu_lane() / 4 + 8 * odd;
         if (KIND == SM90_E4M3 && copied && rows == 1) consume_one(own, lane, end, at, j);
-        GPU_NO_UNROLL for (; at.tile < end; at.next(), j += STEP) {
+        GPU_NO_UNROLL for (; at.tile < end; at.next(), j += STEP * tile_step) {
             mqa_keys_t keys;
             mqa_operand_t<KIND> operand;
             if (copied) take_keys(at, lane, keys);
@@ -447,14 +466,17 @@ template <int KIND, int N> struct mqa_paged_t {
         const int group = gpu_thread() / 128;
         if (group == MQA_PAGED_CONSUMERS) {
             sm90_fewer_registers<80>();
+            const bool walks = mqa_producers_t::thread() < 32;
             mqa_cursor_t first;
-            const int32_t count = schedule.find((uint32_t)gpu_block(), first);
+            int32_t count = 0, page = -1;
+            if (!is_alone()) count = schedule.find((uint32_t)gpu_block(), first);
+            else if (walks) count = find_alone(first, page);
             gpu_barrier();
-            if (mqa_producers_t::thread() < 32) walk(count, first);
+            if (walks) walk(count, first, page);
             else load_queries();
         } else {
             sm90_more_registers<144>();
-            prefetch();
+            if (!is_alone()) prefetch();
             set_up();
             gpu_barrier();
             consume(group);
@@ -466,7 +488,8 @@ template <int KIND, int N> struct mqa_paged_t {
 template <int KIND, int N> GPU_INLINE void mqa_paged(const ac_mqa_logits_params_t &p) {
     using paged = mqa_paged_t<KIND, N>;
     const int shift = p.block_rows > 2 ? 2 : p.block_rows - 1;
-    paged body = {p, {p, *(mqa_shared_t *)(gpu_shared + paged::SHARED_AT)}, shift};
+    const typename paged::schedule_t schedule = {p, *(mqa_shared_t *)(gpu_shared + paged::SHARED_AT)};
+    paged body = {p, schedule, shift, schedule.num_units() == 1 ? (int32_t)p.num_workers : 1};
     body.run();
 }
 
