@@ -9,6 +9,7 @@ import platform
 import runpy
 import shlex
 import shutil
+import sys
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,6 +42,9 @@ VARIANTS = {  # compiler flags, linker flags
 VARIANT = os.environ.get("AITER_C_BUILD") or "release"
 if VARIANT not in VARIANTS:
     raise SystemExit(f"AITER_C_BUILD: expected one of {', '.join(VARIANTS)}, got {VARIANT!r}")
+
+if X86 and sys.maxsize > 2**32 and VARIANT == "release" and platform.libc_ver()[0] == "glibc":
+    VARIANTS[VARIANT][0].extend(["-include", "csrc/core/glibc.h"])
 
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]

@@ -1,4 +1,6 @@
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* memmem */
+#endif
 #include "code_object.h"
 
 #include <errno.h>
@@ -6,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "device.h"
@@ -94,16 +95,16 @@ static int check_hash(const ac_kernel_t *kernel, const ac_code_object_t *object,
 }
 
 int ac_code_object_open(const ac_kernel_t *kernel, ac_code_object_t *out_object, ac_error_t *error) {
-    struct stat status;
     out_object->image = NULL;
     out_object->bytes = 0;
     int file = open_file(kernel, out_object, error);
     if (file < 0) return -1;
-    if (fstat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0) {
-        void *image = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, file, 0);
+    off_t bytes = lseek(file, 0, SEEK_END);
+    if (bytes > 0) {
+        void *image = mmap(NULL, (size_t)bytes, PROT_READ, MAP_PRIVATE, file, 0); /* a folder has none */
         if (image != MAP_FAILED) {
             out_object->image = image;
-            out_object->bytes = (size_t)status.st_size;
+            out_object->bytes = (size_t)bytes;
         }
     }
     close(file);

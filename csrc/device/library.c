@@ -1,4 +1,6 @@
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* dl_iterate_phdr, dladdr */
+#endif
 #include "library.h"
 
 #include <dlfcn.h>

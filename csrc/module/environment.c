@@ -1,12 +1,15 @@
 /* The AITER_C_* switches: read once, checked, applied. A value that is no good is ignored with a warning: it must not
  * keep a program from importing the package, and `python -m aiter_c env` shows it. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* O_PATH */
+#endif
 #include "environment.h"
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../core/fault.h"
@@ -120,9 +123,10 @@ static int check_exchange(void) {
 
 /* A library may be named for the loader to find: whether that works is seen, and said, when it is loaded. */
 static int check_folder(void) {
-    struct stat status;
     const char *path = switches[HSA].value;
-    if (!switches[HSA].set || (stat(path, &status) == 0 && S_ISDIR(status.st_mode))) return 0;
+    if (!switches[HSA].set) return 0;
+    int folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (folder >= 0) return close(folder);
     return ignore(HSA, "expected a folder, got '%.128s'", path);
 }
 

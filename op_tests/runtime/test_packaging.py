@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -13,6 +15,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from aiter_c import _C
 
 ROOT = Path(__file__).resolve().parents[2]
 pytest.importorskip("setuptools")
@@ -113,6 +117,14 @@ def test_the_stable_abi_is_said_the_same_way_everywhere(tmp_path: Path) -> None:
     free = "import sysconfig\nget = sysconfig.get_config_var\n"
     free += "sysconfig.get_config_var = lambda name: 1 if name == 'Py_GIL_DISABLED' else get(name)\n"
     assert setup(before=free + _EXTENSIONS).stdout.split() == ["None", "False", "None"]
+
+
+def test_a_release_build_loads_with_an_old_glibc() -> None:
+    """The wheel's tag, manylinux_2_17, is that of the newest version of a glibc function that the module asks for."""
+    if _C.build_info()["variant"] != "release" or platform.machine() != "x86_64" or platform.libc_ver()[0] != "glibc":
+        pytest.skip("csrc/core/glibc.h is for release builds for x86-64 with glibc")
+    versions = re.findall(rb"\0GLIBC_(\d+)\.(\d+)", Path(_C.__file__).read_bytes())
+    assert max((int(major), int(minor)) for major, minor in versions) == (2, 17)
 
 
 def test_the_module_says_that_it_needs_the_gil() -> None:
