@@ -86,17 +86,19 @@ def run(arguments: Namespace) -> int:
     table = Table(columns)
     threads = aiter_c.get_num_threads()
     aiter_c.set_num_threads(1)
-    for number, (what, (args, kwargs)) in enumerate(_calls(torch).items()):
-        name = what.partition(" ")[0]
-        function, op, idle = direct[name], getattr(torch.ops.aiter_c, name), _idle(torch, library, name, number)
-        timed = [
-            lambda call=call, args=args, kwargs=kwargs: call(*args, **kwargs)  # type: ignore[misc]
-            for call in (function, op, idle)
-        ]
-        times = _best_nanoseconds(timed, 3 if arguments.quick else 40)
-        row = {"op": what, "function ns": times[0], "op ns": times[1], "idle op ns": times[2]}
-        table.add(row | {"x of idle": (times[1] - times[0]) / times[2]})
-    aiter_c.set_num_threads(threads)
+    try:
+        for number, (what, (args, kwargs)) in enumerate(_calls(torch).items()):
+            name = what.partition(" ")[0]
+            function, op, idle = direct[name], getattr(torch.ops.aiter_c, name), _idle(torch, library, name, number)
+            timed = [
+                lambda call=call, args=args, kwargs=kwargs: call(*args, **kwargs)  # type: ignore[misc]
+                for call in (function, op, idle)
+            ]
+            times = _best_nanoseconds(timed, 3 if arguments.quick else 40)
+            row = {"op": what, "function ns": times[0], "op ns": times[1], "idle op ns": times[2]}
+            table.add(row | {"x of idle": (times[1] - times[0]) / times[2]})
+    finally:
+        aiter_c.set_num_threads(threads)
     if arguments.json:
         write_json(arguments.json, table.rows)
     over = [row["op"] for row in table.rows if row["x of idle"] > LIMIT]

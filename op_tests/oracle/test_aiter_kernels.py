@@ -133,6 +133,11 @@ def test_rows(case: OracleCase, device: Device) -> None:
     assert {_name(finding) for finding in written.findings} <= set(case.kernel.hazards)
 
 
+def test_the_kernels_of_the_later_commit_are_counted() -> None:
+    """Without its objects these five are skipped, and no others."""
+    assert len(LATER) == 5 and all(kernel.later for kernel in LATER) and not any(kernel.later for kernel in KERNELS)
+
+
 @pytest.mark.skipif(not code_objects.later_available(), reason=code_objects.LATER_MISSING)
 @pytest.mark.parametrize("kernel", LATER, ids=lambda kernel: kernel.id)
 def test_rows_of_the_later_commit(kernel: Kernel) -> None:

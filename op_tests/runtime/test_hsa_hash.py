@@ -23,9 +23,9 @@ OBJECTS = {
     for row in csv.DictReader((ROOT / "hsa/manifest.csv").read_text().splitlines())
 }
 AMD, GFX950, NVIDIA = ({name for name in OBJECTS if name.startswith(arch)} for arch in ("gfx", "gfx950", "sm_"))
-DECODE, MERGE, LISTS, LOGITS = (
+DECODE, MERGE, LISTS, LOGITS, TOP_K = (
     {name for name in OBJECTS if name.endswith(what)}
-    for what in ("mla_decode", "mla_merge", "mla_metadata", "mqa_logits")
+    for what in ("mla_decode", "mla_merge", "mla_metadata", "mqa_logits", "top_k")
 )
 PLANNERS = {name for name in OBJECTS if name.endswith("_metadata")}
 PREFILL = {name for name in OBJECTS if name.endswith("mla_prefill")}
@@ -77,7 +77,12 @@ def test_a_compiler_that_finds_system_headers_anyway(tmp_path: Path) -> None:
         ("csrc/gpu/gpu.h", "return threadIdx.x;", "return threadIdx.x + 0;", NVIDIA),
         ("csrc/gpu/gpu.h", "__builtin_amdgcn_workitem_id_x()", "__builtin_amdgcn_workitem_id_y()", AMD),
         ("csrc/gpu/gpu.h", "#if defined(__gfx950__)", "#if defined(__gfx950__) && 0", GFX950),
-        ("csrc/gpu/sm90/ptx.h", "ex2.approx.ftz.f32", "ex2.approx.f32", NVIDIA & (DECODE | MERGE | PREFILL | LOGITS)),
+        (
+            "csrc/gpu/sm90/ptx.h",
+            "ex2.approx.ftz.f32",
+            "ex2.approx.f32",
+            NVIDIA & (DECODE | MERGE | PREFILL | LOGITS | TOP_K),
+        ),
         ("csrc/gpu/gfx9/fp8.h", "0x1p119f", "0x1p118f", AMD & (DECODE | PREFILL | LOGITS)),
         ("csrc/core/fp8.h", "0x43e00000", "0x43e00001", WRITES | STATES),
         ("csrc/ops/attention/rope.h", "rope->neox ? i : 2 * i", "rope->neox ? i : 3 * i", WRITES),

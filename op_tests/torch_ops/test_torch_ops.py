@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import inspect
+from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
@@ -15,11 +16,13 @@ if importlib.util.find_spec("torch") is None:
     pytest.skip("torch is not installed", allow_module_level=True)
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch_ops import samples
 
 import aiter_c
 import aiter_c.torch_ops
 from aiter_c._torch_table import GRAPH_OPS
+from aiter_c.cli import bench_torch_ops
 from aiter_c.torch_ops import SCHEMAS
 from aiter_c.torch_ops.schema import parameters_of
 
@@ -171,6 +174,32 @@ def test_make_fx(mode: str) -> None:
     assert "aiter_c.mla_decode_fwd" in graph.code
 
 
+def _of_tensors(name: str) -> tuple[Callable[..., Any], tuple[torch.Tensor, ...]]:
+    """The op as a function of the tensors among its arguments, and those tensors."""
+    leaves, spec = tree_flatten(samples.of(name)[-1])
+    places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+
+    def step(*tensors: torch.Tensor) -> Any:
+        given = dict(zip(places, tensors, strict=True))
+        args, kwargs = tree_unflatten([given.get(place, leaf) for place, leaf in enumerate(leaves)], spec)
+        return _op(name)(*args, **kwargs)
+
+    return step, tuple(leaves[place] for place in places)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(ROWS))
+def test_every_op_is_exported_and_traced(name: str) -> None:
+    """The op is in the graph that torch.export and make_fx make, and writes what it writes."""
+    step, want = _of_tensors(name)
+    wanted = step(*want)
+    exported = torch.export.export(_Module(step), _of_tensors(name)[1], strict=False)
+    for program in (exported.module(), make_fx(step, tracing_mode="fake")(*_of_tensors(name)[1])):
+        got = _of_tensors(name)[1]
+        assert _same(wanted, program(*got)) and _same(want, got)
+        assert f"aiter_c.{name}" in program.code
+
+
 def test_a_schema_is_the_signature() -> None:
     """Names, order, defaults; what the rows of the C core call an output is declared as written, and nothing else."""
     for name, row in ROWS.items():
@@ -239,6 +268,19 @@ def test_refusals_are_those_of_the_function() -> None:
         torch.ops.aiter_c.mla_decode_fwd(q, cache, o, *rest, 1, logit_cap=30.0)
     with pytest.raises(ValueError, match=r"mla_decode_fwd: o: expected"):
         torch.ops.aiter_c.mla_decode_fwd(q, cache, o[:, :, :64], *rest, 1)
+
+
+def test_the_bench_leaves_the_threads_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a row raises."""
+    threads = aiter_c.get_num_threads()
+    aiter_c.set_num_threads(2)
+    try:
+        monkeypatch.setattr(bench_torch_ops, "_calls", lambda torch: {"no_op": ((), {})})
+        with pytest.raises(KeyError, match="no_op"):
+            bench_torch_ops.run(Namespace(quick=True, json=None))
+        assert aiter_c.get_num_threads() == 2
+    finally:
+        aiter_c.set_num_threads(threads)
 
 
 def test_an_output_that_requires_grad_is_refused() -> None:

@@ -98,7 +98,8 @@ def _dense(
     return fixture
 
 
-@pytest.mark.parametrize(("fp8", "heads"), [*((False, heads) for heads in HEADS), (True, 4), (True, 6), (True, 12)])
+@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("fp8", [False, True])
 def test_decode(heads: int, fp8: bool) -> None:
     _dense(ForwardMode.DECODE, heads, (14, 130, 0), fp8=fp8)
 
@@ -108,12 +109,12 @@ def test_decode_over_pages(fp8: bool) -> None:
     _dense(ForwardMode.DECODE, 16, (70, 15), fp8=fp8, page=16)
 
 
-@pytest.mark.parametrize("heads", [4, 6, 12, 16, 48])
+@pytest.mark.parametrize("heads", HEADS)
 def test_absorbed_prefill(heads: int) -> None:
     _dense(ForwardMode.EXTEND, heads, (40, 0), (7, 20))
 
 
-@pytest.mark.parametrize("heads", [4, 12, 48])
+@pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("fp8", [False, True])
 def test_verify(heads: int, fp8: bool) -> None:
     _dense(ForwardMode.TARGET_VERIFY, heads, (60, 3), (4, 4), fp8=fp8)
@@ -156,6 +157,6 @@ def test_sparse_decode(heads: int) -> None:
     _sparse(ForwardMode.DECODE, heads, (200, 30))
 
 
-@pytest.mark.parametrize("heads", [4, 16])
+@pytest.mark.parametrize("heads", HEADS)
 def test_sparse_prefill(heads: int) -> None:
     _sparse(ForwardMode.EXTEND, heads, (2048,), (3,))

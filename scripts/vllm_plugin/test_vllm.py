@@ -14,6 +14,8 @@ SERVE = Path(__file__).with_name("serve.py")
 OURS = ["aiter_c.plugins.vllm.mla", "aiter_c.plugins.vllm.prefill"]
 SPARSE = ["aiter_c.plugins.vllm.sparse"]
 TOKENS = 24
+MTP = {"num_nextn_predict_layers": 1}
+TWO = {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"}
 RNG = random.Random(0)
 
 
@@ -49,6 +51,12 @@ def own(folder):
 def exact(folder):
     """vLLM's own backend in float32."""
     return serve(folder, False, engine={"dtype": "float32"})
+
+
+@functools.cache
+def of_two(folder, dtype):
+    """vLLM's own backend on two processes, few prompts."""
+    return serve(folder, False, engine=TWO | {"dtype": dtype}, **FEW)
 
 
 def of_few(run):
@@ -134,11 +142,37 @@ def test_chunks_and_prefixes(folder):
 def test_speculative(folder):
     """Two query rows a step: a draft layer, and verification."""
     result = serve(
-        folder, True, model={"num_nextn_predict_layers": 1},
+        folder, True, model=MTP,
         engine={"speculative_config": {"method": "mtp", "num_speculative_tokens": 1}}, **FEW,
     )  # fmt: skip
     assert result["backends"] == OURS and result["drafts"][0] > 0
     check("MLA, one draft", result, of_few(own(folder)), of_few(exact(folder)))
+
+
+def test_accepted_drafts(folder):
+    """Three query rows a step, of which the model takes one, two or all: what rejected drafts left in the cache is
+    written over."""
+    few = {"foreseeable": True, **FEW}
+    base, reference = serve(folder, False, **few), serve(folder, False, engine={"dtype": "float32"}, **few)
+    drafts = {"speculative_config": {"method": "mtp", "num_speculative_tokens": 2}}
+    result = serve(folder, True, model=MTP, engine=drafts, **few)
+    proposed, accepted = result["drafts"]
+    assert result["backends"] == OURS and 0.1 * proposed < accepted < 0.9 * proposed
+    check("MLA, two drafts, some accepted", result, base, reference)
+
+
+@pytest.mark.parametrize("draft", [False, True])
+def test_ranks_that_share_keys(folder, draft):
+    """Two processes with half the heads and every other key each (decode context parallelism), beside vLLM's own
+    backend on two processes with half the heads and all keys each."""
+    base, reference = of_two(folder, "bfloat16"), of_two(folder, "float32")
+    drafts = {"speculative_config": {"method": "mtp", "num_speculative_tokens": 1}} if draft else {}
+    result = serve(
+        folder, True, model=MTP if draft else {}, engine=TWO | drafts | {"decode_context_parallel_size": 2}, **FEW
+    )
+    assert result["backends"] == OURS and (result["drafts"][0] > 0) == draft
+    assert base["held"][0] == base["held"][1] and max(result["held"]) < 0.6 * base["held"][0]
+    check(f"MLA, keys on two ranks{', one draft' * draft}", result, base, reference)
 
 
 DSA = {
