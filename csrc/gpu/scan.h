@@ -2,13 +2,8 @@
 #ifndef AC_GPU_SCAN_H
 #define AC_GPU_SCAN_H
 
-#include "gpu.h"
+#include "lanes.h"
 
-#if defined(__CUDACC__)
-constexpr int SCAN_WAVE = 32;
-#else
-constexpr int SCAN_WAVE = 64;
-#endif
 #define SCAN_MAX_WAVES 8
 
 /* Waits for the workgroup; what its threads wrote to global memory is there for all of them afterwards. */
@@ -22,17 +17,9 @@ GPU_INLINE void gpu_global_barrier() {
 #endif
 }
 
-/* x of the lane so far below. */
-GPU_INLINE uint32_t scan_lane_below(uint32_t x, int distance) {
-#if defined(__CUDACC__)
-    return __shfl_up_sync(0xffffffffu, x, distance);
-#else
-    return (uint32_t)__builtin_amdgcn_ds_bpermute((gpu_lane() - distance) * 4, (int)x);
-#endif
-}
-GPU_INLINE uint64_t scan_lane_below(uint64_t x, int distance) {
-    const uint64_t high = scan_lane_below((uint32_t)(x >> 32), distance);
-    return high << 32 | scan_lane_below((uint32_t)x, distance);
+GPU_INLINE uint64_t gpu_of_lane_below(uint64_t x, int distance) {
+    const uint64_t high = gpu_of_lane_below((uint32_t)(x >> 32), distance);
+    return high << 32 | gpu_of_lane_below((uint32_t)x, distance);
 }
 
 template <class T> GPU_INLINE T scan_add(T x, T y, T limit) { return x + y < limit ? x + y : limit; }
@@ -46,23 +33,23 @@ GPU_INLINE void scan(const T (&x)[N], T limit, T (&sums)[M][SCAN_MAX_WAVES], T (
     auto join = [&](int i, T a, T b) {
         return i == N - 1 && last_is_largest ? (a > b ? a : b) : scan_add(a, b, limit);
     };
-    static_assert(N <= M && THREADS <= SCAN_MAX_WAVES * SCAN_WAVE, "the sums of the waves have a place");
-    const int wave = gpu_thread() / SCAN_WAVE, lane = gpu_thread() % SCAN_WAVE;
+    static_assert(N <= M && THREADS <= SCAN_MAX_WAVES * GPU_WAVE, "the sums of the waves have a place");
+    const int wave = gpu_thread() / GPU_WAVE, lane = gpu_thread() % GPU_WAVE;
     T sum[N];
     GPU_UNROLL for (int i = 0; i < N; i++) sum[i] = scan_add(x[i], (T)0, limit);
-    GPU_UNROLL for (int distance = 1; distance < SCAN_WAVE; distance *= 2) {
+    GPU_UNROLL for (int distance = 1; distance < GPU_WAVE; distance *= 2) {
         GPU_UNROLL for (int i = 0; i < N; i++) {
-            const T below = scan_lane_below(sum[i], distance);
+            const T below = gpu_of_lane_below(sum[i], distance);
             if (lane >= distance) sum[i] = join(i, sum[i], below);
         }
     }
-    if (lane == SCAN_WAVE - 1)
+    if (lane == GPU_WAVE - 1)
         GPU_UNROLL for (int i = 0; i < N; i++) sums[i][wave] = sum[i];
     gpu_barrier();
     GPU_UNROLL for (int i = 0; i < N; i++) {
-        const T below = scan_lane_below(sum[i], 1);
+        const T below = gpu_of_lane_below(sum[i], 1);
         before[i] = all[i] = 0;
-        GPU_UNROLL for (int w = 0; w < THREADS / SCAN_WAVE; w++) {
+        GPU_UNROLL for (int w = 0; w < THREADS / GPU_WAVE; w++) {
             if (w == wave) before[i] = all[i];
             all[i] = join(i, all[i], sums[i][w]);
         }

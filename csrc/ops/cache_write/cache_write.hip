@@ -1,7 +1,7 @@
 /* MLA cache writes, the same source for AMD and NVIDIA. A wave writes a row: its lanes take eight elements each of the
  * parts that keep their order, and a pair each of a rope part that turns. */
 #include "../../gpu/vector.h"
-#include "../../gpu/votes.h"
+#include "../../gpu/lanes.h"
 #include "rows.h"
 
 constexpr int RUN = 8;                                  /* elements of a lane at a time */

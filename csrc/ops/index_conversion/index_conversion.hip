@@ -2,7 +2,7 @@
  * compacts a row. Its row is its own number, never one that a tensor names: what a stale indptr says moves no read and
  * no write out of what the row may read and write. */
 #include "../../gpu/gpu.h"
-#include "../../gpu/votes.h"
+#include "../../gpu/lanes.h"
 #include "kernel_params.h"
 
 #define AC_FAMILY_ROWS "index_conversion/kernels.inc"

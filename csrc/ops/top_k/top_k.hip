@@ -5,7 +5,7 @@
  * one writes the columns above the k-th best, and of its equals the first ones. Where the list would be too long, the
  * passes go over the row. Who writes where is counted, never raced for: the result is the same in every run. */
 #include "../../gpu/gpu.h"
-#include "../../gpu/votes.h"
+#include "../../gpu/lanes.h"
 #include "gpu_local.h"
 #include "kernel_params.h"
 #include "ranks.h"
@@ -92,18 +92,18 @@ template <int THREADS, int AT_ONCE> struct selector_t {
     GPU_MEMBER uint32_t scan(uint32_t x, uint32_t (&sums)[32], uint32_t &all) const {
         uint32_t sum = x;
         GPU_UNROLL for (int distance = 1; distance < GPU_WAVE; distance *= 2) {
-            const uint32_t below = lane_below(sum, distance);
+            const uint32_t below = gpu_of_lane_below(sum, distance);
             if (gpu_lane() >= distance) sum += below;
         }
         if (gpu_lane() == GPU_WAVE - 1) sums[wave()] = sum;
         gpu_barrier();
         uint32_t waves = gpu_lane() < WAVES ? sums[gpu_lane()] : 0;
         GPU_UNROLL for (int distance = 1; distance < WAVES; distance *= 2) {
-            const uint32_t below = lane_below(waves, distance);
+            const uint32_t below = gpu_of_lane_below(waves, distance);
             if (gpu_lane() >= distance) waves += below;
         }
-        all = of_lane(waves, WAVES - 1);
-        const uint32_t before = of_lane(waves, wave() > 0 ? wave() - 1 : 0);
+        all = gpu_of_lane(waves, WAVES - 1);
+        const uint32_t before = gpu_of_lane(waves, wave() > 0 ? wave() - 1 : 0);
         return sum - x + (wave() > 0 ? before : 0);
     }
 
@@ -205,7 +205,7 @@ template <int THREADS, int AT_ONCE> struct selector_t {
         int group = 0;
         GPU_NO_UNROLL for (uint32_t at = run.begin; at < run.end; at += GROUP, group++) {
             const gpu_votes_t votes = gpu_votes_of(chosen, group);
-            const uint32_t before = of_lane(number, group) + gpu_votes_before(votes);
+            const uint32_t before = gpu_of_lane(number, group) + gpu_votes_before(votes);
             if (votes >> gpu_lane() & 1) to(before, at + gpu_lane());
         }
     }

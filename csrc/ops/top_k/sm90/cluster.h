@@ -68,7 +68,7 @@ template <int GROUPS> struct top_k_cluster_t {
             }
             upto = equal, before = equal_before;
             GPU_UNROLL for (int distance = 1; distance < 32; distance *= 2) {
-                const uint32_t x = lane_below(upto, distance), y = lane_below(before, distance);
+                const uint32_t x = gpu_of_lane_below(upto, distance), y = gpu_of_lane_below(before, distance);
                 if (gpu_lane() >= distance) upto += x, before += y;
             }
             if (gpu_lane() == 31) s.totals[wave()] = upto, s.before[wave()] = before;
@@ -153,10 +153,10 @@ template <int GROUPS> struct top_k_cluster_t {
         gpu_barrier();
         uint32_t upto = s.sums[gpu_lane()];
         GPU_UNROLL for (int distance = 1; distance < 32; distance *= 2) {
-            const uint32_t x = lane_below(upto, distance);
+            const uint32_t x = gpu_of_lane_below(upto, distance);
             if (gpu_lane() >= distance) upto += x;
         }
-        upto = of_lane(upto, wave()) - sums;
+        upto = gpu_of_lane(upto, wave()) - sums;
         equal += upto >> 16;
         number += (upto & 0xffff) + (equal < ties ? equal : ties);
         int32_t *indices = (int32_t *)(p.indices + row * p.indices_stride);
