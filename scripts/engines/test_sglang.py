@@ -120,17 +120,30 @@ def test_verify(heads: int, fp8: bool) -> None:
     _dense(ForwardMode.TARGET_VERIFY, heads, (60, 3), (4, 4), fp8=fp8)
 
 
-def _sparse(mode: ForwardMode, heads: int, prefixes: tuple[int, ...], rows: tuple[int, ...] = ()) -> None:
-    """A step of the backend "dsa" with its AITER implementation, checked. Every second key, as slots: what the fused
-    top-k leaves."""
+class _PlainPool(dsa_attention.DSATokenToKVPool):
+    """An fp8 cache as SGLang has it on ROCm, 576 bytes a key: the kit asks for records."""
+
+    def __init__(self, **sizes: Any) -> None:
+        super().__init__(**sizes | {"kv_cache_dim": 576})
+
+
+def _sparse(
+    mode: ForwardMode, heads: int, prefixes: tuple[int, ...], rows: tuple[int, ...] = (), *, fp8: bool = False
+) -> None:
+    """A step of the backend "dsa" with its AITER implementation, checked: of an fp8 cache by work lists. Every second
+    key, as slots: what the fused top-k leaves."""
     case = dsa_attention.DSAAttentionCase(
         name="case", backend="dsa", forward_mode=mode, num_heads=heads, num_kv_heads=1, page_size=1,
         prefix_lens=prefixes, extend_lens=rows,
     )  # fmt: skip
-    fixture = dsa_attention.build_dsa_sparse_attention_fixture(
-        CASE, case, device="cpu", dsa_prefill_backend="aiter", dsa_decode_backend="aiter", index_pattern="strided"
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dsa_attention, "DSATokenToKVPool", _PlainPool)
+        fixture = dsa_attention.build_dsa_sparse_attention_fixture(
+            CASE, case, device="cpu", dsa_prefill_backend="aiter", dsa_decode_backend="aiter", index_pattern="strided",
+            fp8_kv_cache=fp8,
+        )  # fmt: skip
     pool = fixture.runner.token_to_kv_pool.get_key_buffer(0).view(-1, 576)
+    assert pool.dtype is (fp8_dtype if fp8 else torch.bfloat16)
     used, module = _slots(fixture), fixture.actual_module
     _poison(pool, used)
     with torch.no_grad(), forward_context(ForwardContext(attn_backend=fixture.backend)):
@@ -153,10 +166,12 @@ def _sparse(mode: ForwardMode, heads: int, prefixes: tuple[int, ...], rows: tupl
 
 
 @pytest.mark.parametrize("heads", HEADS)
-def test_sparse_decode(heads: int) -> None:
-    _sparse(ForwardMode.DECODE, heads, (200, 30))
+@pytest.mark.parametrize("fp8", [False, True])
+def test_sparse_decode(heads: int, fp8: bool) -> None:
+    _sparse(ForwardMode.DECODE, heads, (200, 30), fp8=fp8)
 
 
 @pytest.mark.parametrize("heads", HEADS)
-def test_sparse_prefill(heads: int) -> None:
-    _sparse(ForwardMode.EXTEND, heads, (2048,), (3,))
+@pytest.mark.parametrize("fp8", [False, True])
+def test_sparse_prefill(heads: int, fp8: bool) -> None:
+    _sparse(ForwardMode.EXTEND, heads, (2048,), (3,), fp8=fp8)
