@@ -153,6 +153,12 @@ LONG = [
     PagedLogitsCase(lens=(140_000,), heads=32, block=16, next_n=3, preshuffle=True),
     PagedLogitsCase(lens=(40_000,), heads=32, block=53, q_dtype=FNUZ),
     PagedLogitsCase(lens=(700,), heads=32, block=64, max_model_len=140_000),
+    # Many short requests: as many parts as a workgroup has places for, or just more.
+    *(
+        PagedLogitsCase(lens=tuple(range(20, 20 + n)), heads=64, next_n=4, q_dtype=kind, kv_dtype=kind)
+        for n, kind in product((250, 300, 400), FP8)
+    ),
+    PagedLogitsCase(lens=tuple(range(20, 620)), heads=32, next_n=2),
     LogitsCase(rows=600, keys=7_000, heads=32),
     LogitsCase(rows=600, keys=7_000, heads=16, q_dtype=FNUZ, kv_dtype=FNUZ),
     *(LogitsCase(rows=3, keys=keys) for keys in (191, 193, 383, 385)),

@@ -73,3 +73,31 @@ def test_in_place_replay(next_n: int, device: Device) -> None:
         inputs.freeze()
         device.call(case.op, **inputs.arguments())
         check_outputs({"out_logits": inputs.array("out_logits")}, case.expected(inputs, device), case.repro)
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e4m3fnuz"])
+def test_bits_of_a_logit_depend_on_its_row_and_key_alone(dtype: str, device: Device) -> None:
+    """Not on the rows beside it, nor on how many keys there are: one request of three rows, each row by itself, and
+    shorter contexts."""
+    length = 2000 if device.simulated else 30_000  # on an H200 a workgroup has several tiles of these
+    case = PagedLogitsCase(lens=(length,), next_n=3, q_dtype=dtype, kv_dtype=dtype)
+    arguments = case.inputs().arguments()
+    q, weights = arguments["q_fp8"], arguments["weights"]
+
+    def logits(rows: slice, seen: int) -> np.ndarray:
+        """Of the rows, the first of which sees `seen` keys."""
+        count = len(range(3)[rows])
+        out = np.full((count, length), np.nan, np.float32)
+        given = {"q_fp8": q[:, rows], "weights": weights[rows], "out_logits": out}
+        lens = np.array([seen + count - 1], np.int32)
+        device.call(case.op, **arguments | given | {"context_lens": lens})
+        return out
+
+    together = logits(slice(3), length - 2)
+    for row in range(3):
+        seen = length - 2 + row
+        for fewer in (0, 1, 700, length // 2 + 1):
+            alone = logits(slice(row, row + 1), seen - fewer)
+            assert alone[0, : seen - fewer].tobytes() == together[row, : seen - fewer].tobytes()
+    shorter = logits(slice(3), 1000)
+    assert all(shorter[row, : 1000 + row].tobytes() == together[row, : 1000 + row].tobytes() for row in range(3))

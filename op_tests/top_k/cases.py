@@ -62,6 +62,7 @@ def _corners() -> list[TopKCase]:
     ]
     # On sm_90a: rows too many or too long for clusters; a cluster whose last workgroups have no columns.
     cases += [TopKCase(columns=9000, rows=20, k=70, data="some_nan", window="mixed")]
+    cases += [TopKCase(columns=33_000, rows=17, k=20_000, data="few"), TopKCase(columns=20_000, rows=140, k=5000)]
     cases += [TopKCase(columns=n, rows=1, k=3000, data="late_ties") for n in (100_000, 262_144, 262_145)]
     cases += [TopKCase(columns=SPLIT_COLUMNS, rows=1, k=k, window="short", data="few") for k in (9, 4000)]
     cases += [TopKCase(columns=SPLIT_COLUMNS, rows=1, k=9, window=window) for window in WINDOWS]

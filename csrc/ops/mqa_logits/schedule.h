@@ -1,8 +1,8 @@
 /* Who does what on a GPU, over keys in pages. A unit is a group's block of rows, a tile a run of TILE_KEYS keys of a
- * unit. All tiles of all units stand in one row, of which every worker gets its share, a run; no share has more than
- * one tile above another, whatever the lengths are. Every workgroup finds its share by itself: one pass over the
- * lengths, and one more where there are more units than threads. The columns that are not seen are shared out likewise,
- * in runs. */
+ * unit. All tiles of all units stand in one row, of which every worker gets its share, a run (sm_90a deals the tiles of
+ * a single unit out in turns); no share has more than one tile above another, whatever the lengths are. Every workgroup
+ * finds its share by itself: one pass over the lengths, and one more where there are more units than threads. The
+ * columns that are not seen are shared out likewise, in runs. */
 #ifndef AC_OPS_MQA_LOGITS_SCHEDULE_H
 #define AC_OPS_MQA_LOGITS_SCHEDULE_H
 

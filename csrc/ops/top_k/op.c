@@ -1,6 +1,6 @@
 /* Top-k of every row of a matrix, within a window of its columns: check -> launch. Two ops that differ in how they are
- * told the windows. Where there are fewer rows than threads or compute units, long
- * rows are cut into parts: see kernel_params.h. */
+ * told the windows. Where there are fewer rows than threads or compute units, and no kernel has several workgroups for
+ * a row, long rows are cut into parts: see kernel_params.h. */
 #include <inttypes.h>
 
 #include "../../core/op.h"

@@ -211,8 +211,9 @@ template <int KIND, int N> struct mqa_paged_t {
             if (known) sm90_barrier_wait(posted(at), 0);
             sm90_copies_wait();
             sm90_fence_async();
+            const bool last = part_at(at).count < 0; /* before the place can be given to another part */
             sm90_barrier_arrive(ready(at));
-            if (part_at(at).count < 0) return;
+            if (last) return;
         }
     }
 

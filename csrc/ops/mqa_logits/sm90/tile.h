@@ -193,22 +193,24 @@ struct mqa_sums_t {
         }
     }
 
-    /* Over the four lanes of a key: of key r in even lanes, of key r + 8 in odd ones. */
-    GPU_MEMBER float total() const {
+    /* Over two of the four lanes of a key: of key r in even lanes, of key r + 8 in odd ones. */
+    GPU_MEMBER float pair() const {
         const bool odd = gpu_lane() & 1;
-        const float sum = (odd ? high : low) + __shfl_xor_sync(0xffffffffu, odd ? low : high, 1);
+        return (odd ? high : low) + __shfl_xor_sync(0xffffffffu, odd ? low : high, 1);
+    }
+    /* Over all four. */
+    GPU_MEMBER float total() const {
+        const float sum = pair();
         return sum + __shfl_xor_sync(0xffffffffu, sum, 2);
     }
 };
 
-/* The totals of two: of the first in the two lower lanes of a key, of the second in the two upper ones. */
+/* The totals of two, added in the same order: of the first in the two lower lanes of a key, of the second in the two
+ * upper ones. */
 GPU_INLINE float mqa_total_of_two(const mqa_sums_t &first, const mqa_sums_t &second) {
     const bool upper = gpu_lane() & 2;
-    mqa_sums_t sum;
-    sum.low = (upper ? second.low : first.low) + __shfl_xor_sync(0xffffffffu, upper ? first.low : second.low, 2);
-    sum.high = (upper ? second.high : first.high) + __shfl_xor_sync(0xffffffffu, upper ? first.high : second.high, 2);
-    const bool odd = gpu_lane() & 1;
-    return (odd ? sum.high : sum.low) + __shfl_xor_sync(0xffffffffu, odd ? sum.low : sum.high, 1);
+    const float a = first.pair(), b = second.pair();
+    return (upper ? b : a) + __shfl_xor_sync(0xffffffffu, upper ? a : b, 2);
 }
 
 #endif
