@@ -18,6 +18,7 @@ import sglang.srt.layers.attention.dsa_backend as dsa_backend
 from sglang.kernels.ops.quantization.fp8_kernel import fp8_dtype
 from sglang.srt.model_executor.forward_batch_info import ForwardMode
 from sglang.srt.model_executor.forward_context import ForwardContext, forward_context
+from sglang.srt.runtime_context import get_parallel
 from sglang.test.kits.attention_unittest.attention_methods import dsa_attention, mla_attention
 from sglang.test.kits.attention_unittest.runner_modes import speculative_target_verify_runner as verify_runner
 
@@ -118,6 +119,80 @@ def test_absorbed_prefill(heads: int) -> None:
 @pytest.mark.parametrize("fp8", [False, True])
 def test_verify(heads: int, fp8: bool) -> None:
     _dense(ForwardMode.TARGET_VERIFY, heads, (60, 3), (4, 4), fp8=fp8)
+
+
+class _OneOfTwo(mla_attention.TinyMLAModelConfig):
+    """What the model has of heads for one of two ranks, whose layers get the heads of both."""
+
+    def __init__(self, **sizes: Any) -> None:
+        super().__init__(**sizes)
+        self.num_attention_heads //= 2
+
+
+def _context_parallel(
+    monkeypatch: pytest.MonkeyPatch, rank: int, heads: int, prefixes: tuple[int, ...], rows: int, fp8: bool
+) -> tuple[torch.Tensor, list[list[int]], torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    """A step of the heads of both ranks (rows = 0: decode) over every second key of the cache: q, the rows of the
+    rank's cache that each row of q sees, the cache, o and the LSE. The backend returns them for ranks to merge."""
+    monkeypatch.setattr(mla_attention, "TinyMLAModelConfig", _OneOfTwo)
+    mode = ForwardMode.TARGET_VERIFY if rows else ForwardMode.DECODE
+    ranks = {"dcp_enabled": True, "dcp_size": 2, "attn_dcp_size": 2, "dcp_rank": rank, "attn_dcp_rank": rank}
+    with get_parallel().override(**ranks):
+        case = mla_attention.MLAAttentionCase(
+            name="case", backend="aiter", forward_mode=mode, num_heads=heads, page_size=1, prefix_lens=prefixes,
+            extend_lens=(rows,) * len(prefixes) if rows else (),
+        )  # fmt: skip
+        fixture = mla_attention.build_mla_attention_fixture(
+            CASE, case, kv_lora_rank=512, qk_rope_head_dim=64, max_context_len=256, dtype=torch.bfloat16, device="cpu",
+            fp8_kv_cache=fp8,
+        )  # fmt: skip
+        batch, backend = fixture.forward_batch, fixture.backend
+        backend.page_size = 1
+        if rows:
+            verify_runner._prepare_target_verify_batch(batch, case, "cpu")
+            batch.spec_info = verify_runner._make_eagle_verify_input(case, batch, topk=1, device="cpu")
+        pool = fixture.runner.token_to_kv_pool.get_key_buffer(0).view(-1, 576)
+        table = fixture.runner.req_to_token_pool.req_to_token
+        for request, length in enumerate(case.seq_lens):  # position p is in row slot // 2 of rank p % 2
+            table[request, :length] = 2 * 131 * request + torch.arange(length) + 2
+        used = _slots(fixture)
+        pool.copy_(torch.randn(pool.shape, generator=torch.Generator().manual_seed(rank)))
+        _poison(pool, [[slot // 2 for slot in slots if slot % 2 == rank] for slots in used])
+        visible = [
+            [slot // 2 for slot in slots[: len(slots) - count + i + 1] if slot % 2 == rank]
+            for slots, count in zip(used, case.input_lens, strict=True)
+            for i in range(count)
+        ]
+        q = torch.randn(len(visible), heads, 576, generator=torch.Generator().manual_seed(2)).bfloat16()
+        with torch.no_grad(), forward_context(ForwardContext(attn_backend=backend)):
+            backend.init_forward_metadata(batch)
+            step = backend.forward_extend if rows else backend.forward_decode
+            o, lse = step(q, None, None, fixture.actual_module.attn_mqa, batch, save_kv_cache=False)
+    return q, visible, pool, (o.view(-1, heads, 512), lse)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("fp8", [False, True])
+@pytest.mark.parametrize("kernel", ["asm", "gluon"])
+@pytest.mark.parametrize("heads", [8, 96])
+def test_context_parallel_decode(
+    monkeypatch: pytest.MonkeyPatch, heads: int, kernel: str, fp8: bool, rank: int
+) -> None:
+    """Of a request of one key, rank 1 has none."""
+    monkeypatch.setenv("SGLANG_AITER_MLA_DECODE_BACKEND", kernel)
+    q, visible, pool, got = _context_parallel(monkeypatch, rank, heads, (14, 130, 0), 0, fp8)
+    if kernel == "asm":
+        q = q.to(fp8_dtype)  # with a scale of 1, whatever the cache is
+    check(q, pool.double().numpy(), visible, *got, sm_scale=SCALE, both_fp8=kernel == "asm")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("heads", [8, 32])
+def test_context_parallel_verify(monkeypatch: pytest.MonkeyPatch, heads: int, rank: int) -> None:
+    """Of an fp8 cache, whose keys the ranks hold in turns up to the last row's: a mask by all ranks' positions."""
+    q, visible, pool, (o, lse) = _context_parallel(monkeypatch, rank, heads, (60, 3, 0), 4, True)
+    lse = torch.where(lse == -1e30, -torch.inf, lse)  # SGLang's own for a request without keys here
+    check(q.to(fp8_dtype), pool.double().numpy(), visible, o, lse, sm_scale=SCALE, both_fp8=True)
 
 
 class _PlainPool(dsa_attention.DSATokenToKVPool):
