@@ -20,6 +20,7 @@ from sglang.srt.model_executor.forward_batch_info import ForwardMode
 from sglang.srt.model_executor.forward_context import ForwardContext, forward_context
 from sglang.srt.runtime_context import get_parallel
 from sglang.test.kits.attention_unittest.attention_methods import dsa_attention, mla_attention
+from sglang.test.kits.attention_unittest.runner_modes import speculative_draft_extend_runner as draft_runner
 from sglang.test.kits.attention_unittest.runner_modes import speculative_target_verify_runner as verify_runner
 
 HEADS = [4, 6, 12, 16, 48, 128]
@@ -63,9 +64,9 @@ def _slots(fixture: Any) -> list[list[int]]:
 
 def _dense(
     mode: ForwardMode, heads: int, prefixes: tuple[int, ...], rows: tuple[int, ...] = (), *, fp8: bool = False,
-    page: int = 1,
+    page: int = 1, graph: bool = False,
 ) -> Any:  # fmt: skip
-    """A step of the backend "aiter", checked."""
+    """A step of the backend "aiter", checked. graph: what it was captured with is of other lengths, and is refilled."""
     case = mla_attention.MLAAttentionCase(
         name="case", backend="aiter", forward_mode=mode, num_heads=heads, page_size=page, prefix_lens=prefixes,
         extend_lens=rows,
@@ -79,11 +80,16 @@ def _dense(
     if mode.is_target_verify():
         verify_runner._prepare_target_verify_batch(batch, case, "cpu")
         batch.spec_info = verify_runner._make_eagle_verify_input(case, batch, topk=1, device="cpu")
+    if mode.is_draft_extend_v2():
+        draft_runner._prepare_eagle_draft_extend_v2_batch(case, batch, device="cpu")
     pool = fixture.runner.token_to_kv_pool.get_key_buffer(0).view(-1, 576)
     used = _slots(fixture)
     _poison(pool, used)
     with torch.no_grad(), forward_context(ForwardContext(attn_backend=fixture.backend)):
-        fixture.backend.init_forward_metadata(batch)
+        if graph:
+            _init_as_a_graph(fixture.backend, batch)
+        else:
+            fixture.backend.init_forward_metadata(batch)
         q_nope, k_nope, q_rope, k_rope = module.forward_absorb_prepare(fixture.input_hidden)
         module.write_kv_cache(batch.out_cache_loc, k_nope, k_rope)
         q = torch.cat((q_nope, q_rope), -1)
@@ -97,6 +103,20 @@ def _dense(
     assert pool.dtype in (FP8 if fp8 else (torch.bfloat16,))
     check(q, pool.double().numpy(), visible, o.view(-1, heads, 512), sm_scale=SCALE)
     return fixture
+
+
+def _init_as_a_graph(backend: Any, batch: Any) -> None:
+    """Captured while every request is as short as SGLang has it then; a replay finds the step's own numbers in the same
+    tensors."""
+    backend.num_draft_tokens = backend.num_draft_tokens or None  # of decode, where the kit says 0
+    backend.init_cuda_graph_state(max_bs=batch.batch_size, max_num_tokens=batch.input_ids.shape[0])
+    lens = batch.seq_lens
+    batch.seq_lens = torch.full_like(lens, backend.get_cuda_graph_seq_len_fill_value())
+    backend.init_forward_metadata_out_graph(batch, in_capture=True)
+    captured = backend.forward_metadata
+    batch.seq_lens = lens
+    backend.init_forward_metadata_out_graph(batch)
+    backend.forward_metadata = captured
 
 
 @pytest.mark.parametrize("heads", HEADS)
@@ -127,6 +147,20 @@ class _OneOfTwo(mla_attention.TinyMLAModelConfig):
     def __init__(self, **sizes: Any) -> None:
         super().__init__(**sizes)
         self.num_attention_heads //= 2
+
+
+@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("fp8", [False, True])
+def test_draft_extend(heads: int, fp8: bool) -> None:
+    _dense(ForwardMode.DRAFT_EXTEND_V2, heads, (60, 3), (4, 4), fp8=fp8)
+
+
+@pytest.mark.parametrize("heads", [8, 128])
+@pytest.mark.parametrize("fp8", [False, True])
+@pytest.mark.parametrize("mode", ["DECODE", "TARGET_VERIFY", "DRAFT_EXTEND_V2"])
+def test_graph(mode: str, heads: int, fp8: bool) -> None:
+    rows = () if mode == "DECODE" else (4, 4, 4)
+    _dense(ForwardMode[mode], heads, (14, 130, 0), rows, fp8=fp8, graph=True)
 
 
 def _context_parallel(
