@@ -19,7 +19,7 @@ from gfxsim import Finding, HipError
 from gfxsim.clock import constants
 from oracle import code_objects, launch
 from oracle.cases import every_way, split_every_second
-from oracle.kernels import KERNELS, LATER, Kernel
+from oracle.kernels import KERNELS, LATER_PERSISTENT, Kernel
 from oracle.launch import Written
 
 
@@ -63,23 +63,24 @@ def bites(kernel: Kernel) -> Bites:
 
 def main() -> None:
     counts = f"{'number':>6}{'bite':>6}{'near':>6}{'least':>7}{'not known':>11}"
-    print(f"{'arch':8}{'kernel':16}{'found':16}{'instruction':30}{counts}")
-    kernels = [k for k in KERNELS if code_objects.available()] + [k for k in LATER if code_objects.later_available()]
+    print(f"{'arch':8}{'kernel':46}{'found':16}{'instruction':30}{counts}")
+    kernels = [k for k in KERNELS if code_objects.available()]
+    kernels += [k for k in LATER_PERSISTENT if code_objects.later_available()]
     for kernel in kernels:
         near = {c.name: c.value for c in constants(kernel.arch)}["memory_latency"]
         try:
             found = bites(kernel)
         except HipError as error:
-            print(f"{kernel.arch:8}{kernel.id:16}does not take this call: {str(error).splitlines()[-1]}")
+            print(f"{kernel.arch:8}{kernel.id:46}does not take this call: {str(error).splitlines()[-1]}")
             continue
         for (kind, instruction), slacks in sorted(found.by.items()):
             known = [slack for slack in slacks if slack is not None]
             counts = (len(slacks), sum(s < 0 for s in known), sum(0 <= s < near for s in known))
             print(
-                f"{kernel.arch:8}{kernel.id:16}{kind:16}{instruction:30}{counts[0]:6}{counts[1]:6}{counts[2]:6}"
+                f"{kernel.arch:8}{kernel.id:46}{kind:16}{instruction:30}{counts[0]:6}{counts[1]:6}{counts[2]:6}"
                 f"{min(known, default=0) if known else '-':>7}{len(slacks) - len(known):11}"
             )
-        print(f"{kernel.arch:8}{kernel.id:16}rows that differ in the clock's order: {found.rows}", flush=True)
+        print(f"{kernel.arch:8}{kernel.id:46}rows that differ in the clock's order: {found.rows}", flush=True)
 
 
 if __name__ == "__main__":

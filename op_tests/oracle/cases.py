@@ -198,7 +198,7 @@ EVERY_WAY = (4, 16, 20, 32, 36, 48, 64, 65, 96, 97, 128, 129, 160, 170)
 
 def every_way(kernel: Kernel) -> OracleCase:
     """All hazards of a kernel in one call; `split_every_second` makes its lists."""
-    q_len = max(kernel.q_lens) if kernel.heads == 16 else 1
+    q_len = max(kernel.q_lens) if kernel.heads < 128 else 1
     return OracleCase(kernel, call_of(kernel, (q_len,) * len(EVERY_WAY), EVERY_WAY), len(EVERY_WAY))
 
 

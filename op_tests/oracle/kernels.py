@@ -119,3 +119,57 @@ LATER = tuple(
         ("a16w16_h64", "mla_a16w16_qh64_qseqlen1_gqaratio64_v3_ps", "bfloat16", 64, (1,)),
     )
 )
+
+
+def _every(arch: str, *rows: tuple[str, int, int]) -> tuple[Kernel, ...]:
+    """(name behind "mla_", heads, query rows)."""
+    q_dtype = lambda name: "bfloat16" if "a16" in name else "fp8"  # noqa: E731
+    kv_dtype = lambda name: "bfloat16" if "w16" in name else "fp8"  # noqa: E731
+    return tuple(
+        Kernel(
+            arch, name, f"mla_{name}", q_dtype(name), kv_dtype(name), heads, (q_len,), {},
+            counts_tokens=name.endswith("_page"), later=True,
+        )
+        for name, heads, q_len in rows
+    )  # fmt: skip
+
+
+_BOTH = (
+    ("a16w16_qh16_m16x4_n16x1_coex0_mask1_ps", 16, 4),
+    ("a16w8_qh16_m16x4_n16x1_coex0_mask1_ps", 16, 4),
+    ("a8w8_qh16_qseqlen1_gqaratio16_ps", 16, 1),
+    ("a8w8_qh16_qseqlen2_gqaratio16_ps", 16, 2),
+    ("a8w8_qh16_qseqlen4_gqaratio16_ps", 16, 4),
+)
+#: The persistent decode kernels of that commit that take no more arguments than these (an LSE of final rows, context
+#: parallelism), with what they were made for. Which of their hazards bite: bites.py.
+LATER_PERSISTENT = (
+    *_every(
+        "gfx942",
+        *_BOTH,
+        ("a8w8_qh128_m32x4_n16x2_msk0_ps", 128, 1),
+        ("a8w8_qh64_qseqlen1_gqaratio64_v3_ps", 64, 1),
+        ("a8w8_qh64_qseqlen4_gqaratio16_ps", 16, 4),
+        ("dec_stage1_bf16_a16w16_subQ16_mqa16_ps", 16, 4),
+    ),
+    *_every(
+        "gfx950",
+        *_BOTH,
+        ("a16w16_qh16_qseqlen4_gqaratio16_ps", 16, 4),
+        ("a16w16_qh32_qseqlen4_gqaratio32_ps", 32, 4),
+        ("a16w16_qh32_qseqlen4_gqaratio32_msk0_ps", 32, 4),
+        ("a16w16_qh64_qseqlen1_gqaratio64_v3_ps", 64, 1),
+        ("a16w16_qh64_qseqlen1_gqaratio64_msk0_v3_ps", 64, 1),
+        ("a8w8_qh16_qseqlen1_gqaratio16_msk0_ps", 16, 1),
+        ("a8w8_qh16_qseqlen2_gqaratio16_ps_page", 16, 2),
+        ("a8w8_qh16_qseqlen4_gqaratio16_ps_page", 16, 4),
+        ("a8w8_qh16_qseqlen4_gqaratio16_msk0_ps", 16, 4),
+        ("a8w8_qh16_qseqlen4_gqaratio16_v3_ps", 16, 4),
+        ("a8w8_qh16_qseqlen4_gqaratio16_msk0_v3_ps", 16, 4),
+        ("a8w8_qh32_qseqlen1_gqaratio32_ps", 32, 1),
+        ("a8w8_qh32_qseqlen4_gqaratio32_ps", 32, 4),
+        ("a8w8_qh32_qseqlen4_gqaratio32_msk0_ps", 32, 4),
+        ("a8w8_qh32_qseqlen4_gqaratio8_ps", 8, 4),
+        ("a8w8_qh32_qseqlen4_gqaratio8_msk0_ps", 8, 4),
+    ),
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -152,6 +153,44 @@ def test_rows_of_the_later_commit(kernel: Kernel) -> None:
     array = lambda values: np.array(values, np.int32)  # noqa: E731
     lists = Lists(array([0, 1, 2]), array(items), array([0]), np.zeros((0, 2), np.int32), array([]))
     _check_items(case, inputs, lists, case.run(inputs, lists))
+
+
+def _with_a_barrier(code: bytes) -> bytes:
+    """`a8w8_h32_q4` with a barrier between its reads of q from LDS and its first loads of keys to LDS. Four registers
+    are cleared there, which two instructions can do as well."""
+    clear, clear_pair = (  # v_mov_b32, v_mov_b64 of 0
+        lambda reg, op=op: struct.pack("<I", 0x7E000080 | op << 9 | reg << 17) for op in (1, 56)
+    )
+    wait, barrier, nop = (struct.pack("<I", word) for word in (0xBF8CC07F, 0xBF8A0000, 0xBF800000))
+    before = b"".join(map(clear, range(220, 224))) + wait
+    assert code.count(before) == 1
+    return code.replace(before, clear_pair(220) + clear_pair(222) + wait + barrier + nop)
+
+
+@pytest.mark.skipif(not code_objects.later_available(), reason=code_objects.LATER_MISSING)
+def test_a_missing_barrier() -> None:
+    """The last token's rows of `a8w8_h32_q4` hang on the order of waves, as keys may be loaded to LDS over the q that
+    its wave has not read: with a barrier there they are right in any order, and nothing races."""
+    (kernel,) = (kernel for kernel in LATER if kernel.id == "a8w8_h32_q4")
+    case = every_way(kernel)
+    inputs = case.inputs()
+    lists = split_every_second(inputs)
+
+    def rows(code: bytes, **order: int) -> tuple[np.ndarray, set[str]]:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in order.items():
+                patch.setitem(launch.OPTIONS, name, value)
+            written = launch.run(kernel.arch, code, inputs, lists, kernel.later)
+        return written.o.astype(np.float32), {finding.kind for finding in written.findings}
+
+    right, kinds = rows(kernel.code)
+    assert "LDS race" in kinds
+    for order in ({"quantum": 4096}, {"seed": 2}, {"seed": 3}):
+        wrong = ~np.isclose(rows(kernel.code, **order)[0], right, rtol=0.02, atol=0.02, equal_nan=True)
+        assert set(np.nonzero(wrong.any((1, 2)))[0] % 4) == {3}
+        fixed, kinds = rows(_with_a_barrier(kernel.code), **order)
+        np.testing.assert_allclose(fixed, right, rtol=0.02, atol=0.02)
+        assert "LDS race" not in kinds
 
 
 @pytest.mark.accelerators

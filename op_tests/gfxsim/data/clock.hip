@@ -36,3 +36,14 @@ KERNEL uneven(float *out, int rounds) {
     barrier();
     out[thread_x()] = value;
 }
+
+/* Every wave reads the same `rounds` KiB, `passes` times. */
+KERNEL again(const u32x4 *in, u32x4 *out, int rounds, int passes) {
+    u32x4 sum = 0;
+    for (int pass = 0; pass < passes; pass++) {
+        asm volatile("" ::: "memory"); /* they are read again */
+#pragma unroll 4
+        for (int i = 0; i < rounds; i++) sum += in[i * 64 + thread_x() % 64];
+    }
+    out[block_x() * 1024 + thread_x()] = sum;
+}

@@ -226,7 +226,7 @@ static void vector_memory(unit_t *unit, timed_wave_t *wave, const gs_insn_t *ins
     for (int i = 0; i < trace->line_count; i++)
         done = later(done, line_done(unit, trace->lines[i], start + step * i, trace->writes, profile));
     if (trace->lds_count) { /* a load to LDS */
-        unit->lds_free = later(unit->lds_free, start) + (int64_t)trace->bytes / table->lds_clock_bytes;
+        unit->lds_free = later(unit->lds_free, start) + (int64_t)trace->bytes / (4 * table->lds_banks);
         done += table->lds_latency;
     }
     unit->sum.memory_bytes += trace->bytes;
@@ -453,11 +453,21 @@ static bool run_unit(unit_t *unit) {
 /* ---- a launch -----------------------------------------------------------------------------------------------------
  */
 
-static double clocks_per_line(const gs_dispatch_t *dispatch, const gs_clock_table_t *table) {
+/* Compute units that share memory and power. */
+static double sharing_units(const gs_dispatch_t *dispatch) {
     int wanted = dispatch->options->clock_active;
-    double sharing = wanted > 0 ? (double)wanted : (double)active_units(dispatch);
+    return wanted > 0 ? (double)wanted : (double)active_units(dispatch);
+}
+
+/* The more units are busy, the slower is the engine's clock. */
+static double mhz_of(const gs_dispatch_t *dispatch, const gs_clock_table_t *table) {
+    double lost = 1 - (double)table->busy_percent / 100;
+    return (double)table->mhz * (1 - lost * sharing_units(dispatch) / (double)table->units);
+}
+
+static double clocks_per_line(const gs_dispatch_t *dispatch, const gs_clock_table_t *table) {
     double bytes_per_second = 1e9 * (double)table->memory_gb_per_s * (double)table->memory_percent / 100;
-    double share = bytes_per_second / sharing / (1e6 * (double)table->mhz);
+    double share = bytes_per_second / sharing_units(dispatch) / (1e6 * mhz_of(dispatch, table));
     if (share > (double)table->l1_clock_bytes) share = (double)table->l1_clock_bytes;
     return GS_TRACE_LINE / share;
 }
@@ -540,7 +550,7 @@ bool gs_clock_run(const gs_dispatch_t *dispatch, gs_totals_t *totals, gs_report_
         }
         free(unit);
     }
-    result->summary.us = (double)result->summary.cycles / (double)table->mhz + (double)table->launch_ns / 1000;
+    result->summary.us = (double)result->summary.cycles / mhz_of(dispatch, table) + (double)table->launch_ns / 1000;
     result->summary.total_us += result->summary.us;
     return good;
 }

@@ -39,27 +39,29 @@ bool gs_cache_touch(gs_cache_t *cache, uintptr_t line) {
     return hit;
 }
 
-/* ---- LDS: an access is done in phases of some lanes; in a phase, a bank gives one dword a clock -------------------
+/* ---- LDS: an access is done in phases of some lanes, each of a clock; in a clock, a bank gives one dword ----------
  */
 
 enum { MAX_PHASES = 8, MAX_BANKS = 64, MAX_WORDS = 4 };
 
-/* The lanes of ds_read_b128 on gfx950, in the order that HipKittens measured: 16 of each half together. */
-static uint64_t lanes_of_wide_read(int phase) {
-    static const uint64_t HALVES[2] = {0x0ff0f00f, 0xf00f0ff0};
-    return HALVES[phase & 1] << 32 * (phase >> 1);
+/* The lanes of ds_read_b128 that are read together: not those beside one another. AMD's patch of Triton (pull request
+ * 11365) names them for both architectures; by them AITER's kernels for gfx942 have no conflict in any. */
+static uint64_t lanes_of_wide_read(int phase, int count) {
+    static const uint32_t OF_32_BANKS[4] = {0x00f0000f, 0x000f00f0, 0xf0000f00, 0x0f00f000};
+    static const uint32_t OF_64_BANKS[2] = {0x0ff0f00f, 0xf00f0ff0};
+    uint64_t lanes = count == MAX_PHASES ? OF_32_BANKS[phase % 4] : OF_64_BANKS[phase % 2];
+    return lanes << (phase < count / 2 ? 0 : 32);
 }
 
 static int phases_of(gs_arch_t arch, const gs_trace_lds_t *access, int *out_banks, uint64_t lanes[MAX_PHASES]) {
     const gs_clock_table_t *table = &gs_clock_tables[arch];
     bool wide = !access->writes && (access->size == 8 || access->size == 16);
-    *out_banks = (int)(wide ? table->lds_read_banks : table->lds_write_banks);
+    *out_banks = (int)(wide ? table->lds_read_banks : table->lds_banks);
     uint32_t size = access->size < 4 ? 4 : access->size == 12 ? 16 : access->size;
     int count = (int)(GS_LANES * size) / (4 * *out_banks), each = GS_LANES / count;
-    bool odd_order = wide && access->size == 16 && *out_banks == MAX_BANKS;
     for (int i = 0; i < count; i++) {
         uint64_t some = each == GS_LANES ? UINT64_MAX : ((UINT64_C(1) << each) - 1) << each * i;
-        lanes[i] = odd_order ? lanes_of_wide_read(i) : some;
+        lanes[i] = wide && access->size == 16 ? lanes_of_wide_read(i, count) : some;
     }
     return count;
 }
@@ -85,11 +87,11 @@ static int conflict_degree(const gs_trace_lds_t *access, uint64_t lanes, int ban
 int64_t gs_lds_clocks(gs_arch_t arch, const gs_trace_lds_t *access, int64_t *out_least) {
     uint64_t lanes[MAX_PHASES];
     int banks, count = phases_of(arch, access, &banks, lanes);
-    int64_t each = 4 * banks / gs_clock_tables[arch].lds_clock_bytes, clocks = 0;
+    int64_t clocks = 0;
     for (int i = 0; i < count; i++) {
         int degree = conflict_degree(access, lanes[i], banks);
-        clocks += each * degree;
-        *out_least += degree ? each : 0;
+        clocks += degree;
+        *out_least += degree > 0;
     }
     return clocks;
 }

@@ -4,15 +4,6 @@
 
 #include <string.h>
 
-bool gs_decode_row(gs_decoder_t *decoder, gs_format_t table, int opcode, gs_format_t format) {
-    decoder->row = gs_row_find(decoder->arch, table, opcode);
-    if (!decoder->row) return false;
-    decoder->insn->row = decoder->row;
-    decoder->insn->name = decoder->row->name;
-    decoder->insn->format = (uint8_t)format;
-    return true;
-}
-
 static bool decode_any(gs_decoder_t *decoder) {
     uint32_t word = decoder->words[0];
     if (word >> 31 == 0) return gs_decode_vop12c(decoder, word);

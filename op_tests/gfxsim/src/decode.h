@@ -27,7 +27,12 @@ static inline uint32_t gs_bits(uint32_t word, int low, int count) {
 
 static inline int32_t gs_signed(uint32_t value, int bits) { return (int32_t)(value << (32 - bits)) >> (32 - bits); }
 
-/* ---- decode_operand.c: each appends one operand to the instruction ----------------------------------------------- */
+/* ---- decode_operand.c ------------------------------------------------------------------------------------------- */
+
+/* Finds the row of the opcode and notes it in the instruction. */
+bool gs_decode_row(gs_decoder_t *decoder, gs_format_t table, int opcode, gs_format_t format);
+
+/* Each appends one operand to the instruction. */
 
 gs_operand_t *gs_add_dst(gs_decoder_t *decoder, gs_type_t type);
 gs_operand_t *gs_add_src(gs_decoder_t *decoder, gs_type_t type);
@@ -60,8 +65,5 @@ bool gs_decode_vop3p(gs_decoder_t *decoder, uint32_t word);
 bool gs_decode_ds(gs_decoder_t *decoder, uint32_t word);
 bool gs_decode_flat(gs_decoder_t *decoder, uint32_t word);
 bool gs_decode_mubuf(gs_decoder_t *decoder, uint32_t word);
-
-/* Finds the row and notes it in the instruction. */
-bool gs_decode_row(gs_decoder_t *decoder, gs_format_t table, int opcode, gs_format_t format);
 
 #endif

@@ -1,5 +1,14 @@
-/* Operands: registers, inline constants and literals. */
+/* What the formats share: the row of an opcode; operands, which are registers, inline constants and literals. */
 #include "decode.h"
+
+bool gs_decode_row(gs_decoder_t *decoder, gs_format_t table, int opcode, gs_format_t format) {
+    decoder->row = gs_row_find(decoder->arch, table, opcode);
+    if (!decoder->row) return false;
+    decoder->insn->row = decoder->row;
+    decoder->insn->name = decoder->row->name;
+    decoder->insn->format = (uint8_t)format;
+    return true;
+}
 
 /* Codes of scalar sources. */
 enum {

@@ -1,17 +1,6 @@
 /* The text of an instruction, as llvm-objdump writes it. */
 #include "print.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-
-void gs_put(gs_text_t *text, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    int room = text->length < text->size ? text->size - text->length : 0;
-    text->length += vsnprintf(room ? text->text + text->length : NULL, (size_t)room, format, arguments);
-    va_end(arguments);
-}
-
 static void put_name(gs_text_t *text, const gs_insn_t *insn) {
     uint32_t flags = insn->row->flags;
     gs_put(text, "%s", insn->name);

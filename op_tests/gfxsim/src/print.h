@@ -9,9 +9,8 @@ typedef struct gs_text_t {
     int size, length; /* length may exceed size, as with snprintf */
 } gs_text_t;
 
-void gs_put(gs_text_t *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
 /* print_operand.c */
+void gs_put(gs_text_t *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void gs_put_operand(gs_text_t *text, const gs_operand_t *operand);
 
 /* print_scalar.c: simm16 as the row wants it. */

@@ -1,8 +1,18 @@
-/* Operands in LLVM's text. */
+/* Operands in LLVM's text, and how anything is added to it. */
 #include "print.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
+
+void gs_put(gs_text_t *text, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    int room = text->length < text->size ? text->size - text->length : 0;
+    text->length += vsnprintf(room ? text->text + text->length : NULL, (size_t)room, format, arguments);
+    va_end(arguments);
+}
 
 static const char *special_name(int reg, bool pair) {
     switch (reg) {

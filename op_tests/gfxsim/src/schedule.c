@@ -122,11 +122,17 @@ bool gs_schedule_turn(gs_run_t *run, int index, uint64_t quantum) {
     return false;
 }
 
+static bool take_scripted_turn(gs_run_t *run) {
+    gs_turn_t turn = gs_script_next(run);
+    return gs_schedule_turn(run, (int)turn.wave,
+                            turn.instructions ? turn.instructions : run->dispatch->options->timeout + 1);
+}
+
 /* One turn of every running wave: in order, or in reverse with seed 1. Other seeds: one turn of a random wave. */
 static bool take_turns(gs_run_t *run) {
     const gs_options_t *options = run->dispatch->options;
     int waves = run->dispatch->wave_count;
-    if (run->scripted && gs_script.plays) return gs_script_turn(run);
+    if (run->scripted && gs_script.plays) return take_scripted_turn(run);
     if (options->seed <= 1) {
         for (int i = 0; i < waves; i++) {
             int index = options->seed == 0 ? i : waves - 1 - i;

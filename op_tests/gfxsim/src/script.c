@@ -26,16 +26,14 @@ void gs_script_note(uint32_t wave, uint64_t instructions) {
     script->written[script->written_count++] = (gs_turn_t){wave, (uint32_t)instructions};
 }
 
-bool gs_script_turn(gs_run_t *run) {
-    uint64_t limit = run->dispatch->options->timeout + 1;
+gs_turn_t gs_script_next(const gs_run_t *run) {
     while (gs_script.next < gs_script.played_count) {
         gs_turn_t turn = gs_script.played[gs_script.next++];
-        if ((int)turn.wave >= run->dispatch->wave_count || run->standing[turn.wave] != GS_RUNNING) continue;
-        return gs_schedule_turn(run, (int)turn.wave, turn.instructions ? turn.instructions : limit);
+        if ((int)turn.wave < run->dispatch->wave_count && run->standing[turn.wave] == GS_RUNNING) return turn;
     }
-    int index = 0;
-    while (run->standing[index] != GS_RUNNING) index++;
-    return gs_schedule_turn(run, index, limit);
+    gs_turn_t turn = {0};
+    while (run->standing[turn.wave] != GS_RUNNING) turn.wave++;
+    return turn;
 }
 
 /* ---- controls --------------------------------------------------------------------------------------------------- */

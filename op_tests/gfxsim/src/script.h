@@ -21,9 +21,8 @@ extern gs_script_t gs_script;
 /* The workgroup begins again. */
 void gs_script_begin(void);
 
-/* Runs the next turn of the script; behind its end, the first wave that can run until it waits or ends. False: there is
- * a report. */
-bool gs_script_turn(gs_run_t *run);
+/* The next turn of the script; behind its end, the first wave that can run, until it waits or ends. */
+gs_turn_t gs_script_next(const gs_run_t *run);
 
 /* Notes a turn that was taken; forgets it when memory is short. */
 void gs_script_note(uint32_t wave, uint64_t instructions);

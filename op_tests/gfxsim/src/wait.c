@@ -16,10 +16,6 @@ void gs_wait_start(gs_wave_t *wave) {
     waits->lds_use_count = 0;
 }
 
-static bool is_retired(const gs_stream_t *stream, uint32_t sequence) {
-    return (int32_t)(sequence - stream->retired) <= 0;
-}
-
 /* The stream in which the loads of this format return in order; STREAM_COUNT: none. */
 static gs_stream_id_t ordered_stream(const gs_insn_t *insn) {
     switch (insn->format) {
@@ -59,7 +55,7 @@ static void check_operand(gs_wave_t *wave, const gs_operand_t *operand, gs_strea
         for (; bits; bits &= bits - 1) {
             int reg = word * 64 + __builtin_ctzll(bits);
             const gs_pending_t *by = &wave->waits.pending_by[reg];
-            bool landed = is_retired(&wave->waits.streams[by->stream], by->sequence);
+            bool landed = gs_wait_is_over(&wave->waits.streams[by->stream], by->sequence);
             if (!landed && by->stream != allowed) report_missing(wave, reg, written);
         }
     }
@@ -104,41 +100,13 @@ void gs_wait_issue_direct(gs_wave_t *wave, gs_direct_load_t load) {
     gs_lds_announce(wave, &load);
 }
 
-uintptr_t gs_wait_direct_pc(const gs_wave_t *wave, uint32_t address) {
-    for (int i = 0; i < wave->waits.direct_load_count; i++) {
-        const gs_direct_load_t *load = &wave->waits.direct_loads[i];
-        uint32_t offset = address - load->address, lane = offset / load->spacing;
-        if (lane < GS_LANES && load->lanes >> lane & 1 && offset % load->spacing < load->size) return load->pc;
-    }
-    return wave->program->code_low;
-}
-
 /* ---- accesses to LDS -------------------------------------------------------------------------------------------- */
-
-void gs_wait_use_lds(gs_wave_t *wave, const uint32_t address[GS_LANES], uint64_t lanes, uint32_t size,
-                     gs_lds_access_t access) {
-    gs_stream_id_t stream = wave->insn->format == GS_DS ? GS_STREAM_LDS : GS_STREAM_FLAT;
-    const gs_stream_t *lds = &wave->waits.streams[GS_STREAM_LDS], *flat = &wave->waits.streams[GS_STREAM_FLAT];
-    if (wave->waits.lds_use_count && flat->issued == flat->retired) {
-        const gs_lds_use_t *last = &wave->waits.lds_uses[(wave->waits.lds_use_count - 1) % GS_MAX_LDS_USES];
-        bool all_landed = last->stream == GS_STREAM_LDS && is_retired(lds, last->sequence);
-        if (all_landed) wave->waits.lds_use_count = 0; /* memory that is at hand */
-    }
-    gs_lds_use_t *use = &wave->waits.lds_uses[wave->waits.lds_use_count++ % GS_MAX_LDS_USES];
-    memcpy(use->address, address, sizeof use->address);
-    use->lanes = lanes;
-    use->sequence = wave->waits.streams[stream].issued + 1; /* which the instruction gets when it is done */
-    use->size = size;
-    use->stream = (uint8_t)stream;
-    use->access = (uint8_t)access;
-    use->pc = wave->insn_pc;
-}
 
 /* The kept uses, the newest first, that may still be under way; `*index` begins as 0. NULL: no more. */
 static const gs_lds_use_t *next_use(const gs_wave_t *wave, uint32_t *index) {
     while (*index < wave->waits.lds_use_count && *index < GS_MAX_LDS_USES) {
         const gs_lds_use_t *use = &wave->waits.lds_uses[(wave->waits.lds_use_count - ++*index) % GS_MAX_LDS_USES];
-        if (!is_retired(&wave->waits.streams[use->stream], use->sequence)) return use;
+        if (!gs_wait_is_over(&wave->waits.streams[use->stream], use->sequence)) return use;
     }
     return NULL;
 }
@@ -176,7 +144,7 @@ static void retire(gs_wave_t *wave) {
             for (uint64_t rest = wave->waits.pending[word]; rest; rest &= rest - 1) {
                 int bit = __builtin_ctzll(rest);
                 const gs_pending_t *by = &wave->waits.pending_by[word * 64 + bit];
-                if (is_retired(&wave->waits.streams[by->stream], by->sequence))
+                if (gs_wait_is_over(&wave->waits.streams[by->stream], by->sequence))
                     wave->waits.pending[word] &= ~(UINT64_C(1) << bit);
             }
             wave->waits.any_pending |= wave->waits.pending[word] != 0;
@@ -185,7 +153,7 @@ static void retire(gs_wave_t *wave) {
     int kept = 0;
     for (int i = 0; i < wave->waits.direct_load_count; i++) {
         const gs_direct_load_t *load = &wave->waits.direct_loads[i];
-        if (is_retired(&wave->waits.streams[GS_STREAM_VMEM], load->sequence)) gs_lds_land(wave, load);
+        if (gs_wait_is_over(&wave->waits.streams[GS_STREAM_VMEM], load->sequence)) gs_lds_land(wave, load);
         else wave->waits.direct_loads[kept++] = *load;
     }
     wave->waits.direct_load_count = kept;

@@ -1,6 +1,4 @@
-/* The life of a wave: start, run loop, reports. */
-#include <stdarg.h>
-#include <stdio.h>
+/* The life of a wave: start, run loop. */
 #include <stdlib.h>
 
 #ifdef __SSE2__
@@ -8,7 +6,6 @@
 #endif
 
 #include "exec.h"
-#include "findings.h"
 #include "trace.h"
 
 enum { POISON = 0xff }; /* a NaN in every format */
@@ -62,63 +59,8 @@ void gs_wave_set_vgpr(gs_wave_t *wave, int reg, const uint32_t *lanes) {
     gs_taint_clear(wave, reg, 1, UINT64_MAX);
 }
 
-gs_report_kind_t gs_wave_report_kind(const gs_wave_t *wave) { return wave->report_kind; }
-const char *gs_wave_report_text(const gs_wave_t *wave) { return wave->report_text; }
 uint64_t gs_wave_instruction_count(const gs_wave_t *wave) { return wave->instruction_count; }
 uintptr_t gs_wave_pc(const gs_wave_t *wave) { return wave->pc; }
-
-/* ---- reports ---------------------------------------------------------------------------------------------------- */
-
-static void instruction_text(const gs_wave_t *wave, char *text, int size) {
-    const gs_insn_t *insn = wave->insn;
-    if (!insn) snprintf(text, (size_t)size, "outside of the code");
-    else if (insn->name) gs_print(wave->program->arch, insn, wave->insn_pc, text, size);
-    else snprintf(text, (size_t)size, "not an instruction: 0x%08x", *(const uint32_t *)wave->insn_pc);
-}
-
-static void describe(gs_wave_t *wave, const char *format, va_list arguments) {
-    char instruction[256] = "";
-    const uint32_t *id = wave->workgroup->id;
-    instruction_text(wave, instruction, sizeof instruction);
-    int length = snprintf(wave->report_text, sizeof wave->report_text,
-                          "kernel %s, workgroup (%u,%u,%u), wave %d, code+0x%zx: %s: ", wave->program->kernel, id[0],
-                          id[1], id[2], wave->index, (size_t)(wave->insn_pc - wave->program->code_low), instruction);
-    if (length < (int)sizeof wave->report_text) {
-        vsnprintf(wave->report_text + length, sizeof wave->report_text - (size_t)length, format, arguments);
-    }
-}
-
-static _Noreturn void stop_with_report(gs_wave_t *wave, gs_report_kind_t kind) {
-    wave->report_kind = kind;
-    longjmp(wave->on_report, 1);
-}
-
-void gs_report(gs_wave_t *wave, gs_report_kind_t kind, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    describe(wave, format, arguments);
-    va_end(arguments);
-    stop_with_report(wave, kind);
-}
-
-/* By the clock: how long ago the access was over; GS_NO_SLACK: it is not timed, or not known. */
-static int64_t slack_of(const gs_wave_t *wave, gs_access_by_t by) {
-    if (!wave->trace || !by.wave || !by.wave->arrivals) return GS_NO_SLACK;
-    return wave->trace->now - by.wave->arrivals[(by.pc - wave->program->code_low) / 4];
-}
-
-void gs_found(gs_wave_t *wave, gs_report_kind_t kind, gs_access_by_t by, const char *format, ...) {
-    const char *kernel = wave->program->kernel;
-    uint64_t offset = wave->insn_pc - wave->program->code_low;
-    int64_t slack = slack_of(wave, by);
-    if (wave->program->keep_going && gs_findings_again(kernel, offset, kind, slack)) return;
-    va_list arguments;
-    va_start(arguments, format);
-    describe(wave, format, arguments);
-    va_end(arguments);
-    if (!wave->program->keep_going) stop_with_report(wave, kind);
-    gs_findings_add(kernel, offset, kind, slack, wave->report_text);
-}
 
 /* ---- run -------------------------------------------------------------------------------------------------------- */
 
