@@ -55,11 +55,11 @@ def profile(options: argparse.Namespace) -> int:
     except (OSError, ValueError, KeyError, TypeError, HipError) as error:
         print(f"{options.file}: {error}", file=sys.stderr)
         return 1
-    print(found.text(options.top))
     if options.json:
         options.json.write_text(found.json())
     if options.svg:
         options.svg.write_text(found.svg(*(options.clocks or (0, None))))
+    print(found.text(options.top))
     return 0
 
 

@@ -3,7 +3,7 @@
     {
       "kernel": "vector_add",
       "grid": [304], "block": [256], "lds": 0,
-      "clock": 1, "clock_only": true,
+      "clock": 1, "clock_only": true, "options": {"keep_going": 1},
       "arguments": [
         {"array": "float32", "shape": [311296], "fill": "random"},
         {"array": "float32", "shape": [311296], "fill": 1},
@@ -14,10 +14,11 @@
       ]
     }
 
-An argument is an array in device memory (`fill`: a number, "random" in [0, 1) or small integers, "arange"; else
-zeros), a number, device memory with the addresses of other arguments' arrays, or raw bytes. A kernel whose arguments
-the metadata does not list gets them packed: `"packed": 8` puts each at a multiple of 8.
-`clock_only`: workgroups that are not timed do not run, which is right where none waits for another.
+An argument is an array in device memory (`fill`: a number or a list of them, "random" in [0, 1) or small integers,
+"arange"; else zeros), a number, device memory with the addresses of other arguments' arrays, or raw bytes. A kernel
+whose arguments the metadata does not list gets them packed: `"packed": 8` puts each at a multiple of 8.
+`clock_only`: workgroups that are not timed do not run, which is right where none waits for another. `options` of the
+simulator: a kernel that does not wait for its loads needs some.
 """
 
 from __future__ import annotations
@@ -97,6 +98,8 @@ def profile(file: Path, description: Path, arch: str | None = None) -> Profile:
         module = simulator.load(code.data)
         kernel = module.kernel(name)
         arguments = _Arguments(simulator, told.get("arguments", []))
+        for option, value in told.get("options", {}).items():
+            simulator.set_option(option, value)
         simulator.set_option("clock", told.get("clock", 1))
         simulator.set_option("clock_only", bool(told.get("clock_only", False)))
         try:

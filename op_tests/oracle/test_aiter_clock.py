@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import statistics
+from pathlib import Path
 
+import gfxsim
 import numpy as np
 import pytest
+from gfxsim.__main__ import main as gfxsim_command
 from oracle import code_objects
 from oracle.bites import bites
 from oracle.clock_points import LATER_POINTS, POINTS, QUOTED, Point, clocks_per_key, plan
@@ -81,3 +84,14 @@ def test_which_findings_bite(kernel: str, bite: int, rows: int) -> None:
     waits = [slack for (kind, _), slacks in found.by.items() if kind == "missing wait" for slack in slacks]
     assert sum(slack is not None and slack < 0 for slack in waits) == bite
     assert found.rows == rows
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """gfxsim's times a kernel whose metadata names no arguments, on one item of 512 keys."""
+    code, picture = tmp_path / "aiter.co", tmp_path / "aiter.svg"
+    code.write_bytes(code_objects.read("gfx950", "mla_a16w16_qh16_m16x4_n16x1_coex0_mask1_ps"))
+    description = Path(gfxsim.__file__).parent / "data/aiter_a16w16.json"
+    assert gfxsim_command([str(code), "--profile", str(description), "--svg", str(picture)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert " us: " in lines[0] and any("v_mfma_f32_16x16x16_bf16" in line for line in lines)
+    assert picture.read_text().startswith("<svg")

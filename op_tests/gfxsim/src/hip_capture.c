@@ -4,58 +4,7 @@
 
 #include "hip_work.h"
 
-static _Thread_local hipStreamCaptureMode thread_mode = hipStreamCaptureModeGlobal;
 static unsigned long long next_capture_id = 1;
-
-/* ---- rules ------------------------------------------------------------------------------------------------------ */
-
-static struct ihipStream_t *stream_at(int index) { return gs_handle_at(GS_HANDLE_STREAM, index); }
-
-void gs_capture_invalidate(struct ihipStream_t *stream) {
-    struct ihipStream_t *origin = stream->origin;
-    for (int i = 0; i < gs_handle_count(GS_HANDLE_STREAM); i++) {
-        struct ihipStream_t *other = stream_at(i);
-        bool active = other->status == hipStreamCaptureStatusActive;
-        if (active && other->origin == origin) other->status = hipStreamCaptureStatusInvalidated;
-    }
-}
-
-/* A capture in relaxed mode forbids nothing; a thread-local one concerns its own thread only. */
-static bool concerns_this_thread(const struct ihipStream_t *stream) {
-    if (stream->status != hipStreamCaptureStatusActive || thread_mode == hipStreamCaptureModeRelaxed) return false;
-    if (stream->mode == hipStreamCaptureModeRelaxed) return false;
-    if (stream->thread == (unsigned long)pthread_self()) return true;
-    return stream->mode == hipStreamCaptureModeGlobal && thread_mode == hipStreamCaptureModeGlobal;
-}
-
-hipError_t gs_capture_forbids(void) {
-    hipError_t error = hipSuccess;
-    for (int i = 0; i < gs_handle_count(GS_HANDLE_STREAM); i++) {
-        if (!concerns_this_thread(stream_at(i))) continue;
-        gs_capture_invalidate(stream_at(i));
-        error = hipErrorStreamCaptureUnsupported;
-    }
-    return error;
-}
-
-/* On the null stream of a device whose blocking stream captures. Only asking does not spoil that capture. */
-static hipError_t meet_null_stream(bool asks_only) {
-    hipError_t error = hipSuccess;
-    for (int i = 0; i < gs_handle_count(GS_HANDLE_STREAM); i++) {
-        struct ihipStream_t *stream = stream_at(i);
-        bool blocking = !(stream->flags & hipStreamNonBlocking) && stream->device == gs_current_device;
-        if (stream->status != hipStreamCaptureStatusActive || !blocking) continue;
-        if (!asks_only) gs_capture_invalidate(stream);
-        error = hipErrorStreamCaptureImplicit;
-    }
-    return error;
-}
-
-hipError_t gs_capture_forbids_null_stream(void) { return meet_null_stream(false); }
-
-hipError_t gs_capture_state(const struct ihipStream_t *stream) {
-    return stream->status == hipStreamCaptureStatusInvalidated ? hipErrorStreamCaptureInvalidated : hipSuccess;
-}
 
 /* ---- begin and end ---------------------------------------------------------------------------------------------- */
 
@@ -82,7 +31,7 @@ static hipError_t begin(hipStream_t handle, hipStreamCaptureMode mode) {
 static bool leave_capture(struct ihipStream_t *origin) {
     bool unjoined = false;
     for (int i = 0; i < gs_handle_count(GS_HANDLE_STREAM); i++) {
-        struct ihipStream_t *stream = stream_at(i);
+        struct ihipStream_t *stream = gs_handle_at(GS_HANDLE_STREAM, i);
         if (stream->status == hipStreamCaptureStatusNone || stream->origin != origin) continue;
         unjoined |= stream->unjoined;
         stream->status = hipStreamCaptureStatusNone;
@@ -132,7 +81,7 @@ static hipError_t get_info(hipStream_t handle, hipStreamCaptureStatus *status, u
     int device;
     if (!status) return hipErrorInvalidValue;
     hipError_t error = gs_resolve_stream(handle, &stream, &device);
-    if (error == hipSuccess && !stream) error = meet_null_stream(true);
+    if (error == hipSuccess && !stream) error = gs_capture_meet_null_stream(true);
     if (error != hipSuccess) return error;
     *status = stream ? stream->status : hipStreamCaptureStatusNone;
     if (id) *id = *status == hipStreamCaptureStatusActive ? stream->origin->capture_id : 0;
@@ -141,8 +90,8 @@ static hipError_t get_info(hipStream_t handle, hipStreamCaptureStatus *status, u
 
 static hipError_t exchange_mode(hipStreamCaptureMode *mode) {
     if (!mode || (unsigned)*mode > hipStreamCaptureModeRelaxed) return hipErrorInvalidValue;
-    hipStreamCaptureMode before = thread_mode;
-    thread_mode = *mode;
+    hipStreamCaptureMode before = gs_capture_thread_mode;
+    gs_capture_thread_mode = *mode;
     *mode = before;
     return hipSuccess;
 }

@@ -8,46 +8,6 @@ struct ihipGraphExec_t {
     struct ihipGraph_t graph; /* a copy: the graph may go */
 };
 
-struct ihipGraph_t *gs_graph_new(void) { return calloc(1, sizeof(struct ihipGraph_t)); }
-
-void gs_graph_clear(struct ihipGraph_t *graph) {
-    for (int i = 0; i < graph->count; i++) {
-        if (graph->nodes[i]->type == hipGraphNodeTypeKernel) free(graph->nodes[i]->kernel.arguments);
-        free(graph->nodes[i]);
-    }
-    free(graph->nodes);
-    memset(graph, 0, sizeof *graph);
-}
-
-static gs_work_t *copied(const gs_work_t *work) {
-    gs_work_t *copy = malloc(sizeof *copy);
-    if (!copy) return NULL;
-    *copy = *work;
-    if (work->type != hipGraphNodeTypeKernel) return copy;
-    uint32_t bytes = work->kernel.kernel->kernarg_bytes;
-    copy->kernel.arguments = malloc(bytes + 1);
-    if (!copy->kernel.arguments) {
-        free(copy);
-        return NULL;
-    }
-    memcpy(copy->kernel.arguments, work->kernel.arguments, bytes);
-    return copy;
-}
-
-bool gs_graph_append(struct ihipGraph_t *graph, const gs_work_t *work) {
-    if (graph->count == graph->capacity) {
-        int capacity = graph->capacity ? 2 * graph->capacity : 16;
-        gs_work_t **grown = realloc(graph->nodes, (size_t)capacity * sizeof *grown);
-        if (!grown) return false;
-        graph->nodes = grown;
-        graph->capacity = capacity;
-    }
-    graph->nodes[graph->count] = copied(work);
-    if (!graph->nodes[graph->count]) return false;
-    graph->count++;
-    return true;
-}
-
 /* A node may name a kernel whose module is gone; its size is then unknown. */
 static bool append_all(struct ihipGraph_t *graph, const struct ihipGraph_t *more, hipError_t *error) {
     for (int i = 0; i < more->count; i++) {

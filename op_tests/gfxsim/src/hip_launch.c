@@ -86,14 +86,6 @@ GS_EXPORT hipError_t hipModuleGetGlobal(void **address, size_t *bytes, hipModule
 
 /* ---- functions -------------------------------------------------------------------------------------------------- */
 
-bool gs_kernel_valid(const gs_kernel_t *kernel) {
-    for (int i = 0; i < gs_handle_count(GS_HANDLE_MODULE); i++) {
-        const gs_module_t *module = gs_handle_at(GS_HANDLE_MODULE, i);
-        if (kernel >= module->kernels && kernel < module->kernels + module->kernel_count) return true;
-    }
-    return false;
-}
-
 static uint32_t lds_left(const gs_kernel_t *kernel) {
     uint32_t most = gs_state.devices[kernel->module->device].max_lds;
     return most > kernel->descriptor.lds_bytes ? most - kernel->descriptor.lds_bytes : 0;
@@ -182,33 +174,6 @@ static hipError_t check_sizes(const gs_kernel_work_t *work) {
     }
     if (threads > MAX_THREADS_PER_BLOCK || work->dynamic_lds > lds_left(kernel)) return hipErrorInvalidValue;
     return threads > kernel->max_threads ? hipErrorLaunchFailure : hipSuccess; /* beyond __launch_bounds__ */
-}
-
-static void log_launch(const gs_launch_t *launch, const gs_totals_t *totals) {
-    gs_state.totals.launches += totals->launches;
-    gs_state.totals.workgroups += totals->workgroups;
-    gs_state.totals.waves += totals->waves;
-    gs_add_counters(&gs_state.totals.counters, &totals->counters);
-    if (!gs_state.launches) gs_state.launches = calloc(GS_MAX_LAUNCH_LOG, sizeof *gs_state.launches);
-    if (!gs_state.launches) return;
-    gs_launch_record_t *record = &gs_state.launches[gs_state.launch_count++ % GS_MAX_LAUNCH_LOG];
-    record->totals = *totals;
-    record->device = launch->kernel->module->device;
-    record->lds_bytes = launch->kernel->descriptor.lds_bytes + launch->dynamic_lds;
-    memcpy(record->grid, launch->grid, sizeof record->grid);
-    memcpy(record->block, launch->block, sizeof record->block);
-    snprintf(record->kernel, sizeof record->kernel, "%s", launch->kernel->name);
-}
-
-hipError_t gs_run_kernel(const gs_kernel_work_t *work) {
-    gs_launch_t launch = {.kernel = work->kernel, .dynamic_lds = work->dynamic_lds, .arguments = work->arguments};
-    memcpy(launch.grid, work->grid, sizeof launch.grid);
-    memcpy(launch.block, work->block, sizeof launch.block);
-    gs_totals_t totals = {0};
-    gs_report_t report;
-    if (!gs_run_checked(&launch, &gs_state.options, &totals, &report)) return hipErrorOutOfMemory;
-    log_launch(&launch, &totals);
-    return report.kind == GS_REPORT_NONE ? hipSuccess : gs_device_fail(work->kernel->module->device, &report);
 }
 
 static hipError_t launch(gs_work_t *work, hipStream_t handle, void **params, void **extra) {

@@ -88,38 +88,7 @@ GS_EXPORT hipError_t hipPointerGetAttributes(hipPointerAttribute_t *attributes, 
     GS_CALL(hipPointerGetAttributes, get_attributes(attributes, address));
 }
 
-/* Device memory, to the byte: an address in a live buffer. A range that begins in one and leaves it is neither. */
-typedef enum place_t { PLACE_HOST, PLACE_DEVICE, PLACE_BROKEN } place_t;
-
-static place_t place_of(const void *address, size_t bytes) {
-    const gs_buffer_t *buffer = gs_memory_holding(address, bytes);
-    if (buffer) return buffer->device == -1 ? PLACE_HOST : PLACE_DEVICE;
-    const gs_buffer_t *near = gs_memory_find((uintptr_t)address);
-    if (!near) return PLACE_HOST;
-    uintptr_t start = (uintptr_t)address, end = start + bytes;
-    bool touches = start < near->high && end > near->low;
-    bool freed = near->high == near->low && start >= near->low && start - near->low < 4096;
-    return touches || freed ? PLACE_BROKEN : PLACE_HOST;
-}
-
 /* ---- copies ----------------------------------------------------------------------------------------------------- */
-
-hipError_t gs_check_copy(const gs_copy_work_t *work) {
-    if (work->bytes == 0) return hipSuccess;
-    if (!work->to || !work->from) return hipErrorInvalidValue;
-    place_t to = place_of(work->to, work->bytes), from = place_of(work->from, work->bytes);
-    if (to == PLACE_BROKEN || from == PLACE_BROKEN) return hipErrorInvalidValue;
-    bool to_device = work->kind == hipMemcpyHostToDevice || work->kind == hipMemcpyDeviceToDevice;
-    bool from_device = work->kind == hipMemcpyDeviceToHost || work->kind == hipMemcpyDeviceToDevice;
-    if ((unsigned)work->kind > hipMemcpyDefault) return hipErrorInvalidMemcpyDirection;
-    if (work->kind == hipMemcpyDefault) return hipSuccess;
-    bool matches = to_device == (to == PLACE_DEVICE) && from_device == (from == PLACE_DEVICE);
-    return matches ? hipSuccess : hipErrorInvalidValue;
-}
-
-void gs_run_copy(const gs_copy_work_t *work) {
-    if (work->bytes > 0) memmove(work->to, work->from, work->bytes);
-}
 
 static hipError_t copy_on(void *to, const void *from, size_t bytes, hipMemcpyKind kind, hipStream_t stream) {
     gs_work_t work = {.type = hipGraphNodeTypeMemcpy, .copy = {to, from, bytes, kind}};
@@ -173,20 +142,6 @@ GS_EXPORT hipError_t hipMemcpyDtoDAsync(void *to, const void *from, size_t bytes
 }
 
 /* ---- fills ------------------------------------------------------------------------------------------------------ */
-
-hipError_t gs_check_fill(const gs_fill_work_t *work) {
-    if (work->count == 0) return hipSuccess;
-    if (work->count > SIZE_MAX / work->width || (uintptr_t)work->to % work->width != 0) return hipErrorInvalidValue;
-    const gs_buffer_t *buffer = gs_memory_holding(work->to, work->width * work->count);
-    return buffer ? hipSuccess : hipErrorInvalidValue;
-}
-
-void gs_run_fill(const gs_fill_work_t *work) {
-    uint8_t *to = work->to;
-    if (work->width == 1) memset(to, (int)work->value, work->count);
-    else
-        for (size_t i = 0; i < work->count; i++) memcpy(to + i * work->width, &work->value, work->width);
-}
 
 static hipError_t fill_on(void *to, uint32_t value, size_t width, size_t count, hipStream_t stream) {
     gs_work_t work = {.type = hipGraphNodeTypeMemset, .fill = {to, value, width, count}};

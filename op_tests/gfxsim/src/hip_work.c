@@ -1,61 +1,52 @@
+/* What calls put on streams: run at once, or a node of the graph that the stream captures. */
+#include <stdlib.h>
+#include <string.h>
+
 #include "hip_work.h"
 
-hipError_t gs_resolve_stream(hipStream_t stream, struct ihipStream_t **out_stream, int *out_device) {
-    if (gs_state.device_count == 0) return hipErrorNoDevice;
-    if (stream == NULL || stream == HIP_STREAM_LEGACY || stream == HIP_STREAM_PER_THREAD) {
-        *out_stream = NULL;
-        *out_device = gs_current_device;
-        return hipSuccess;
+/* ---- nodes of graphs --------------------------------------------------------------------------------------------- */
+
+struct ihipGraph_t *gs_graph_new(void) { return calloc(1, sizeof(struct ihipGraph_t)); }
+
+void gs_graph_clear(struct ihipGraph_t *graph) {
+    for (int i = 0; i < graph->count; i++) {
+        if (graph->nodes[i]->type == hipGraphNodeTypeKernel) free(graph->nodes[i]->kernel.arguments);
+        free(graph->nodes[i]);
     }
-    if (!gs_handle_valid(GS_HANDLE_STREAM, stream)) return hipErrorInvalidHandle;
-    *out_stream = stream;
-    *out_device = stream->device;
-    return hipSuccess;
+    free(graph->nodes);
+    memset(graph, 0, sizeof *graph);
 }
 
-static hipError_t check_work(const gs_work_t *work) {
-    switch (work->type) {
-    case hipGraphNodeTypeKernel:
-        return gs_kernel_valid(work->kernel.kernel) ? hipSuccess : hipErrorInvalidDeviceFunction;
-    case hipGraphNodeTypeMemcpy: return gs_check_copy(&work->copy);
-    case hipGraphNodeTypeMemset: return gs_check_fill(&work->fill);
+static gs_work_t *copied(const gs_work_t *work) {
+    gs_work_t *copy = malloc(sizeof *copy);
+    if (!copy) return NULL;
+    *copy = *work;
+    if (work->type != hipGraphNodeTypeKernel) return copy;
+    uint32_t bytes = work->kernel.kernel->kernarg_bytes;
+    copy->kernel.arguments = malloc(bytes + 1);
+    if (!copy->kernel.arguments) {
+        free(copy);
+        return NULL;
     }
-    return hipErrorInvalidValue;
+    memcpy(copy->kernel.arguments, work->kernel.arguments, bytes);
+    return copy;
 }
 
-static void show_buffer(const void *address, bool visible) {
-    const gs_buffer_t *buffer = gs_memory_holding(address, 1);
-    if (buffer && buffer->device >= 0) gs_memory_show(buffer, visible);
+bool gs_graph_append(struct ihipGraph_t *graph, const gs_work_t *work) {
+    if (graph->count == graph->capacity) {
+        int capacity = graph->capacity ? 2 * graph->capacity : 16;
+        gs_work_t **grown = realloc(graph->nodes, (size_t)capacity * sizeof *grown);
+        if (!grown) return false;
+        graph->nodes = grown;
+        graph->capacity = capacity;
+    }
+    graph->nodes[graph->count] = copied(work);
+    if (!graph->nodes[graph->count]) return false;
+    graph->count++;
+    return true;
 }
 
-/* Device memory is out of the host's reach but while work runs: a runtime that reads it by mistake faults, as it would
- * on a GPU. */
-static void show_memory(const gs_work_t *work, bool visible) {
-    switch (work->type) {
-    case hipGraphNodeTypeKernel: /* gs_memory_find shows what the kernel touches */
-        if (!visible) gs_memory_show_device(work->device, false);
-        break;
-    case hipGraphNodeTypeMemcpy:
-        show_buffer(work->copy.to, visible);
-        show_buffer(work->copy.from, visible);
-        break;
-    case hipGraphNodeTypeMemset: show_buffer(work->fill.to, visible); break;
-    }
-}
-
-hipError_t gs_run_work(const gs_work_t *work) {
-    hipError_t error = gs_device_error(work->device, false);
-    if (error == hipSuccess) error = check_work(work);
-    if (error != hipSuccess) return error;
-    show_memory(work, true);
-    switch (work->type) {
-    case hipGraphNodeTypeKernel: error = gs_run_kernel(&work->kernel); break;
-    case hipGraphNodeTypeMemcpy: gs_run_copy(&work->copy); break;
-    case hipGraphNodeTypeMemset: gs_run_fill(&work->fill); break;
-    }
-    if (gs_state.options.hide_memory) show_memory(work, false);
-    return error;
-}
+/* ---- submission -------------------------------------------------------------------------------------------------- */
 
 hipError_t gs_submit(hipStream_t handle, const gs_work_t *work) {
     struct ihipStream_t *stream;
@@ -65,7 +56,7 @@ hipError_t gs_submit(hipStream_t handle, const gs_work_t *work) {
     if (error == hipSuccess && stream) error = gs_capture_state(stream);
     if (error != hipSuccess) return error;
     if (!stream || stream->status == hipStreamCaptureStatusNone) return gs_run_work(&on_device);
-    error = check_work(&on_device);
+    error = gs_check_work(&on_device);
     if (error != hipSuccess) return error;
     stream->unjoined = stream != stream->origin;
     return gs_graph_append(stream->origin->graph, &on_device) ? hipSuccess : hipErrorOutOfMemory;

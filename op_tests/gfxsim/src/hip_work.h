@@ -53,37 +53,33 @@ struct ihipStream_t {
     unsigned long thread; /* that began it */
 };
 
-/* Runs the work on the device, or captures it; checks its addresses in both cases. */
-hipError_t gs_submit(hipStream_t stream, const gs_work_t *work);
+/* hip_run.c: whether its kernel is there and its addresses are right; runs it on its device, checked. */
+hipError_t gs_check_work(const gs_work_t *work);
 hipError_t gs_run_work(const gs_work_t *work);
+bool gs_kernel_valid(const gs_kernel_t *kernel);
 
-/* A valid, uncaptured or capturing stream and its device; *out_stream is NULL for the null stream. */
+/* hip_rules.c: a valid, uncaptured or capturing stream and its device; *out_stream is NULL for the null stream. */
 hipError_t gs_resolve_stream(hipStream_t stream, struct ihipStream_t **out_stream, int *out_device);
 
-/* hip_graph.c */
-struct ihipGraph_t *gs_graph_new(void);
-void gs_graph_clear(struct ihipGraph_t *graph);
-bool gs_graph_append(struct ihipGraph_t *graph, const gs_work_t *work);
-
-/* hip_capture.c: for calls that no capture may see (allocation, synchronisation): fails while one that concerns this
- * thread is active, and invalidates it. */
+/* For calls that no capture may see (allocation, synchronisation): fails while one that concerns this thread is active,
+ * and invalidates it. */
 hipError_t gs_capture_forbids(void);
 
-/* For work on the null stream: fails while a blocking stream captures. */
+/* For work on the null stream: fails while a blocking stream captures, and invalidates that, unless it only asks. */
+hipError_t gs_capture_meet_null_stream(bool asks_only);
 hipError_t gs_capture_forbids_null_stream(void);
 
 /* For work on this stream and for waiting on it. */
 hipError_t gs_capture_state(const struct ihipStream_t *stream);
 void gs_capture_invalidate(struct ihipStream_t *stream);
 
-/* hip_launch.c */
-hipError_t gs_run_kernel(const gs_kernel_work_t *work);
-bool gs_kernel_valid(const gs_kernel_t *kernel);
+extern _Thread_local hipStreamCaptureMode gs_capture_thread_mode;
 
-/* hip_memory.c */
-hipError_t gs_check_copy(const gs_copy_work_t *work);
-hipError_t gs_check_fill(const gs_fill_work_t *work);
-void gs_run_copy(const gs_copy_work_t *work);
-void gs_run_fill(const gs_fill_work_t *work);
+/* hip_work.c: runs the work on the stream's device, or captures it. */
+hipError_t gs_submit(hipStream_t stream, const gs_work_t *work);
+
+struct ihipGraph_t *gs_graph_new(void);
+void gs_graph_clear(struct ihipGraph_t *graph);
+bool gs_graph_append(struct ihipGraph_t *graph, const gs_work_t *work);
 
 #endif
