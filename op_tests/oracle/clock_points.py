@@ -4,10 +4,11 @@
 
 Every point is a decode call of which a code object can run, of the wheel or of a later commit (code_objects.py). All
 were measured with AITER's op_tests/test_mla_persistent.py, or as it does: the sum of the times of the call's kernels,
-which are the decode and one that joins the parts of split requests; pages of one token; each call on a copy of its
-tensors that no cache holds any more. So a prediction is of two launches. The plan is the one that the test asks for,
-with at most 32 parts of a request; one unit, of those with most work, is timed. AITER compiles the joining kernel when
-it is first called, no package holds it: mla_merge of this repository, on the same parts, stands in for it.
+which are the decode and one that joins the parts of split requests; pages of one token; 101 copies of the tensors in
+turn, which the Infinity Cache holds where they are small. So a prediction is of two launches. The plan is the one that
+the test asks for, with at most 32 parts of a request; one unit, of those with most work, is timed. AITER compiles the
+joining kernel when it is first called, no package holds it: gfxsim/data/merge.hip, written to make the same accesses,
+stands in for it.
 
 Of the wheel's points two in five are held back, and all of the later commit's: no constant of the model was chosen by
 them.
@@ -16,14 +17,12 @@ them.
 from __future__ import annotations
 
 import functools
-import os
 import statistics
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import gfxsim
 import numpy as np
 from gfxsim import Simulator
 from gfxsim.clock import Profile, constants
@@ -32,13 +31,12 @@ from oracle.cases import call_of
 from oracle.kernels import ARCHS, FP8, KERNELS, LATER, Kernel
 from oracle.launch import Lists, run
 
-from aiter_c.cli import simulator as simulators
-from aiter_c.testing import Device, dtype_of
-
-MERGE = Path(__file__).parents[2] / "hsa/{arch}/mla_merge.co"
+MERGE = Path(gfxsim.__file__).parent / "data"  # ARCH/merge.co
 TIMED = {"clock": 1, "clock_only": 1, "check_waits": 0, "check_races": 0, "check_uninitialized": 0}
 #: Of the test's plan: parts of a request at most, keys of a block, blocks that an item counts beside its own.
 MOST_PARTS, BLOCK, OVERHEAD = 32, 16, 16
+#: Of the test's tensors; bytes (white papers of CDNA3 and CDNA4).
+COPIES, INFINITY_CACHE = 101, 256 << 20
 
 #: Keys, and whether they are all of the request's.
 Item = tuple[int, bool]
@@ -68,8 +66,9 @@ def plan(batch: int, ctx: int, heads: int, units: int) -> list[list[tuple[int, i
     return work
 
 
-def timed(kernel: Kernel, q_len: int, items: list[Item], workers: int) -> Profile:
-    """A worker's items, each of a request of its own; the other workers have as many, and do not run."""
+def timed(kernel: Kernel, q_len: int, items: list[Item], workers: int, near: bool = False) -> Profile:
+    """A worker's items, each of a request of its own; the other workers have as many, and do not run. near: what they
+    read is in the Infinity Cache."""
     call = call_of(kernel, (q_len,) * len(items), tuple(keys for keys, _ in items))
     inputs = call.inputs()
     pool = inputs.array("kv_buffer")
@@ -84,7 +83,7 @@ def timed(kernel: Kernel, q_len: int, items: list[Item], workers: int) -> Profil
     lists = Lists(array([0] + [len(work)] * workers), array(work, 8), array([0]), array([], 2), array([]))
     code = kernel.code
     kept = dict(launch.OPTIONS)
-    launch.OPTIONS.update(TIMED)
+    launch.OPTIONS.update(TIMED, clock_near=int(near))
     try:
         run(kernel.arch, code, inputs, lists, kernel.later)
     finally:
@@ -93,27 +92,31 @@ def timed(kernel: Kernel, q_len: int, items: list[Item], workers: int) -> Profil
     return Profile.of(code)
 
 
+def merge_inputs(q_len: int, parts: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of requests in so many parts, 0: whole: where their parts begin and end among all, the final rows, where the
+    partial rows of each part begin."""
+    bounds = np.concatenate([[0], np.cumsum(parts)]).astype(np.int32)
+    rows = np.arange(len(parts) + 1, dtype=np.int32) * q_len
+    return bounds, np.stack([rows[:-1], rows[1:]], axis=1), np.arange(max(sum(parts), 1), dtype=np.int32) * q_len
+
+
 @functools.cache
 def merged(arch: str, heads: int, q_len: int, parts: tuple[int, ...]) -> Profile:
-    """Our merge of requests in so many parts, 0: not split. AITER launches its own where none is, too: it looks at one
-    list and ends."""
+    """The merge of requests in so many parts. AITER launches its own where none is split, too: it looks at one list and
+    ends."""
     parts = parts if any(parts) else (0,)
-    rows, out = sum(parts) * q_len, len(parts) * q_len
-    bounds = np.concatenate([[0], np.cumsum(parts)]).astype(np.int32)
-    places = np.arange(max(sum(parts), 1), dtype=np.int32) * q_len
-    final_rows = np.arange(out + q_len, step=q_len, dtype=np.int32)
-    lists = bounds, np.stack([final_rows[:-1], final_rows[1:]], axis=1), places
-    device = Device(arch, f"hip:{ARCHS.index(arch)}", simulated=True, copies=True)
+    lists, code = merge_inputs(q_len, parts), MERGE / arch / "merge.co"
+    rows = max(sum(parts), 1) * q_len
+    partials, lse = np.zeros((rows, heads, 512), np.float32), np.zeros((rows, heads), np.float32)
+    out = np.zeros((len(parts) * q_len, heads, 512), np.uint16)
     simulator = Simulator()
-    for name, value in TIMED.items():
+    for name, value in (TIMED | {"clock_near": 1}).items():  # the decode has just written the parts
         simulator.set_option(name, value)
     try:
-        partials, lse = np.zeros((max(rows, 1), heads, 512), np.float32), np.zeros((max(rows, 1), heads), np.float32)
-        final = np.zeros((out, heads, 512), dtype_of("bfloat16"))
-        device.call("mla_reduce_v1", partials, lse, *lists, q_len, 0, final, None)
+        gfxsim.launch(code, "merge", [*lists, lse, partials, out, heads], (heads, q_len, len(parts)), 128)
     finally:
         simulator.reset_options()
-    return Profile.of(Path(str(MERGE).format(arch=arch)))
+    return Profile.of(code)
 
 
 def clocks_per_key(arch: str, kernel: str, q_len: int) -> float:
@@ -160,9 +163,17 @@ class Point:
         cost = lambda items: sum(end - begin + OVERHEAD * BLOCK for _, begin, end in items)  # noqa: E731
         return [(end - begin, end - begin == self.ctx) for _, begin, end in max(self.plan, key=cost)]
 
+    @property
+    def near(self) -> bool:
+        """The test goes around over 101 copies of the tensors: whether the Infinity Cache holds all."""
+        kernel = self.object
+        q_bytes, kv_bytes = (2 if dtype == "bfloat16" else 1 for dtype in kernel.dtypes)
+        row = kernel.heads * (576 * q_bytes + 512 * 2)
+        return COPIES * self.batch * (self.ctx * 576 * kv_bytes + self.q_len * row) <= INFINITY_CACHE
+
     def profiles(self) -> tuple[Profile, Profile]:
         """Of the decode, and of the merge."""
-        decode = timed(self.object, self.q_len, self.items, len(self.plan))
+        decode = timed(self.object, self.q_len, self.items, len(self.plan), self.near)
         return decode, merged(self.arch, self.object.heads, self.q_len, self.parts)
 
     def predicted(self) -> float:
@@ -244,9 +255,6 @@ def report(points: tuple[Point, ...]) -> None:
 
 
 def main() -> None:
-    if not simulators.is_used():  # aiter_c, which merges, reads its environment when it is imported
-        command = [sys.executable, "-m", "oracle.clock_points"]
-        sys.exit(subprocess.run(command, env=os.environ | (simulators.environment() or {})).returncode)
     if code_objects.available():
         print(f"AITER {code_objects.VERSION}")
         report(POINTS)

@@ -12,7 +12,7 @@ import pytest
 from gfxsim.__main__ import main as gfxsim_command
 from oracle import code_objects
 from oracle.bites import bites
-from oracle.clock_points import LATER_POINTS, POINTS, QUOTED, Point, clocks_per_key, plan
+from oracle.clock_points import LATER_POINTS, MERGE, POINTS, QUOTED, Point, clocks_per_key, merge_inputs, plan
 from oracle.kernels import KERNELS
 
 import aiter_c
@@ -75,6 +75,38 @@ def test_a_point() -> None:
     decode, merge = Point("gfx942", "a8w8_h128", 1, 21, 15.5, "").profiles()
     assert decode.active_units == 2 and decode.units == 1 and 5 < decode.us < 30
     assert decode.instructions and merge.instructions and 0.5 < merge.us < decode.us
+
+
+def test_what_the_infinity_cache_holds() -> None:
+    """101 copies of a short call, not of a long one."""
+    held = [Point("gfx950", "a8w8_h128", batch, ctx, 0, "").near for batch, ctx in ((1, 21), (16, 21), (1, 8192))]
+    assert held == [True, False, False]
+
+
+@pytest.mark.parametrize("arch", ["gfx942", "gfx950"])
+def test_the_merge(arch: str) -> None:
+    """What stands in for AITER's is a merge: whole requests are left alone, the rows of others joined by their LSEs."""
+    heads, q_len, parts = 3, 2, (5, 0, 2, 70)
+    rng = np.random.default_rng(0)
+    rows = sum(parts) * q_len
+    partials = rng.standard_normal((rows, heads, 512), np.float32)
+    lse = rng.uniform(-5, 5, (rows, heads)).astype(np.float32)
+    out = np.full((len(parts) * q_len, heads, 512), 0x7FFF, np.uint16)
+    arrays = [*merge_inputs(q_len, parts), lse, partials, out, heads]
+    gfxsim.launch(MERGE / arch / "merge.co", "merge", arrays, (heads, q_len, len(parts)), 128)
+    first = 0
+    for request, count in enumerate(parts):
+        own = out[request * q_len : (request + 1) * q_len]
+        if not count:
+            assert (own == 0x7FFF).all()
+            continue
+        places = slice(first * q_len, (first + count) * q_len)
+        values = partials[places].reshape(count, q_len, heads, 512).astype(np.float64)
+        weights = np.exp(lse[places].reshape(count, q_len, heads, 1).astype(np.float64))
+        expected = (values * weights).sum(0) / weights.sum(0)
+        got = (own.astype(np.uint32) << 16).view(np.float32)
+        np.testing.assert_allclose(got, expected, rtol=2**-8, atol=1e-6)
+        first += count
 
 
 @pytest.mark.parametrize(("kernel", "bite", "rows"), [("a16w16", 0, 0), ("a8w8_q1", 2, 0), ("a8w8_q2", 0, 20)])

@@ -48,6 +48,7 @@ typedef struct unit_t {
     int64_t valu_free[MAX_SIMDS], matrix_free[MAX_SIMDS], scalar_free[MAX_SIMDS];
     int64_t lds_free, vmem_free, l2_free, end;
     double memory_free, clocks_per_line;
+    int64_t memory_latency; /* or the Infinity Cache's */
     gs_cache_t l1, l2, scalar;
     int64_t *fetched; /* [code lines]: when it is there; 0: never asked for */
     gs_clock_insn_t *insns;
@@ -214,7 +215,7 @@ static int64_t line_done(unit_t *unit, uintptr_t line, int64_t start, bool write
         return at + table->l2_latency;
     }
     unit->memory_free += unit->clocks_per_line; /* a share over time: what it left unused comes back to it */
-    return at + (write ? table->l2_latency : later(0, (int64_t)unit->memory_free - at) + table->memory_latency);
+    return at + (write ? table->l2_latency : later(0, (int64_t)unit->memory_free - at) + unit->memory_latency);
 }
 
 static void vector_memory(unit_t *unit, timed_wave_t *wave, const gs_insn_t *insn, const gs_trace_t *trace, int64_t now,
@@ -254,7 +255,7 @@ static void scalar_memory(unit_t *unit, timed_wave_t *wave, const gs_trace_t *tr
     for (int i = 0; i < trace->line_count; i++) {
         if (gs_cache_touch(&unit->scalar, trace->lines[i])) continue;
         bool near = gs_cache_touch(&unit->l2, trace->lines[i]);
-        done = later(done, now + (near ? table->l2_latency : table->memory_latency));
+        done = later(done, now + (near ? table->l2_latency : unit->memory_latency));
     }
     add_operation(&wave->lgkm, done);
 }
@@ -480,6 +481,7 @@ static bool open_unit(unit_t *unit, uint64_t index) {
     unit->stride = active;
     unit->resident = resident_workgroups(dispatch, table);
     unit->clocks_per_line = clocks_per_line(dispatch, table);
+    unit->memory_latency = dispatch->options->clock_near ? table->near_latency : table->memory_latency;
     unit->waves = calloc((size_t)(unit->resident * dispatch->wave_count), sizeof *unit->waves);
     unit->fetched = calloc(dispatch->program.code_words / 16 + 2, sizeof *unit->fetched);
     unit->arrivals = calloc((size_t)(unit->resident * dispatch->wave_count) * (dispatch->program.code_words + 1),

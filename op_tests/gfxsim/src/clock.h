@@ -36,7 +36,8 @@
     X(code_line, 64, 64, "CDNA3 ISA, 4: instruction cache lines")                                                      \
     X(l1_latency, 120, 120, "fitted")                                                                                  \
     X(memory_latency, 800, 800, "fitted")                                                                              \
-    X(launch_ns, 500, 500, "fitted")
+    X(near_latency, 400, 400, "fitted")                                                                                \
+    X(launch_ns, 750, 750, "fitted")
 
 typedef struct gs_clock_table_t {
 #define X(name, gfx942, gfx950, source) int64_t name;

@@ -44,6 +44,7 @@ bool gs_set_option(const char *name, uint64_t value) {
     else if (strcmp(name, "keep_going") == 0) options->keep_going = value != 0;
     else if (strcmp(name, "clock") == 0) options->clock = (int)value;
     else if (strcmp(name, "clock_active") == 0) options->clock_active = (int)value;
+    else if (strcmp(name, "clock_near") == 0) options->clock_near = (int)value;
     else if (strcmp(name, "clock_only") == 0) options->clock_only = value != 0;
     else if (strcmp(name, "quiet") == 0) options->quiet = value != 0;
     else if (strcmp(name, "hide_memory") == 0) set_hide_memory(value != 0);
@@ -60,7 +61,8 @@ void gs_read_options(void) {
                                         "check_waits", "check_races", "check_uninitialized",
                                         "keep_going",  "quiet",       "hide_memory",
                                         "sticky",      "late_errors", "fill",
-                                        "clock",       "clock_only",  "clock_active"};
+                                        "clock",       "clock_only",  "clock_active",
+                                        "clock_near"};
     gs_state.options = (gs_options_t){.quantum = 4096,
                                       .timeout = 100 * 1000 * 1000,
                                       .check_barriers = 1,

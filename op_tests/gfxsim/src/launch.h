@@ -19,6 +19,7 @@ typedef struct gs_options_t {
     bool keep_going;  /* missing waits and LDS races are listed and do not end the launch */
     int clock;        /* compute units whose workgroups are timed (clock.h); 0: none */
     int clock_active; /* compute units that share the memory's bandwidth; 0: those that have work */
+    int clock_near;   /* what a launch reads is in the Infinity Cache, as what the one before wrote */
     bool clock_only;  /* workgroups that are not timed do not run */
     bool quiet;       /* nothing on stderr */
     bool hide_memory; /* device memory faults when the host touches it */

@@ -199,16 +199,19 @@ def waited(profile: Profile, cause: str) -> list[int]:
     return [i.stalls[cause] for i in profile.instructions if cause in i.stalls]
 
 
-def test_latencies_of_memory(arch: str) -> None:
-    """The first access to a line goes to memory, the second finds it in L1; scalar ones have a cache of their own."""
+@pytest.mark.parametrize(("near_by", "name"), [(0, "memory_latency"), (1, "near_latency")])
+def test_latencies_of_memory(near_by: int, name: str, arch: str, sim: Simulator) -> None:
+    """The first access to a line goes to memory, or to the Infinity Cache, the second finds it in L1; scalar ones have
+    a cache of their own."""
+    sim.set_option("clock_near", near_by)
     program = (*CODE, *(LOAD, "s_waitcnt vmcnt(0)") * 2, *(SCALAR_LOAD, "s_waitcnt lgkmcnt(0)") * 2)
     profile = slot(arch, *program)
     first, second = waited(profile, "wait for memory")[-2:]
     from_l2, near = waited(profile, "wait for lds")[-2:]
     slot_behind = 4  # the wait is not issued with the load
-    assert first + slot_behind == value(arch, "memory_latency") and second + slot_behind == value(arch, "l1_latency")
+    assert first + slot_behind == value(arch, name) and second + slot_behind == value(arch, "l1_latency")
     assert (near + slot_behind, from_l2 + slot_behind) == (20, 320)  # LLVM's scheduling model, in units of 4
-    assert value(arch, "l1_latency") < 320 < value(arch, "memory_latency")
+    assert value(arch, "l1_latency") < 320 < value(arch, "near_latency") < value(arch, "memory_latency")
 
 
 def again(arch: str, kib: int, passes: int, workgroups: int = 1, block: int = 64) -> Profile:
