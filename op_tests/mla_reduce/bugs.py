@@ -192,17 +192,22 @@ BUGS = [
         "rows past max_seqlen_q are left out",
     ),
     # AMD.
-    _gpu("sum", "weights += gpu_exp2((lse - top) * (float)AC_LOG2_E);", "weights += 1;", "the sum is not rescaled"),
+    _gpu("sum", "-1 : gpu_exp2((lse - top) * (float)AC_LOG2_E);", "-1 : 1;", "parts weigh alike"),
+    _gpu("sum-lanes", "weights += over_lanes(sum,", "weights += sum + 0 * over_lanes(sum,", "a lane's parts alone"),
+    _gpu("sum-nothing", "staged()[i] < 0 ? 0 : staged()[i];", "staged()[i];", "a part that holds nothing counts as -1"),
+    _gpu("top-lanes", "top = over_lanes(top, larger);", "", "each lane its own largest LSE"),
+    _gpu("weigh-again", "if (weighs) weigh(count);", "weigh(count);", "weights of weights, from column 512 on"),
+    _gpu("weigh-barrier", "gpu_barrier(); /* all have seen the LSEs */", "", "weights in the place of LSEs"),
     _gpu(
         "chunk",
-        "num_parts() > TEAM ? stage(first)",
-        "num_parts() > MERGE_THREADS ? stage(first)",
+        "is_staged ? num_parts() : stage(first)",
+        "num_parts() <= MERGE_THREADS ? num_parts() : stage(first)",
         "the last chunk for all",
     ),
     _gpu(
         "team",
-        "lses() { return LSES + team() * TEAM; }",
-        "lses() { return LSES; }",
+        "staged() { return STAGED + team() * TEAM; }",
+        "staged() { return STAGED; }",
         "all heads by the LSEs of the last",
     ),
     _gpu(
@@ -219,8 +224,8 @@ BUGS = [
     ),
     _gpu(
         "nothing",
-        "if (lse != GPU_MINUS_INFINITY) load(",
-        "if (lse == lse) load(",
+        "else if (holds) load(",
+        "else load(",
         "a partial that holds nothing is read",
     ),
     _gpu("tail-load", "if (!LISTS || from + 4 <= width()) {", "if (true) {", "loads go past the row"),
