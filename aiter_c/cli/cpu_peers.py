@@ -1,4 +1,5 @@
-"""What else can do MLA decode on this CPU: torch in two forms, and vLLM's kernel. Each is timed where it is installed.
+"""What else can do MLA decode on this CPU: torch in two forms, vLLM's kernel, ggml (cpu_peers_ggml.py). Each is timed
+where it is installed; the others are named.
 
 A peer is a function of a bench_ops.mla_decode.Problem that returns its calls, one per pool, or None for what it does
 not serve (lengths that differ, for one). All get the same problem: q [b, H, 576] and a bf16 cache [n, 576] with the
@@ -8,6 +9,7 @@ token slots [b, L].
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,7 @@ import numpy as np
 
 import aiter_c
 from aiter_c._modules import is_installed
+from aiter_c.cli import cpu_peers_ggml
 from aiter_c.cli.backend import Call
 
 if TYPE_CHECKING:
@@ -33,7 +36,11 @@ def find(torch: Any) -> dict[str, Callable[[Problem], list[Call] | None]]:
     operator = _vllm_operator(torch)
     if operator is not None:
         forms["vLLM"] = partial(_vllm_decode, operator)
-    return {name: _peer(torch, form) for name, form in forms.items()}
+    found = {name: _peer(torch, form) for name, form in forms.items()} | cpu_peers_ggml.find()
+    absent = [name for name in ("vLLM", "ggml") if name not in found]
+    if absent:
+        print(f"not here, and so not timed: {', '.join(absent)}", file=sys.stderr)
+    return found
 
 
 def _peer(torch: Any, form: Callable[..., Call]) -> Callable[[Problem], list[Call] | None]:

@@ -55,10 +55,27 @@ static inline __m256i emulated_cvtepi32_epi16(__m512i x) {
     return _mm256_loadu_si256((const __m256i *)words);
 }
 
+/* As the compilers' sequences do: halves upon each other. */
+#define EMULATED_REDUCE(name, combine)                                                                                 \
+    static inline float emulated_reduce_##name(__m512 x) {                                                             \
+        float lanes[16];                                                                                               \
+        _mm512_storeu_ps(lanes, x);                                                                                    \
+        for (int half = 8; half > 0; half /= 2)                                                                        \
+            for (int i = 0; i < half; i++) {                                                                           \
+                float a = lanes[i], b = lanes[i + half];                                                               \
+                lanes[i] = combine;                                                                                    \
+            }                                                                                                          \
+        return lanes[0];                                                                                               \
+    }
+EMULATED_REDUCE(add, a + b)
+EMULATED_REDUCE(max, a > b ? a : b)
+
 #undef _mm512_cvtps_ph
 #define _mm512_cvtepu16_epi32(x) emulated_cvtepu16_epi32(x)
 #define _mm512_cvtph_ps(x) emulated_cvtph_ps(x)
 #define _mm512_cvtps_ph(x, rounding) emulated_cvtps_ph(x)
+#define _mm512_reduce_add_ps(x) emulated_reduce_add(x)
+#define _mm512_reduce_max_ps(x) emulated_reduce_max(x)
 #define _mm512_cvtneps_pbh(x) emulated_cvtneps_pbh(x)
 #define _mm512_cvtepi32_epi16(x) emulated_cvtepi32_epi16(x)
 

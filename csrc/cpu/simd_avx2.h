@@ -33,6 +33,18 @@ static inline v_t v_sums(const v_t x[AC_LANES]) {
     return v_add(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
 }
 
+static inline float v_sum(v_t x) {
+    __m128 half = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+}
+
+static inline float v_largest(v_t x) {
+    __m128 half = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    half = _mm_max_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
+}
+
 static inline v_t v_shifted_pow2(v_t t) {
     __m256i n = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
     return _mm256_castsi256_ps(_mm256_add_epi32(n, _mm256_set1_epi32(127 << 23)));
@@ -73,13 +85,7 @@ static inline v_t v_load_fp8_fnuz(const char *p) {
     return v_mul(_mm256_cvtph_ps(_mm256_castsi256_si128(half)), v_set1(128.0f));
 }
 
-static inline void v_fp8_fn_to_f16(const char *p, char *out) {
-    _mm256_storeu_si256((__m256i *)out, ac_cpu_fp8_fn_to_f16(ac_cpu_load_fp8(p)));
-}
-
-static inline void v_fp8_fnuz_to_f16(const char *p, char *out) {
-    _mm256_storeu_si256((__m256i *)out, ac_cpu_fp8_fnuz_to_f16(ac_cpu_load_fp8(p)));
-}
+#define v_fp8_row_to_f16 ac_cpu_fp8_row_to_f16
 
 static inline void v_store_bf16(char *p, v_t x) {
     __m256i bits = _mm256_castps_si256(x), one = _mm256_set1_epi32(1);

@@ -8,7 +8,7 @@
 #include <immintrin.h>
 #endif
 
-#include "fp8_to_f16.h"
+#include "fp8_to_f16_avx512.h"
 
 #define AC_LANES 16
 #define AC_CONVERTS_F16 1
@@ -54,6 +54,9 @@ static inline v_t v_sums(const v_t x[AC_LANES]) {
     return v_add_quarters(v_add_quarters(four[0], four[1]), v_add_quarters(four[2], four[3]));
 }
 
+static inline float v_sum(v_t x) { return _mm512_reduce_add_ps(x); }
+static inline float v_largest(v_t x) { return _mm512_reduce_max_ps(x); }
+
 static inline v_t v_shifted_pow2(v_t t) {
     __m512i n = _mm512_slli_epi32(_mm512_castps_si512(t), 23);
     return _mm512_castsi512_ps(_mm512_add_epi32(n, _mm512_set1_epi32(127 << 23)));
@@ -84,16 +87,6 @@ static inline v_t v_load_fp8_fn(const char *p) {
 
 static inline v_t v_load_fp8_fnuz(const char *p) {
     return v_mul(_mm512_cvtph_ps(ac_cpu_fp8_fnuz_to_f16(ac_cpu_load_fp8(p))), v_set1(128.0f));
-}
-
-static inline void v_fp8_fn_to_f16(const char *p, char *out) {
-    for (int i = 0; i < 32; i += 16)
-        _mm256_storeu_si256((__m256i *)(out + 2 * i), ac_cpu_fp8_fn_to_f16(ac_cpu_load_fp8(p + i)));
-}
-
-static inline void v_fp8_fnuz_to_f16(const char *p, char *out) {
-    for (int i = 0; i < 32; i += 16)
-        _mm256_storeu_si256((__m256i *)(out + 2 * i), ac_cpu_fp8_fnuz_to_f16(ac_cpu_load_fp8(p + i)));
 }
 
 static inline void v_store_bf16(char *p, v_t x) {

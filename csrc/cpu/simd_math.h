@@ -6,6 +6,7 @@
  *   v_load, v_store, v_set1, v_broadcast, v_zero, v_add, v_sub, v_mul
  *   v_fma(a, b, c)              a * b + c
  *   v_max(a, b)                 the larger; b where a is NaN
+ *   v_sum(x), v_largest(x)      the sum of the lanes; the largest lane, where none is NaN
  *   v_sums(x)                   lane i: the sum of the lanes of x[i]
  *   v_shifted_pow2(t)           2^n out of t = n + AC_ROUND, n in -126 .. 127
  *   v_keep_from(x, low, value)  value where x >= low or x is NaN, else 0
@@ -13,7 +14,7 @@
  *   v_load_even, v_load_odd     of 2 * AC_LANES elements of bf16 the even or odd ones, as fp32
  *   v_keep(&x)                  has the compiler hold x in a register instead of loading it again for each use
  *   AC_CONVERTS_F16             whether fp16 becomes fp32 by one instruction; where it does
- *   v_fp8_fn_to_f16, v_fp8_fnuz_to_f16   2 * AC_LANES elements over 256 or 128 as fp16
+ *   v_fp8_row_to_f16(p, count, is_fnuz, out)   `count` elements, a multiple of 64, over 256 (fn) or 128 as fp16
  *   v_store_bf16, v_store_f16   AC_LANES elements, rounded to nearest even
  *
  * No load or store needs an alignment beyond the element's, and none touches a byte beyond its elements. */

@@ -49,6 +49,8 @@ static inline v_t v_sums(const v_t x[AC_LANES]) { return (v_t){v_sum(x[0]), v_su
 
 static inline v_t v_select(v_int_t mask, v_t a, v_t b) { return (v_t)((mask & (v_int_t)a) | (~mask & (v_int_t)b)); }
 static inline v_t v_max(v_t a, v_t b) { return v_select(a > b, a, b); }
+static inline float v_larger(float a, float b) { return a > b ? a : b; }
+static inline float v_largest(v_t x) { return v_larger(v_larger(x[0], x[1]), v_larger(x[2], x[3])); }
 static inline v_t v_shifted_pow2(v_t t) { return (v_t)((int32_t)127 * (1 << 23) + ((v_int_t)t << 23)); }
 static inline v_t v_keep_from(v_t x, float low, v_t value) { return v_select(x < v_set1(low), v_zero(), value); }
 

@@ -53,13 +53,29 @@ _UNSERVED_BUGS = [
 #: The CPU's engines for few rows: name, file, right, wrong, why.
 _FEW = "csrc/ops/attention/cpu/*few*.inc"
 _FEW_BUGS = [
-    ("totals", _FEW, "= total[i * rows + r];", "= total[r * keys + i];", "scores of other keys"),
+    ("totals", _FEW, "total + r * keys,", "total,", "scores of the group's first row"),
     ("group", _FEW, "#define GROUP 4 ", "#define GROUP 5 ", "the fifth row of a group is left out"),
-    ("rope", _FEW, "local->rope[t] = block->rows[t].rope;", "local->rope[t] = block->rows[t].latent;",
-     "the latent part once more"),
+    ("rope", _FEW, "from[i] = key[t + k + i].rope;", "from[i] = key[t + k + i].latent;", "the latent part once more"),
+    ("tail", _FEW, "for (int t = num_tokens; t % AC_LANES != 0; t++) score[t] = -INFINITY;", "",
+     "zeros past the last key count"),
+    ("lanes", _FEW, "local->sum[r] = v_sum(v_load(local->sums + r * AC_LANES));",
+     "local->sum[r] = local->sums[r * AC_LANES];", "the sum of every 16th key"),
+    ("rescale", _FEW, "local->rescale[r] = lanes[0];", "local->rescale[r] = 1;", "earlier blocks keep their weight"),
+    ("top", _FEW, "local->top[r] = v_largest(top);", "local->top[r] = -FLT_MAX;", "probabilities overflow"),
+    ("first-row", _FEW, "for (int row = block->first_row; row < walk->rows; row += GROUP)",
+     "for (int row = 0; row < walk->rows; row += GROUP)", "rows that do not see the block take it"),
     ("order", _FEW, "acc[i + 2 * j] = split[j];", "acc[i + j] = split[j];", "columns stay apart by even and odd"),
-    ("unit", "csrc/ops/attention/cpu/engine.inc", "walk.value_scale *= KEY_UNIT(p->kv[0].cache.latent_dtype);", "",
-     "fp8 over a power of two"),
+    ("unit", "csrc/ops/attention/cpu/engine.inc", "walk.key_unit = KEY_UNIT(p->kv[0].cache.latent_dtype);",
+     "walk.key_unit = 1;", "fp8 over a power of two"),
+    # Of bf16 dots alone, which a processor with AVX512-BF16 runs.
+    ("dot-partner", _FEW, "keys[2 * unit + 1].latent + byte", "keys[2 * unit].latent + byte", "the first key twice"),
+    ("dot-columns", _FEW, "i == 0 ? _mm512_unpacklo_epi16(x, y)", "i == 1 ? _mm512_unpacklo_epi16(x, y)",
+     "halves of the columns change places"),
+    ("dot-p", _FEW, "(char *)p + 2 * t", "(char *)p + 2 * t + 2", "every weight at the next key"),
+    ("dot-stored", _FEW, "from[t] + byte, to + t * WORDS * 4, k", "from[t] + byte, to, k", "fp8 keys upon each other"),
+    ("dot-codes", _FEW, "(query, from, byte / 2, to,", "(query, from, byte, to,", "every second fp8 code"),
+    ("dot-moved", _FEW, "ac_cpu_move_to_scratch(block, 2, local->keys);\n        next", "next",
+     "codes of fp8 as values"),
 ]  # fmt: skip
 
 #: name, file, right, wrong, why

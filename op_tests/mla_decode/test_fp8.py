@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aiter_c import UnsupportedError
-from aiter_c.testing import Device, dtype_of
+from aiter_c.testing import CPU, Device, dtype_of
 from aiter_c.testing.ops.mla_decode import DTYPES_FP8
 
 pytestmark = pytest.mark.smoke
@@ -56,6 +56,19 @@ def test_every_code_as_value(flavour: str, kv_scale: float | None, o_dtype: str,
     assert (lse == 0).all()
     for head in range(3):
         np.testing.assert_array_equal(o[head].astype(np.float32), expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("heads", [1, 3, 9])
+@pytest.mark.parametrize("q_dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("flavour", DTYPES_FP8)
+def test_a_scale_near_the_largest_float(flavour: str, q_dtype: str, heads: int) -> None:
+    """2**121: its product with a power of two that an engine keeps its keys by would be infinite. On the CPU."""
+    key = np.full((1, 1, 1, 576), 2.0**-6, np.float32).astype(dtype_of(flavour))
+    q = np.zeros((1, heads, 576), np.float32)
+    q[:, :, 0] = 2.0**-112
+    o, lse = _call(CPU, q.astype(dtype_of(q_dtype)), key, sm_scale=1.0, kv_scale=2.0**121)
+    np.testing.assert_array_equal(o.astype(np.float32), np.full((heads, 512), 2.0**115, np.float32))
+    np.testing.assert_allclose(lse, np.full(heads, 8.0), rtol=1e-6)
 
 
 @pytest.mark.parametrize("flavour", DTYPES_FP8)

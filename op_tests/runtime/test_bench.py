@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aiter_c.cli import bench, bench_ops, ceilings
+from aiter_c.cli import bench, bench_ops, ceilings, cpu_peers
 from aiter_c.cli.backend import Cpu, Gpu, random_values
 from aiter_c.cli.bench_ops.mla_decode import Problem
 from aiter_c.cli.report import Table
@@ -235,6 +236,22 @@ def test_another_op_needs_a_module_alone(monkeypatch: pytest.MonkeyPatch, capsys
     header, row, *_ = capsys.readouterr().out.splitlines()
     assert header.split()[:3] == ["n", "kernel", "ms"] and row.split()[:2] == ["8", "sum_f32"]
     assert "python ms" in header and "x best peer" in header
+
+
+def test_arrays_begin_cache_lines_on_a_cpu() -> None:
+    """As torch's do: NumPy's begin where they happen to, and every load of 64 bytes would touch two lines."""
+    for dtype in ("bfloat16", "float8_e4m3fn"):
+        values = random_values(np.random.default_rng(1), (3, 5, 576), dtype)
+        array = Cpu().put(values)
+        assert array.ctypes.data % 64 == 0 and array.dtype == values.dtype and array.tobytes() == values.tobytes()
+
+
+def test_absent_peers_of_a_cpu_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    found = cpu_peers.find(torch)
+    assert {"torch eager", "torch sdpa"} <= set(found) and "ggml" not in found
+    assert "ggml" in capsys.readouterr().err
 
 
 CPU_RATES = {"read_bytes_per_s": 1e10, "f32_flop_per_s": 1e11, "bf16_flop_per_s": 0.0, "amx_flop_per_s": 0.0}

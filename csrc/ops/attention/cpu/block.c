@@ -1,12 +1,27 @@
 #include "block.h"
 
+static void place(const ac_kv_cache_t *kv, int64_t page, int64_t row, ac_cpu_kv_row_t *out_row) {
+    const char *base = kv->base + page * kv->page_stride;
+    out_row->latent = base + kv->latent_offset + row * kv->latent_stride;
+    out_row->rope = base + kv->rope_offset + row * kv->rope_stride;
+    out_row->scales = base + kv->scale_offset + row * kv->scale_stride;
+}
+
 /* Adds the keys [from, to) to the block until it is full; returns where it stopped. An entry outside the pool masks its
  * keys: they are left out. */
 static int64_t gather(const ac_attention_params_t *p, const ac_work_t *work, int64_t from, int64_t to, int capacity,
                       ac_cpu_kv_block_t *block) {
     const ac_kv_cache_t *kv = &p->kv[0].cache;
-    int64_t index = from / kv->entry_rows, skipped = from % kv->entry_rows;
     int count = 0;
+    if (kv->entry_rows == 1 && kv->page_size == 1) { /* the same without the inner loop */
+        for (; from < to && count < capacity; from++) {
+            const int64_t page = work->entries[from];
+            if (page >= 0 && page < kv->num_entries) place(kv, page, 0, &block->rows[count++]);
+        }
+        block->num_tokens = count;
+        return from;
+    }
+    int64_t index = from / kv->entry_rows, skipped = from % kv->entry_rows;
     for (; from < to && count < capacity; index++, skipped = 0) {
         int64_t page = work->entries[index], row = skipped, run = ac_min64(kv->entry_rows - skipped, to - from);
         if (page < 0 || page >= kv->num_entries) {
@@ -19,12 +34,7 @@ static int64_t gather(const ac_attention_params_t *p, const ac_work_t *work, int
         }
         run = ac_min64(run, capacity - count);
         from += run;
-        const char *base = kv->base + page * kv->page_stride;
-        for (; run > 0; run--, row++, count++) {
-            block->rows[count].latent = base + kv->latent_offset + row * kv->latent_stride;
-            block->rows[count].rope = base + kv->rope_offset + row * kv->rope_stride;
-            block->rows[count].scales = base + kv->scale_offset + row * kv->scale_stride;
-        }
+        for (; run > 0; run--, row++, count++) place(kv, page, row, &block->rows[count]);
     }
     block->num_tokens = count;
     return from;

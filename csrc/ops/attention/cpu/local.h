@@ -10,11 +10,11 @@
 #define AC_LOCAL_VALUE 512  /* elements of a value */
 
 /* KV rows that are resident at a time. A block with what surrounds it fits a 512 KB L2 (fp32) or a 1 MB one (dot); of
- * few rows nearly the L1. */
+ * few rows the L1. */
 #define AC_LOCAL_F32_TOKENS 48
 #define AC_LOCAL_DOT_TOKENS 128
-#define AC_LOCAL_FEW_TOKENS 32
-#define AC_LOCAL_FEW_LANES 16 /* from a key's scores to the next's: the widest vector */
+#define AC_LOCAL_FEW_TOKENS 16
+#define AC_LOCAL_FEW_LANES 16 /* of the widest vector */
 
 /* What both engines hold: fp32 accumulators; per row the running maximum, the running sum and the last rescale
  * factor; one query row on its way in. */
@@ -30,10 +30,10 @@
     (AC_LOCAL_COMMON + AC_LOCAL_ROWS * AC_LOCAL_KEY * 2 + AC_LOCAL_DOT_TOKENS * AC_LOCAL_KEY * 2 +                     \
      AC_LOCAL_DOT_TOKENS * AC_LOCAL_VALUE * 2 + AC_LOCAL_DOT_TOKENS * AC_LOCAL_ROWS * 4)
 
-/* Few rows: room for the same in fp32, and the addresses of the keys. */
+/* Few rows: room for the same in fp32. */
 #define AC_LOCAL_FEW                                                                                                   \
     (AC_LOCAL_FEW_ROWS * (AC_LOCAL_KEY + AC_LOCAL_VALUE) * 4 + AC_LOCAL_FEW_TOKENS * AC_LOCAL_KEY * 4 +                \
-     AC_LOCAL_FEW_TOKENS * AC_LOCAL_FEW_LANES * 4 + AC_LOCAL_FEW_LANES * 3 * 4 + AC_LOCAL_KEY * 4 +                    \
-     AC_LOCAL_FEW_TOKENS * 2 * (int)sizeof(const char *))
+     AC_LOCAL_FEW_TOKENS * AC_LOCAL_FEW_ROWS * 4 + AC_LOCAL_FEW_ROWS * (AC_LOCAL_FEW_LANES + 3) * 4 +                  \
+     AC_LOCAL_KEY * 4)
 
 #endif
