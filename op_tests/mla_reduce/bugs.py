@@ -193,7 +193,7 @@ BUGS = [
     ),
     # AMD.
     _gpu("sum", "-1 : gpu_exp2((lse - top) * (float)AC_LOG2_E);", "-1 : 1;", "parts weigh alike"),
-    _gpu("sum-lanes", "weights += over_lanes(sum,", "weights += sum + 0 * over_lanes(sum,", "a lane's parts alone"),
+    _gpu("sum-lanes", "over_lanes(sum, [](float x, float y) { return x + y; });", "sum;", "a lane's parts alone"),
     _gpu("sum-nothing", "staged()[i] < 0 ? 0 : staged()[i];", "staged()[i];", "a part that holds nothing counts as -1"),
     _gpu("top-lanes", "top = over_lanes(top, larger);", "", "each lane its own largest LSE"),
     _gpu("weigh-again", "if (weighs) weigh(count);", "weigh(count);", "weights of weights, from column 512 on"),
