@@ -35,6 +35,9 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--no-peers", action="store_true", help="do not time what else is installed")
     bench.add_argument("--arch", action="append", choices=["gfx942", "gfx950"], help="of simcost (default: both)")
     bench.add_argument("--page-size", type=int, default=1, help="of simcost (default: 1)")
+    bench.add_argument(
+        "--shape", action="append", metavar="HEADS,Q,DTYPE", help="of simcost: this decode shape alone, as 128,1,fp8"
+    )
     table = _C.kernel_table()
     kernels = commands.add_parser("kernels", help="what there is a kernel for, from the table that calls are served by")
     kernels.add_argument("op", nargs="?", choices=list(dict.fromkeys(row["op"] for row in table)))

@@ -157,9 +157,42 @@ def _logits_row(simulator: ctypes.CDLL, arch: str, kind: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+#: Of `--shape`: what of a row is shown.
+_SHAPE_COLUMNS = {
+    "arch": "6s", "H": "3d", "q": "1d", "dtype": "15s", "kernel": "28s", **dict.fromkeys(_NAMES, "6.2f"),
+    "proxy": "6.1f", "clocks": "7.1f", "memory": "7.1f", "AITER's clocks": "7s", "ratio": "5s",
+}  # fmt: skip
+
+
+def _shape(text: str, arch: str) -> tuple[str, str, int, int] | None:
+    """(arch, dtype, heads, q) of "128,1,fp8"; None if it is none."""
+    own = "float8_e4m3fnuz" if arch == "gfx942" else "float8_e4m3fn"
+    heads, q_len, dtype = (*text.split(","), "", "", "")[:3]
+    dtypes = {"bf16": "bfloat16", "fp8": own}
+    good = heads.isdecimal() and q_len.isdecimal() and dtype in dtypes and int(heads) * int(q_len) > 0
+    return (arch, dtypes[dtype], int(heads), int(q_len)) if good else None
+
+
+def _run_shapes(simulator: ctypes.CDLL, arguments: Namespace) -> int:
+    table = Table(_SHAPE_COLUMNS)
+    for arch in arguments.arch or _PLACES:
+        for text in arguments.shape:
+            if (key := _shape(text, arch)) is None:
+                print(f"--shape: expected HEADS,Q,DTYPE as 128,1,fp8 or 16,4,bf16, got {text!r}", file=sys.stderr)
+                return 2
+            _, dtype, heads, q_len = key
+            counts = _measure(simulator, arch, dtype, heads, q_len, arguments.page_size)
+            clock = simcost_clock.row(simulator, key, arguments.page_size, _PLACES[arch])
+            table.add({**counts, **clock, "proxy": issue_proxy(counts)})
+    if arguments.json:
+        write_json(arguments.json, table.rows)
+    return 0
+
+
 def _run_again(environment: dict[str, str], arguments: Namespace) -> int:
     command = [sys.executable, "-m", "aiter_c", "bench", "simcost", "--page-size", str(arguments.page_size)]
     command += [word for arch in arguments.arch or () for word in ("--arch", arch)]
+    command += [word for shape in arguments.shape or () for word in ("--shape", shape)]
     command += ["--json", arguments.json] if arguments.json else []
     return subprocess.run(command, env=os.environ | environment, check=False).returncode
 
@@ -175,6 +208,8 @@ def run(arguments: Namespace) -> int:
             return 2
         return _run_again(environment, arguments)
     simulator = ctypes.CDLL(os.environ["AITER_C_HIP_LIBRARY"])
+    if arguments.shape:
+        return _run_shapes(simulator, arguments)
     keys = [key for key in AITER if key[0] in (arguments.arch or _PLACES)]
     table = Table(_COLUMNS)
     for key in keys:
