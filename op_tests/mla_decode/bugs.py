@@ -11,6 +11,7 @@ TESTS = {
     "work-lists-gpu": "op_tests/mla_decode/test_lists.py op_tests/mla_decode/test_ranks.py --device gfx950 -m device",
     "unserved": "op_tests/mla_decode/test_unserved.py --device cpu",
     "few-rows": "op_tests/mla_decode/test_heads.py -k few --device cpu",
+    "halves": "op_tests/mla_decode/test_mla_decode.py --device gfx942 -k fnuz_fnuz",
     "unserved-gpu": "op_tests/mla_decode/test_unserved.py --device gfx950 -m device",
 }
 ITEMS, WORK, OP = "csrc/ops/attention/work_items.h", "csrc/ops/attention/work.h", "csrc/ops/mla_decode/op.c"
@@ -163,6 +164,26 @@ _BUGS = [
      'ac_check_int(op_name, "cp_rank", args->cp_rank, 0, ranks, error)', "a rank past the last"),
 ]  # fmt: skip
 
+#: gfx942, fp8 of 64 and 128 rows: name, right, wrong, why.
+_HALVES = "csrc/ops/attention/gfx9/halves.h"
+_HALVES_BUGS = [
+    ("slots", "slots = {slots.next_keys, slots.third, slots.keys};",
+     "slots = {slots.next_keys, slots.keys, slots.third};", "two slots change places"),
+    ("barrier", "if (place.is_first) gpu_barrier();", "", "the first half ends without the second"),
+    ("valid-turns", "+ tile % 2 * 4;", ";", "one word for two tiles"),
+    ("valid-half", "(a_t::BY_KEYS && !place.is_first ? 8 : 0)", "0", "one word for both halves' tiles"),
+    ("block", "lane / 8 * a_t::STRIDE", "lane / 8 * a_t::KEYS", "a half of the keys takes tiles of the other"),
+    ("next-block", "mla_advance(kv, a_t::BLOCK * a_t::STRIDE,", "mla_advance(kv, a_t::BLOCK * a_t::KEYS,",
+     "... from the second block on"),
+    ("valid-tile", "(uint8_t)(stream->valid >> in_block * 8)", "(uint8_t)stream->valid", "the block's first tile"),
+    ("no-rope", "if (kv.rope_dim) stream->rope", "stream->rope", "the next row's bytes for a rope part"),
+    ("end", "left - first_key - (int64_t)number", "left - (int64_t)number", "the second half's end is too late"),
+    ("whole", "left - first_key - masked_tail + ", "left - first_key + ", "the causal tail is whole"),
+    ("partner", "const int first = place.part * a_t::HALVES", "const int first = place.part", "other rows' partners"),
+    ("columns", "values_at(values, part * 16 + lane % 16, ", "values_at(values, lane % 16 * 4 + part, ",
+     "keys change places in V^T"),
+]  # fmt: skip
+
 BUGS = [Bug(f"work-{name}", *bug, "work-lists") for name, *bug in _BUGS]
 BUGS += [Bug(name, GRID, *bug) for name, *bug in _GRID_BUGS]
 BUGS += [Bug(f"unserved-{name}", *bug, "unserved") for name, *bug in _UNSERVED_BUGS]
@@ -177,3 +198,4 @@ BUGS += [
     Bug("unserved-gpu-head", *_UNSERVED_BUGS[0][1:], "unserved-gpu", "mla_decode"),
     Bug("unserved-gpu-merge", *_UNSERVED_BUGS[-1][1:], "unserved-gpu", "mla_merge"),
 ]
+BUGS += [Bug(f"halves-{name}", _HALVES, *bug, "halves", "mla_decode", arch="gfx942") for name, *bug in _HALVES_BUGS]

@@ -72,6 +72,11 @@ def _tiles() -> list[MlaCase]:
             MlaCase(kv_lens=(170, 21), q_strided=True, kv_strided=True, masked="minus_one", trend=60.0, **kind)
         )
         cases.append(MlaCase(kv_lens=(70, 140), page_size=16, splits=3, trend=-40.0 if h == 32 else 40.0, **kind))
+    # fp8 of 64 and 128 rows: more keys than are located at a time; a causal tail in a last tile that is full.
+    for d, (h, q) in product(DTYPES_FP8, ((64, 1), (32, 2), (128, 1), (64, 2))):
+        kind = {"heads": h, "q_lens": (q,), "q_dtype": d, "kv_dtype": d}
+        cases.append(MlaCase(kv_lens=(1152,), page_size=16, trend=40.0, **kind))
+        cases.append(MlaCase(kv_lens=(590,), rope=0, kv_strided=True, masked="sparse", **kind))
     return cases
 
 

@@ -52,6 +52,28 @@ def test_cost_per_token(key: tuple, selected_devices: dict[str, Device]) -> None
     assert row["x least bytes"] <= READ_ONCE * row["workgroups"], shown
 
 
+@pytest.mark.parametrize(
+    ("shape", "clocks", "proxy"), [("128,1,fp8", 0.9 * 122.6, 0.9 * 121.1), ("64,1,fp8", 576 / 9.9 / 0.72, 76)]
+)
+def test_clocks_of_fp8(
+    shape: str,
+    clocks: float,
+    proxy: float,
+    selected_devices: dict[str, Device],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """gfx942, by the clock: 128 rows at 0.9 of AITER's, 64 rows by memory, of which the clock has 80 %."""
+    if "gfx942" not in selected_devices:
+        pytest.skip("gfx942 is not selected")
+    path = tmp_path / "cost.json"
+    assert main(["bench", "simcost", "--arch", "gfx942", "--shape", shape, "--json", str(path)]) == 0
+    (row,) = json.loads(path.read_text())
+    assert row["clocks"] <= clocks and row["proxy"] <= proxy, row
+    assert main(["bench", "simcost", "--shape", "128,fp8"]) == 2
+    assert "got '128,fp8'" in capsys.readouterr().err
+
+
 @pytest.mark.slow  # CI runs the command besides
 def test_the_command(
     selected_devices: dict[str, Device],

@@ -83,13 +83,13 @@ class Copy:
                 out.append(source)
         return out
 
-    def rebuild(self, path: Path, code_object: str) -> str:
+    def rebuild(self, path: Path, code_object: str, arch: str = "") -> str:
         """After the file has changed; what went wrong, or nothing."""
         if path.suffix == ".py":
             return ""
         if code_object:
             # All that include the file: one that is stale is refused by its hash, and that would look like a catch.
-            done = run(self.folder, sys.executable, "scripts/build_kernels", "--arch", "gfx950")
+            done = run(self.folder, sys.executable, "scripts/build_kernels", "--arch", arch)
             done = self._build_all(CFLAGS="-MMD") if done.returncode == 0 else done
             return "" if done.returncode == 0 else (done.stdout + done.stderr)[-1500:]
         commands = [self.compile[source] for source in self._users(path)]
@@ -139,7 +139,7 @@ def judge(copy: Copy, bug: Bug) -> Verdict:
     objects = {p: p.read_bytes() for p in copy.folder.glob("hsa/**/*") if bug.code_object and p.is_file()}
     path.write_text(before.replace(bug.old, bug.new))
     try:
-        wrong = copy.rebuild(path, bug.code_object)
+        wrong = copy.rebuild(path, bug.code_object, bug.arch)
         return Verdict(None, f"does not build: {wrong}") if wrong else test(copy, bug)
     finally:
         path.write_text(before)

@@ -23,7 +23,7 @@ FIRST = {"decode": "op_tests/mla_decode/isolated/run_cases.py"}
 
 @dataclass(frozen=True)
 class Bug:
-    """`old` becomes `new` in the one file under `within` (globs) that holds it once. code_object: the one of hsa/gfx950
+    """`old` becomes `new` in the one file under `within` (globs) that holds it once. code_object: the one of hsa/<arch>
     it is planted in. harmless: why nothing needs to see it."""
 
     name: str
@@ -34,6 +34,7 @@ class Bug:
     tests: str = "decode"
     code_object: str = ""
     harmless: str = ""
+    arch: str = "gfx950"
 
 
 OPS, WORK, CPU, GPU = "csrc/ops/**/*.c", "csrc/ops/**/work*.h", "csrc/**/cpu/**/*.[ic]*", "csrc/ops/**/*.h"

@@ -5,6 +5,9 @@
 #include "../attention/gfx9/per_wave.h"
 #include "../attention/gfx9/shared_tile.h"
 #include "../attention/gfx9/split_columns.h"
+#if !defined(__gfx950__)
+#include "../attention/gfx9/halves.h"
+#endif
 #include "kernel_params.h"
 
 #define AC_FAMILY_ROWS "mla_decode/kernels.inc"
@@ -27,16 +30,14 @@ typedef division_t<4, 2, 2, 15, 0> r128_records_t;
 #else
 typedef division_t<2, 1, 1, 0, 0> r32_t, r32_widened_t, r32_split_t;
 typedef division_t<4, 1, 2, 0, 0> r64_t, r64_widened_t;
-typedef division_t<4, 1, 2, 0, 0, 2> r64_fp8_t;
 typedef division_t<4, 2, 1, 5, 0> r128_t, r128_widened_t, r128_records_t;
 typedef division_t<2, 1, 2, 0, 0> r32_fp8_t;
-typedef division_t<4, 2, 2, 0, 0, 2> r128_fp8_t;
 #endif
 
 /* Kernel mla_decode_<name>_r<rows>, which uses `used` bytes of LDS and has `decode` for a work item. */
-#define ENTRY(name, rows, used, decode)                                                                                \
+#define ENTRY(name, rows, threads, used, decode)                                                                       \
     CHECK_LOCAL_BYTES("mla_decode_" #name "_r" #rows, used);                                                           \
-    GPU_KERNEL(256) mla_decode_##name##_r##rows(GPU_PARAMS(ac_mla_decode_params_t) by_value) {                         \
+    GPU_KERNEL(threads) mla_decode_##name##_r##rows(GPU_PARAMS(ac_mla_decode_params_t) by_value) {                     \
         ac_work_done_t done = {0, 0};                                                                                  \
         for (bool more = true; more;) {                                                                                \
             const ac_mla_decode_params_t &p = gpu_params_again(by_value);                                              \
@@ -45,14 +46,14 @@ typedef division_t<4, 2, 2, 0, 0, 2> r128_fp8_t;
             });                                                                                                        \
         }                                                                                                              \
         const ac_mla_decode_params_t &p = gpu_params_again(by_value);                                                  \
-        ac_work_fill_unserved(&p.attention, &p.work, gpu_block(), gpu_thread(), 256);                                  \
+        ac_work_fill_unserved(&p.attention, &p.work, gpu_block(), gpu_thread(), threads);                              \
     }
 
 /* The same without lists, in kernels that have no register left for them; nor for what comes after the decode. */
-#define GRID_ENTRY(name, rows, used, decode)                                                                           \
+#define GRID_ENTRY(name, rows, threads, used, decode)                                                                  \
     CHECK_LOCAL_BYTES("mla_decode_" #name "_r" #rows, used);                                                           \
-    GPU_KERNEL(256) mla_decode_##name##_r##rows(GPU_PARAMS(ac_mla_decode_params_t) by_value) {                         \
-        ac_work_fill_unserved(&by_value.attention, &by_value.work, gpu_block(), gpu_thread(), 256);                    \
+    GPU_KERNEL(threads) mla_decode_##name##_r##rows(GPU_PARAMS(ac_mla_decode_params_t) by_value) {                     \
+        ac_work_fill_unserved(&by_value.attention, &by_value.work, gpu_block(), gpu_thread(), threads);                \
         const ac_mla_decode_params_t &p = gpu_params_again(by_value);                                                  \
         decode(p.attention, [&](ac_work_t *work) {                                                                     \
             return ac_work_from_grid(&p.attention, &p.work.grid, gpu_block(), rows, work);                             \
@@ -60,9 +61,9 @@ typedef division_t<4, 2, 2, 0, 0, 2> r128_fp8_t;
     }
 
 /* Lists beside those: one item a workgroup. */
-#define ITEM_ENTRY(name, rows, used, decode)                                                                           \
+#define ITEM_ENTRY(name, rows, threads, used, decode)                                                                  \
     CHECK_LOCAL_BYTES("mla_decode_" #name "_r" #rows, used);                                                           \
-    GPU_KERNEL(256) mla_decode_##name##_r##rows(GPU_PARAMS(ac_mla_decode_params_t) by_value) {                         \
+    GPU_KERNEL(threads) mla_decode_##name##_r##rows(GPU_PARAMS(ac_mla_decode_params_t) by_value) {                     \
         const ac_mla_decode_params_t &p = gpu_params_again(by_value);                                                  \
         ac_work_done_t done = {0, 0};                                                                                  \
         decode(p.attention,                                                                                            \
@@ -74,7 +75,7 @@ typedef division_t<4, 2, 2, 0, 0, 2> r128_fp8_t;
     PER_WAVE_OF(name, matrix_t, source_t, terms, (matrix_t::GROUPS == 1 ? 1 : 2), false)
 #define MIXED(name, matrix_t, source_t, terms) PER_WAVE_OF(name, matrix_t, source_t, terms, 1, true)
 #define PER_WAVE_OF(name, matrix_t, source_t, terms, groups, mixed)                                                    \
-    ENTRY(name, 16, (per_wave_bytes<matrix_t, terms, groups>()),                                                       \
+    ENTRY(name, 16, WAVES * 64, (per_wave_bytes<matrix_t, terms, groups>()),                                           \
           (decode_per_wave<matrix_t, source_t, terms, groups, mixed>))
 
 #define SHARED_TILE(name, matrix_t, source_t, terms, rows, division_t)                                                 \
@@ -82,11 +83,15 @@ typedef division_t<4, 2, 2, 0, 0, 2> r128_fp8_t;
 #define SHARED_TILE_OF(entry, name, matrix_t, source_t, terms, rows, division_t)                                       \
     typedef arrangement_t<matrix_t, source_t, terms, division_t> name##_r##rows##_t;                                   \
     static_assert(name##_r##rows##_t::ROWS == rows, "the name says how many rows");                                    \
-    entry(name, rows, name##_r##rows##_t::BYTES, decode_shared_tile<name##_r##rows##_t>)
+    entry(name, rows, name##_r##rows##_t::THREADS, name##_r##rows##_t::BYTES, decode_shared_tile<name##_r##rows##_t>)
 
 #define SPLIT_COLUMNS(name, matrix_t, source_t, rows)                                                                  \
     typedef split_columns_t<matrix_t, source_t, rows / 16> name##_r##rows##_t;                                         \
-    ENTRY(name, rows, name##_r##rows##_t::BYTES, decode_split_columns<name##_r##rows##_t>)
+    ENTRY(name, rows, WAVES * 64, name##_r##rows##_t::BYTES, decode_split_columns<name##_r##rows##_t>)
+
+#define HALVES(name, matrix_t, rows)                                                                                   \
+    typedef halves_t<matrix_t, rows> name##_r##rows##_t;                                                               \
+    ENTRY(name, rows, name##_r##rows##_t::THREADS, name##_r##rows##_t::BYTES, decode_in_halves<name##_r##rows##_t>)
 
 /* 16, 32, 64 and 128 rows. */
 #define FAMILY(name, matrix_t, source_t, r32, r64, r128) FAMILY_OF(ENTRY, name, matrix_t, source_t, r32, r64, r128)
@@ -104,7 +109,10 @@ SPLIT_COLUMNS(fp8, fp8_matrix_t, own_fp8_source_t, 32)
 SHARED_TILE(fp8, fp8_matrix_t, own_fp8_source_t, 1, 64, r64_fp8_t)
 SHARED_TILE_OF(GRID_ENTRY, fp8, fp8_matrix_t, own_fp8_source_t, 1, 128, r128_fp8_t)
 #else
-FAMILY(fp8, fp8_matrix_t, own_fp8_source_t, r32_fp8_t, r64_fp8_t, r128_fp8_t)
+PER_WAVE(fp8, fp8_matrix_t, own_fp8_source_t, 1)
+SHARED_TILE(fp8, fp8_matrix_t, own_fp8_source_t, 1, 32, r32_fp8_t)
+HALVES(fp8, fp8_matrix_t, 64)
+HALVES(fp8, fp8_matrix_t, 128)
 #endif
 FAMILY(bf16_fp8, bf16_matrix_t, fp8_source_t, r32_widened_t, r64_widened_t, r128_widened_t)
 #if defined(__gfx950__)

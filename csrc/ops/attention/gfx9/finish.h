@@ -6,8 +6,8 @@
 #include "output.h"
 
 constexpr int WORDS_OF_BLOCK = 8; /* of 4 accumulators of a lane: as waves exchange them */
-constexpr uint32_t MERGE_SOFTMAX_AT = 4 * WORDS_OF_BLOCK * 1024;
-constexpr int MERGE_BYTES = MERGE_SOFTMAX_AT + 4 * 16 * 8;
+constexpr uint32_t MERGE_SOFTMAX_AT = 4 * WORDS_OF_BLOCK * 1024; /* eight waves exchange half a block at a time */
+constexpr int MERGE_BYTES = MERGE_SOFTMAX_AT + 8 * 16 * 8;
 
 /* Word k: accumulators of consecutive columns. OUTPUT_RUN / 4 words make a run. */
 GPU_INLINE f32x4_t word_of_block(const f32x4_t (&out)[TILES], int k) {
@@ -59,23 +59,25 @@ template <int PARTNERS> GPU_INLINE float merge_softmax(int first, int part, mla_
     return mla_rebase(own, softmax->base);
 }
 
-/* Rows that PARTNERS waves share: block by block they exchange their sums, and each stores its part of the columns. */
-template <int PARTNERS>
+/* Rows that PARTNERS of ALL_WAVES waves share: they exchange their sums, a part of a block at a time, and each stores
+ * its part of the columns. */
+template <int PARTNERS, int ALL_WAVES>
 GPU_INLINE void store_shared(const mla_output_t &out, const query_rows_t<> &rows, float factor, int first, int part) {
-    constexpr int OWN = WORDS_OF_BLOCK / PARTNERS;
-    uint32_t at = first * WORDS_OF_BLOCK * 1024 + recompute_lane_id() * 16;
+    constexpr int STEP = 4 * WORDS_OF_BLOCK / ALL_WAVES, OWN = STEP / PARTNERS;
+    uint32_t at = first * STEP * 1024 + recompute_lane_id() * 16;
     with_dtype(out, [&](const mla_output_t &known) {
-        GPU_UNROLL for (int b = 0; b < BLOCKS; b++) {
+        GPU_UNROLL for (int step = 0; step < BLOCKS * WORDS_OF_BLOCK; step += STEP) {
+            const int block = step / WORDS_OF_BLOCK, word = step % WORDS_OF_BLOCK;
             f32x4_t sum[OWN];
-            GPU_UNROLL for (int k = 0; k < WORDS_OF_BLOCK; k++)
-                lds<f32x4_t>(at + (part * WORDS_OF_BLOCK + k) * 1024) = word_of_block(rows.out[b], k) * factor;
+            GPU_UNROLL for (int k = 0; k < STEP; k++)
+                lds<f32x4_t>(at + (part * STEP + k) * 1024) = word_of_block(rows.out[block], word + k) * factor;
             gpu_barrier();
             GPU_UNROLL for (int k = 0; k < OWN; k++) {
                 sum[k] = lds<f32x4_t>(at + (part * OWN + k) * 1024);
                 GPU_UNROLL for (int w = 1; w < PARTNERS; w++)
-                    sum[k] += lds<f32x4_t>(at + (w * WORDS_OF_BLOCK + part * OWN + k) * 1024);
+                    sum[k] += lds<f32x4_t>(at + (w * STEP + part * OWN + k) * 1024);
             }
-            if (known.row) store_words(known, b, part * OWN, sum);
+            if (known.row) store_words(known, block, word + part * OWN, sum);
             gpu_barrier();
         }
     });

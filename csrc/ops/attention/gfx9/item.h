@@ -82,13 +82,11 @@ template <class matrix_type, class source_type, int TILE_GROUPS_, int STAGES_> s
 };
 
 /* How four waves divide a tile: ROW_WAVES waves with ROW_TILES * 16 rows each; the others have the same rows and other
- * keys, GROUPS * 16 in each of TURNS turns. LDS_STEPS steps of the queries are in LDS and not in registers. STAGES: see
- * tiles_t. */
-template <int ROW_WAVES_, int ROW_TILES_, int GROUPS_, int LDS_STEPS_, int STAGES_, int TURNS_ = 1> struct division_t {
+ * keys, GROUPS * 16. LDS_STEPS steps of the queries are in LDS and not in registers. STAGES: see tiles_t. */
+template <int ROW_WAVES_, int ROW_TILES_, int GROUPS_, int LDS_STEPS_, int STAGES_> struct division_t {
     static constexpr int ROW_WAVES = ROW_WAVES_, ROW_TILES = ROW_TILES_, GROUPS = GROUPS_, LDS_STEPS = LDS_STEPS_;
-    static constexpr int KEY_WAVES = WAVES / ROW_WAVES, TURNS = TURNS_, STAGES = STAGES_;
-    static constexpr int TURN_GROUPS = GROUPS * KEY_WAVES, TILE_GROUPS = TURN_GROUPS * TURNS;
-    static constexpr int ROWS = ROW_WAVES * ROW_TILES * 16;
+    static constexpr int KEY_WAVES = WAVES / ROW_WAVES, TILE_GROUPS = GROUPS * KEY_WAVES, STAGES = STAGES_;
+    static constexpr int ROWS = ROW_WAVES * ROW_TILES * 16, THREADS = WAVES * 64;
 };
 
 template <class matrix_type, class source_type, int TERMS_, class division_t>

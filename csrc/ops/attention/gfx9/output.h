@@ -90,6 +90,14 @@ GPU_INLINE int output_column(int block, int run) { return 128 * block + recomput
 
 #endif
 
+/* Where V^T comes from: from the keys of a tile. */
+struct tile_values_t {
+    template <class matrix_t, int GROUPS, int N, int WORDS>
+    GPU_INLINE void read(uint32_t lane, uint32_t latent, int group, int block, int first, uint32_t (&out)[N][WORDS]) {
+        read_values<matrix_t, GROUPS>(lane, latent, group, block, first, out);
+    }
+};
+
 /* A row tile's probabilities of GROUPS groups of keys: as words of B; for records as fp32, since each block of columns
  * multiplies them by other scales. */
 template <class matrix_t, bool SCALED, int GROUPS> struct probabilities_t {
@@ -166,7 +174,7 @@ GPU_INLINE void add_values(const keys_t<GROUPS> &keys, int group, scales_f scale
 /* The same where some row may not see some key: first the keys that all rows see at once, then the others one by one.
  * The other keys are zeroed in V^T, and only the rows that see the run take the result, so that not even a NaN of a
  * masked key reaches a row. */
-template <class matrix_t, bool SCALED, int STEP, int GROUPS, int ROW_TILES, int N, class scales_f>
+template <class values_t, class matrix_t, bool SCALED, int STEP, int GROUPS, int ROW_TILES, int N, class scales_f>
 GPU_INLINE void add_masked_values(const keys_t<GROUPS> &keys, int group, scales_f scales,
                                   const probabilities_t<matrix_t, SCALED, GROUPS> (&probabilities)[ROW_TILES],
                                   query_rows_t<N> (&rows)[ROW_TILES]) {
@@ -182,7 +190,7 @@ GPU_INLINE void add_masked_values(const keys_t<GROUPS> &keys, int group, scales_
                 GPU_UNROLL for (int r = 0; r < ROW_TILES; r++)
                     probability_words(probabilities[r], group, block, scales, p[r]);
             GPU_UNROLL for (int first = 0; first < TILES; first += LEAST_TILES) {
-                read_values<matrix_t, STEP>(lane, keys.latent, group, block, first, a);
+                values_t::template read<matrix_t, STEP>(lane, keys.latent, group, block, first, a);
                 GPU_UNROLL for (int r = 0; r < ROW_TILES; r++) {
                     bool sees = from < left - rows[r].masked_tail;
                     GPU_UNROLL for (int e = 0; e < LEAST_TILES; e++) {
@@ -207,7 +215,7 @@ GPU_INLINE void multiply_values(const keys_t<GROUPS> &keys, scales_f scales,
     constexpr int STEP = GROUPS < matrix_t::GROUPS ? GROUPS : matrix_t::GROUPS;
     GPU_UNROLL for (int group = 0; group < GROUPS; group += STEP)
         if (ALL) add_values<matrix_t, SCALED, STEP>(keys, group, scales, probabilities, rows);
-        else add_masked_values<matrix_t, SCALED, STEP>(keys, group, scales, probabilities, rows);
+        else add_masked_values<tile_values_t, matrix_t, SCALED, STEP>(keys, group, scales, probabilities, rows);
 }
 
 #endif

@@ -102,7 +102,7 @@ GPU_INLINE bool decode_per_wave(const ac_attention_params_t &p, find_work_f find
     mla_softmax_t softmax = {rows[0].softmax.base, sum_of_row(rows[0].softmax.sum)};
     gpu_barrier(); /* the merge overwrites other waves' values */
     float factor = merge_softmax<WAVES>(0, wave, &softmax);
-    store_shared<WAVES>(row_output(p, item, 0, softmax), rows[0], factor, 0, wave);
+    store_shared<WAVES, WAVES>(row_output(p, item, 0, softmax), rows[0], factor, 0, wave);
     gpu_barrier(); /* the next item overwrites what the waves exchanged */
     return true;
 }

@@ -50,13 +50,6 @@ GPU_INLINE void attend_shared_tile(const item_t &item, uint32_t tile_at, int wav
     multiply_values<typename a_t::matrix_t, SCALED, ALL>(keys, scales_f, probabilities, rows);
 }
 
-/* The next turn at the tile, by the number of its first group; false, and 0, when the tile is done. */
-template <class a_t> GPU_INLINE bool next_turn(int *first) {
-    if (a_t::TURNS == 1) return false;
-    *first = *first + a_t::TURN_GROUPS < a_t::TILE_GROUPS ? *first + a_t::TURN_GROUPS : 0;
-    return *first > 0;
-}
-
 template <class a_t, class find_work_f>
 GPU_INLINE bool decode_shared_tile(const ac_attention_params_t &p, find_work_f find_work) {
     typedef typename a_t::matrix_t matrix_t;
@@ -77,16 +70,15 @@ GPU_INLINE bool decode_shared_tile(const ac_attention_params_t &p, find_work_f f
     }
     start_stream(p.kv[0].cache, mla_cursor_at(p, item.work, item.range, item.range.begin), wave, &stream);
     const int masked_tail = item.range.masked_tail;
-    int turn = 0;
     bool more = take_tile(p.kv[0].cache, item, wave, &stream);
-    for (; more; more = next_turn<a_t>(&turn) || take_tile(p.kv[0].cache, item, wave, &stream)) {
-        auto keys = keys_of_tile<a_t, a_t::GROUPS>(stream.tile, stream.left, masked_tail, first_group + turn);
+    for (; more; more = take_tile(p.kv[0].cache, item, wave, &stream)) {
+        auto keys = keys_of_tile<a_t, a_t::GROUPS>(stream.tile, stream.left, masked_tail, first_group);
         if (!sees_all(keys)) break;
-        attend_shared_tile<a_t, true>(item, stream.tile, wave, keys, first_group + turn, query, rows);
+        attend_shared_tile<a_t, true>(item, stream.tile, wave, keys, first_group, query, rows);
     }
-    for (; more; more = next_turn<a_t>(&turn) || take_tile(p.kv[0].cache, item, wave, &stream)) {
-        auto keys = keys_of_tile<a_t, a_t::GROUPS>(stream.tile, stream.left, masked_tail, first_group + turn);
-        attend_shared_tile<a_t, false>(item, stream.tile, wave, keys, first_group + turn, query, rows);
+    for (; more; more = take_tile(p.kv[0].cache, item, wave, &stream)) {
+        auto keys = keys_of_tile<a_t, a_t::GROUPS>(stream.tile, stream.left, masked_tail, first_group);
+        attend_shared_tile<a_t, false>(item, stream.tile, wave, keys, first_group, query, rows);
     }
 
     gpu_barrier();
@@ -96,8 +88,8 @@ GPU_INLINE bool decode_shared_tile(const ac_attention_params_t &p, find_work_f f
             store_alone(row_output(p, item, first_row + r * 16, softmax), rows[r], 0);
         } else {
             float factor = merge_softmax<a_t::KEY_WAVES>(wave - key_wave, key_wave, &softmax);
-            store_shared<a_t::KEY_WAVES>(row_output(p, item, first_row + r * 16, softmax), rows[r], factor,
-                                         wave - key_wave, key_wave);
+            store_shared<a_t::KEY_WAVES, WAVES>(row_output(p, item, first_row + r * 16, softmax), rows[r], factor,
+                                                     wave - key_wave, key_wave);
         }
     }
     gpu_barrier(); /* the next item overwrites what the waves exchanged */
