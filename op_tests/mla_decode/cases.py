@@ -80,6 +80,20 @@ def _tiles() -> list[MlaCase]:
     return cases
 
 
+def _four_tokens() -> list[MlaCase]:
+    """12 heads and 4 tokens: 48 rows, for which fp8 caches have a tile on gfx942."""
+    cases = []
+    for q, k in (("bfloat16", "float8_e4m3fnuz"), ("float16", "float8_e4m3fn")):
+        kind = {"heads": 12, "q_lens": (4, 3, 4), "q_dtype": q, "kv_dtype": k, "kv_scale": 0.5}
+        cases += [
+            MlaCase(kv_lens=(170, 4, 230), trend=60.0, **kind),
+            MlaCase(kv_lens=(150, 90, 33), masked="minus_one", trend=-40.0, kv_strided=True, **kind),
+            MlaCase(kv_lens=(200, 70, 140), page_size=16, splits=3, trend=40.0, **kind),
+            MlaCase(kv_lens=(300, 0, 97), workers=5, trend=40.0, **kind),
+        ]
+    return cases
+
+
 def _lists() -> list[MlaCase]:
     """Work lists: every kernel by its dtypes and tiles, with items that hold all of a list, pieces, and nothing; with
     several items a worker, and workers without any."""
@@ -330,7 +344,15 @@ def _sweep(count: int) -> list[MlaCase]:
 
 SMOKE = _unique(_smoke())
 CORNER = _unique(
-    _tiles() + _heads() + _query_lengths() + _dtypes() + _pages_and_lists() + _corners() + _lists() + _ranks()
+    _tiles()
+    + _heads()
+    + _query_lengths()
+    + _dtypes()
+    + _pages_and_lists()
+    + _corners()
+    + _lists()
+    + _ranks()
+    + _four_tokens()
 )
 _NAMED = _unique(SMOKE + CORNER)
 SWEEP = _sweep(RANDOM)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from aiter_c.__main__ import main
-from aiter_c.cli import bench_simcost, simcost_prefill, simcost_sparse
+from aiter_c.cli import bench_simcost, simcost_clock, simcost_prefill, simcost_sparse
 from aiter_c.cli import simulator as simulators
 from aiter_c.cli.bench_simcost import AITER, issue_proxy
-from aiter_c.testing import Device
+from aiter_c.testing import Device, MlaCase, build_inputs
 
 MOST = 1.5  # of AITER's issue proxy
 #: MFMA clocks over the useful minimum, where H * q fills the tile. In fp8 gfx950 takes 128 elements of a key at once;
@@ -72,6 +72,57 @@ def test_clocks_of_fp8(
     assert row["clocks"] <= clocks and row["proxy"] <= proxy, row
     assert main(["bench", "simcost", "--shape", "128,fp8"]) == 2
     assert "got '128,fp8'" in capsys.readouterr().err
+
+
+#: (arch, dtype, H, q)
+WON = (
+    ("gfx942", "bfloat16", 16, 1),
+    ("gfx942", "bfloat16", 16, 4),
+    ("gfx942", "float8_e4m3fnuz", 16, 1),
+    ("gfx950", "bfloat16", 32, 1),
+    ("gfx950", "bfloat16", 64, 1),
+    ("gfx950", "float8_e4m3fn", 16, 1),
+)
+
+
+@pytest.mark.parametrize("key", WON)
+def test_rows_that_win(key: tuple, selected_devices: dict[str, Device]) -> None:
+    """The proxy is at most 0.9 of AITER's, and the clocks are those of the memory, 80 % of the data sheet's rate."""
+    if key[0] not in selected_devices:
+        pytest.skip(f"{key[0]} is not selected")
+    simulator = ctypes.CDLL(os.environ["AITER_C_HIP_LIBRARY"])
+    row = next(k for k in AITER if (k[0], *k[2:]) == key)
+    assert bench_simcost._row(simulator, row, page_size=1)["ratio"] <= 0.9
+    clock = simcost_clock.row(simulator, key, 1, bench_simcost._PLACES[key[0]])
+    assert clock["clocks"] <= 1.03 * clock["memory"] / 0.8
+
+
+@pytest.mark.parametrize(("q_dtype", "kv_dtype", "heads"), [("bfloat16", "bfloat16", h) for h in (16, 32, 64)] + [
+    ("bfloat16", "fp8", 16), ("bfloat16", "fp8", 64), ("fp8", "fp8", 16), ("fp8", "fp8", 64),
+])  # fmt: skip
+@pytest.mark.parametrize("arch", ["gfx942", "gfx950"])
+def test_keys_behind_masked_ones_cost_little_more(
+    arch: str, q_dtype: str, kv_dtype: str, heads: int, selected_devices: dict[str, Device]
+) -> None:
+    """Masked keys at the beginning, in all waves: the vector work of the keys behind them, against that without."""
+    if arch not in selected_devices:
+        pytest.skip(f"{arch} is not selected")
+    simulator = ctypes.CDLL(os.environ["AITER_C_HIP_LIBRARY"])
+    device = Device(arch, bench_simcost._PLACES[arch], simulated=True, copies=True)
+    own = {"fp8": "float8_e4m3fnuz" if arch == "gfx942" else "float8_e4m3fn", "bfloat16": "bfloat16"}
+
+    def vector_work(keys: int, *, masked: bool) -> int:
+        inputs = build_inputs(
+            MlaCase(heads=heads, kv_lens=(keys,), splits=1, q_dtype=own[q_dtype], kv_dtype=own[kv_dtype])
+        )
+        if masked:
+            inputs.array("kv_indices")[3:256:16] = -1
+        simulator.gfxsim_reset_counters()
+        device.call("mla_decode_fwd", exact=True, **inputs.arguments())
+        return bench_simcost.totals_of(simulator)["valu"]
+
+    plain, behind = (vector_work(2048, masked=m) - vector_work(1024, masked=m) for m in (False, True))
+    assert behind <= 1.3 * plain
 
 
 @pytest.mark.slow  # CI runs the command besides

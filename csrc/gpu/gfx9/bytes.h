@@ -2,7 +2,7 @@
 #ifndef AC_GPU_GFX9_BYTES_H
 #define AC_GPU_GFX9_BYTES_H
 
-#include "fp8.h"
+#include "matrix.h"
 
 /* e4m3fn as e4m3fnuz, at half its value: the same bits but for -0, and NaN, which is 7f and ff there and 80 here. NaN
  * is rare enough for a branch. `rows`: vectors of words. */

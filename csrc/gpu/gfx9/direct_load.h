@@ -11,6 +11,13 @@ template <int OFFSET> GPU_INLINE void start_load16(const char *from, uint32_t to
     asm volatile("s_mov_b32 m0, %0\n\ts_nop 0\n\tglobal_load_lds_dwordx4 %1, off offset:%2" ::"s"(to - OFFSET),
                  "v"(from), "n"(OFFSET) : "memory");
 }
+/* The same where `starts`, which all lanes share, is not 0; `offset` is known once loops are unrolled. */
+GPU_INLINE void start_load16_if(int starts, const char *from, uint32_t to, int offset) {
+    asm volatile(
+        "s_cmp_eq_u32 %3, 0\n\ts_cbranch_scc1 .Lnone%=\n\t"
+        "s_mov_b32 m0, %0\n\ts_nop 0\n\tglobal_load_lds_dwordx4 %1, off offset:%2\n.Lnone%=:" ::"s"(to - offset),
+        "v"(from), "i"(offset), "s"(gpu_uniform(starts)) : "memory", "scc");
+}
 GPU_INLINE void start_load4(const void *from, uint32_t to) {
     asm volatile("s_mov_b32 m0, %0\n\ts_nop 0\n\tglobal_load_lds_dword %1, off" ::"s"(to), "v"(from) : "memory");
 }

@@ -4,7 +4,7 @@
 #ifndef AC_GPU_GFX9_FP8_H
 #define AC_GPU_GFX9_FP8_H
 
-#include "matrix.h"
+#include "bytes.h"
 
 GPU_INLINE bool fp8_is_other(int dtype) { return dtype != fp8_matrix_t::DTYPE; }
 
@@ -41,15 +41,13 @@ template <class matrix_t> GPU_INLINE void widen_other_fp8(uint32_t bytes, uint32
 template <class matrix_t, int N>
 GPU_INLINE void widen_fp8(const u32x4_t (&from)[N], bool other_fp8, u32x4_t (&out)[2 * N]) {
     uint32_t pair[2];
-    bool slow = other_fp8;
 #if defined(__gfx942__)
-    /* fn as fnuz: only NaN (7f, ff) and -0 (80) differ by more than the factor. NaN is rare enough for a branch. */
-    uint32_t nans = 0;
-    GPU_UNROLL for (int n = 0; n < N; n++)
-        GPU_UNROLL for (int w = 0; w < 4; w++) nans |= (from[n][w] & 0x7f7f7f7f) + 0x01010101;
-    slow = other_fp8 && gpu_any(nans & 0x80808080);
-#endif
-    if (slow) {
+    u32x4_t own[N];
+    GPU_UNROLL for (int n = 0; n < N; n++) own[n] = from[n];
+    if (other_fp8) fnuz_of_fn(own);
+#else
+    const u32x4_t(&own)[N] = from;
+    if (other_fp8) {
         GPU_UNROLL for (int n = 0; n < N; n++)
             GPU_UNROLL for (int w = 0; w < 4; w++) {
                 widen_other_fp8<matrix_t>(from[n][w], pair);
@@ -57,14 +55,10 @@ GPU_INLINE void widen_fp8(const u32x4_t (&from)[N], bool other_fp8, u32x4_t (&ou
             }
         return;
     }
+#endif
     GPU_UNROLL for (int n = 0; n < N; n++)
         GPU_UNROLL for (int w = 0; w < 4; w++) {
-            uint32_t bytes = from[n][w];
-#if defined(__gfx942__)
-            uint32_t keep = other_fp8 ? 0x7f7f7f7f : ~0u; /* clears the sign of -0, and of +0 */
-            bytes &= ((bytes & 0x7f7f7f7f) + 0x7f7f7f7f) | keep;
-#endif
-            widen_own_fp8<matrix_t>(bytes, pair);
+            widen_own_fp8<matrix_t>(own[n][w], pair);
             out[2 * n + w / 2][w % 2 * 2] = pair[0], out[2 * n + w / 2][w % 2 * 2 + 1] = pair[1];
         }
 }

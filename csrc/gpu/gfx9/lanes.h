@@ -22,16 +22,24 @@ GPU_INLINE uint32_t recompute_lane_id() {
     return lane;
 }
 
-/* The maximum over the four lanes of a row. */
+/* The larger of two numbers of which none is NaN. gpu_max first quiets both where they come from memory or from another
+ * lane, as a NaN might be a signalling one. */
+GPU_INLINE float larger_of(float a, float b) {
+    float larger;
+    asm("v_max_f32 %0, %1, %2" : "=v"(larger) : "v"(a), "v"(b));
+    return larger;
+}
+
+/* The maximum over the four lanes of a row; x is no NaN. */
 GPU_INLINE float max_of_row(float x) {
 #if defined(__gfx950__)
     auto a = __builtin_amdgcn_permlane16_swap(BITS(uint32_t, x), BITS(uint32_t, x), false, false);
-    x = gpu_max(BITS(float, (uint32_t)a[0]), BITS(float, (uint32_t)a[1]));
+    x = larger_of(BITS(float, (uint32_t)a[0]), BITS(float, (uint32_t)a[1]));
     auto b = __builtin_amdgcn_permlane32_swap(BITS(uint32_t, x), BITS(uint32_t, x), false, false);
-    return gpu_max(BITS(float, (uint32_t)b[0]), BITS(float, (uint32_t)b[1]));
+    return larger_of(BITS(float, (uint32_t)b[0]), BITS(float, (uint32_t)b[1]));
 #else
     for (int step = 16; step < 64; step *= 2)
-        x = gpu_max(x, BITS(float, __builtin_amdgcn_ds_bpermute((recompute_lane_id() ^ step) * 4, BITS(int, x))));
+        x = larger_of(x, BITS(float, __builtin_amdgcn_ds_bpermute((recompute_lane_id() ^ step) * 4, BITS(int, x))));
     return x;
 #endif
 }

@@ -13,25 +13,33 @@
 #define AC_FAMILY_ROWS "mla_decode/kernels.inc"
 #include "../local_bytes.inc"
 
-/* How the rows and keys of a shared tile are divided: see arrangement_t. As many groups of keys as a matrix instruction
- * takes, as few steps of the queries in LDS as the registers allow, and as many stages as there is room for. */
-/*                      ROW_WAVES, ROW_TILES, GROUPS, LDS_STEPS, STAGES */
+/* How the rows and keys of a tile are divided: see arrangement_t and columns_t. As many groups of keys as a matrix
+ * instruction takes, as few steps of the queries in LDS as the registers allow, and as many stages as there is room
+ * for.
+ */
 #if defined(__gfx950__)
-typedef division_t<2, 1, 2, 0, 2> r32_t;
-typedef division_t<4, 1, 2, 0, 4> r64_t;
+/*                     ROW_WAVES, TILE_GROUPS, STAGES */
+typedef columns_t<2, 4, 2> r32_t;
+typedef columns_t<4, 4, 2> r64_t;
+typedef columns_t<1, 8, 2> r16_fp8_t, r32_fp8_t;
+typedef columns_t<2, 4, 0> r32_widened_t;
+typedef columns_t<4, 4, 0> r64_widened_t;
+/*                      ROW_WAVES, ROW_TILES, GROUPS, LDS_STEPS, STAGES */
 typedef division_t<4, 2, 2, 0, 4> r128_t;
 typedef division_t<4, 1, 8, 0, 2> r64_fp8_t;
 typedef division_t<4, 2, 8, 1, 2> r128_fp8_t;
-typedef division_t<2, 1, 2, 0, 0> r32_widened_t;
-typedef division_t<2, 1, 2, 4, 0> r32_split_t;
-typedef division_t<4, 1, 2, 0, 0> r64_widened_t;
 typedef division_t<4, 2, 2, 4, 0> r128_widened_t;
+typedef division_t<2, 1, 2, 0, 0> r32_records_t;
+typedef division_t<2, 1, 2, 4, 0> r32_split_t;
+typedef division_t<4, 1, 2, 0, 0> r64_records_t;
 typedef division_t<4, 2, 2, 15, 0> r128_records_t;
 #else
-typedef division_t<2, 1, 1, 0, 0> r32_t, r32_widened_t, r32_split_t;
-typedef division_t<4, 1, 2, 0, 0> r64_t, r64_widened_t;
-typedef division_t<4, 2, 1, 5, 0> r128_t, r128_widened_t, r128_records_t;
+typedef columns_t<2, 2, 0> r32_t, r32_widened_t;
+typedef columns_t<4, 2, 0> r48_widened_t, r64_t, r64_widened_t;
 typedef division_t<2, 1, 2, 0, 0> r32_fp8_t;
+typedef division_t<2, 1, 1, 0, 0> r32_records_t, r32_split_t;
+typedef division_t<4, 1, 2, 0, 0> r64_records_t;
+typedef division_t<4, 2, 1, 5, 0> r128_t, r128_widened_t, r128_records_t;
 #endif
 
 /* Kernel mla_decode_<name>_r<rows>, which uses `used` bytes of LDS and has `decode` for a work item. */
@@ -85,47 +93,50 @@ typedef division_t<2, 1, 2, 0, 0> r32_fp8_t;
     static_assert(name##_r##rows##_t::ROWS == rows, "the name says how many rows");                                    \
     entry(name, rows, name##_r##rows##_t::THREADS, name##_r##rows##_t::BYTES, decode_shared_tile<name##_r##rows##_t>)
 
-#define SPLIT_COLUMNS(name, matrix_t, source_t, rows)                                                                  \
-    typedef split_columns_t<matrix_t, source_t, rows / 16> name##_r##rows##_t;                                         \
+#define SPLIT_COLUMNS(name, matrix_t, source_t, rows, columns)                                                         \
+    typedef split_columns_t<matrix_t, source_t, rows / 16, columns> name##_r##rows##_t;                                \
     ENTRY(name, rows, WAVES * 64, name##_r##rows##_t::BYTES, decode_split_columns<name##_r##rows##_t>)
 
 #define HALVES(name, matrix_t, rows)                                                                                   \
     typedef halves_t<matrix_t, rows> name##_r##rows##_t;                                                               \
     ENTRY(name, rows, name##_r##rows##_t::THREADS, name##_r##rows##_t::BYTES, decode_in_halves<name##_r##rows##_t>)
 
-/* 16, 32, 64 and 128 rows. */
+/* 16 bits, and fp8 that becomes 16 bits: 16, 32, 64 and 128 rows. */
 #define FAMILY(name, matrix_t, source_t, r32, r64, r128) FAMILY_OF(ENTRY, name, matrix_t, source_t, r32, r64, r128)
 #define FAMILY_OF(entry128, name, matrix_t, source_t, r32, r64, r128)                                                  \
     PER_WAVE(name, matrix_t, source_t, 1)                                                                              \
-    SHARED_TILE(name, matrix_t, source_t, 1, 32, r32)                                                                  \
-    SHARED_TILE(name, matrix_t, source_t, 1, 64, r64)                                                                  \
+    SPLIT_COLUMNS(name, matrix_t, source_t, 32, r32)                                                                   \
+    SPLIT_COLUMNS(name, matrix_t, source_t, 64, r64)                                                                   \
     SHARED_TILE_OF(entry128, name, matrix_t, source_t, 1, 128, r128)
 
 FAMILY(bf16, bf16_matrix_t, same_source_t, r32_t, r64_t, r128_t)
 FAMILY(f16, f16_matrix_t, same_source_t, r32_t, r64_t, r128_t)
+FAMILY(bf16_fp8, bf16_matrix_t, fp8_source_t, r32_widened_t, r64_widened_t, r128_widened_t)
 #if defined(__gfx950__)
-SPLIT_COLUMNS(fp8, fp8_matrix_t, own_fp8_source_t, 16)
-SPLIT_COLUMNS(fp8, fp8_matrix_t, own_fp8_source_t, 32)
+FAMILY_OF(GRID_ENTRY, f16_fp8, f16_matrix_t, fp8_source_t, r32_widened_t, r64_widened_t, r128_widened_t)
+SHARED_TILE_OF(ITEM_ENTRY, f16_fp8_lists, f16_matrix_t, fp8_source_t, 1, 128, r128_widened_t)
+SPLIT_COLUMNS(fp8, fp8_matrix_t, own_fp8_source_t, 16, r16_fp8_t)
+SPLIT_COLUMNS(fp8, fp8_matrix_t, own_fp8_source_t, 32, r32_fp8_t)
 SHARED_TILE(fp8, fp8_matrix_t, own_fp8_source_t, 1, 64, r64_fp8_t)
 SHARED_TILE_OF(GRID_ENTRY, fp8, fp8_matrix_t, own_fp8_source_t, 1, 128, r128_fp8_t)
+SHARED_TILE_OF(ITEM_ENTRY, fp8_lists, fp8_matrix_t, own_fp8_source_t, 1, 128, r128_fp8_t)
 #else
+FAMILY(f16_fp8, f16_matrix_t, fp8_source_t, r32_widened_t, r64_widened_t, r128_widened_t)
+/* A request of 12 heads and 4 tokens, and its like. */
+SPLIT_COLUMNS(bf16_fp8, bf16_matrix_t, fp8_source_t, 48, r48_widened_t)
+SPLIT_COLUMNS(f16_fp8, f16_matrix_t, fp8_source_t, 48, r48_widened_t)
 PER_WAVE(fp8, fp8_matrix_t, own_fp8_source_t, 1)
 SHARED_TILE(fp8, fp8_matrix_t, own_fp8_source_t, 1, 32, r32_fp8_t)
 HALVES(fp8, fp8_matrix_t, 64)
 HALVES(fp8, fp8_matrix_t, 128)
 #endif
-FAMILY(bf16_fp8, bf16_matrix_t, fp8_source_t, r32_widened_t, r64_widened_t, r128_widened_t)
-#if defined(__gfx950__)
-FAMILY_OF(GRID_ENTRY, f16_fp8, f16_matrix_t, fp8_source_t, r32_widened_t, r64_widened_t, r128_widened_t)
-SHARED_TILE_OF(ITEM_ENTRY, fp8_lists, fp8_matrix_t, own_fp8_source_t, 1, 128, r128_fp8_t)
-SHARED_TILE_OF(ITEM_ENTRY, f16_fp8_lists, f16_matrix_t, fp8_source_t, 1, 128, r128_widened_t)
-#else
-FAMILY(f16_fp8, f16_matrix_t, fp8_source_t, r32_widened_t, r64_widened_t, r128_widened_t)
-#endif
-FAMILY(records_bf16, bf16_matrix_t, record_source_t, r32_widened_t, r64_widened_t, r128_records_t)
+PER_WAVE(records_bf16, bf16_matrix_t, record_source_t, 1)
+SHARED_TILE(records_bf16, bf16_matrix_t, record_source_t, 1, 32, r32_records_t)
+SHARED_TILE(records_bf16, bf16_matrix_t, record_source_t, 1, 64, r64_records_t)
+SHARED_TILE(records_bf16, bf16_matrix_t, record_source_t, 1, 128, r128_records_t)
 PER_WAVE(records_f16, bf16_matrix_t, record_source_t, 2)
 SHARED_TILE(records_f16, bf16_matrix_t, record_source_t, 2, 32, r32_split_t)
-SHARED_TILE(records_f16, bf16_matrix_t, record_source_t, 2, 64, r64_widened_t)
+SHARED_TILE(records_f16, bf16_matrix_t, record_source_t, 2, 64, r64_records_t)
 
 /* Queries of types that the matrix type does not hold, as sums of terms of it. */
 MIXED(mixed_bf16, bf16_matrix_t, same_source_t, 3)

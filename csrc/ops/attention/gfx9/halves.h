@@ -197,7 +197,7 @@ typedef struct slots_t {
 enum { PREFER_SOFTMAX, PREFER_OUTPUT, PREFER_SCORES };
 
 /* Returns which keys of the half's next tile are valid. */
-template <class a_t, bool ALL>
+template <class a_t, seen_t SEEN>
 GPU_INLINE uint32_t attend_in_halves(const ac_kv_cache_t &kv, const item_t &item, const place_t &place, int number,
                                      const slots_t &slots, const keys_t<a_t::GROUPS> &keys,
                                      const query_t<typename a_t::matrix_t> (&query)[1][1], half_stream_t<a_t> *stream,
@@ -217,7 +217,7 @@ GPU_INLINE uint32_t attend_in_halves(const ac_kv_cache_t &kv, const item_t &item
         },
         scores);
     __builtin_amdgcn_s_setprio(PREFER_SOFTMAX);
-    online_softmax<matrix_t, ALL>(keys, item.score_scale, scores[0], &rows[0]);
+    online_softmax<matrix_t, SEEN>(keys, item.score_scale, scores[0], &rows[0]);
     pack_probabilities(scores[0], &probabilities[0]);
     gpu_barrier();
     __builtin_amdgcn_s_setprio(PREFER_OUTPUT);
@@ -231,7 +231,7 @@ GPU_INLINE uint32_t attend_in_halves(const ac_kv_cache_t &kv, const item_t &item
         }
     };
     const uint32_t values = a_t::BY_KEYS ? slots.keys : slots.third;
-    if constexpr (!ALL) {
+    if constexpr (SEEN == SEEN_OWN) {
         keys_t<a_t::GROUPS> from = keys;
         from.lane = recompute_lane_id(), from.latent = values;
         prepare();
@@ -279,21 +279,24 @@ GPU_INLINE bool decode_in_halves(const ac_attention_params_t &p, find_work_f fin
         gpu_barrier();
     }
 
-    /* Of the half's `tiles` tiles (at 64 rows the last one may be behind the end) all rows see the first `whole`. */
+    /* Of the half's `tiles` tiles (at 64 rows the last one may be behind the end) all rows see the first `whole`, and the
+     * same keys of the first `same`. */
     const int64_t left = item.range.end - item.range.begin;
     const int tiles = (int)((left + a_t::STRIDE - 1) / a_t::STRIDE);
     const int whole = (int)((left - first_key - masked_tail + a_t::STRIDE - a_t::KEYS) / a_t::STRIDE);
-    auto step = [&](auto all) {
+    const int same = masked_tail ? whole : tiles;
+    auto step = [&](auto seen) {
         const keys_t<2> keys = {recompute_lane_id(), 0, {valid & 0xffff, valid >> 16},
                                 left - first_key - (int64_t)number * a_t::STRIDE, masked_tail};
-        constexpr bool ALL = decltype(all)::value;
-        valid = attend_in_halves<a_t, ALL>(kv, item, place, number++, slots, keys, query, &stream, rows);
+        constexpr seen_t SEEN = (seen_t) decltype(seen)::value;
+        valid = attend_in_halves<a_t, SEEN>(kv, item, place, number++, slots, keys, query, &stream, rows);
         gpu_barrier();
         __builtin_amdgcn_s_setprio(PREFER_SCORES);
         slots = {slots.next_keys, slots.third, slots.keys};
     };
-    while (number < whole && valid == 0xffffffff) step(count_t<1>());
-    while (number < tiles) step(count_t<0>());
+    while (number < whole && valid == 0xffffffff) step(count_t<SEEN_ALL>());
+    while (number < same) step(count_t<SEEN_SAME>());
+    while (number < tiles) step(count_t<SEEN_OWN>());
     if (place.is_first) gpu_barrier();
 
     mla_softmax_t softmax = {rows[0].softmax.base, sum_of_row(rows[0].softmax.sum)};

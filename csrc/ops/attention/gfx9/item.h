@@ -48,8 +48,9 @@ template <int N> GPU_INLINE void start_rows(const mla_row_t &row, query_rows_t<N
 }
 
 template <int GROUPS>
-GPU_INLINE void locate_keys(const ac_kv_cache_t &kv, const mla_cursor_t &cursor, mla_location_t (&out)[GROUPS]) {
-    GPU_UNROLL for (int n = 0; n < GROUPS; n++) out[n] = mla_locate(kv, cursor, 16 * n + recompute_lane_id() % 16);
+GPU_INLINE void locate_keys(const ac_kv_cache_t &kv, const mla_cursor_t &cursor, uint32_t lane,
+                            mla_location_t (&out)[GROUPS]) {
+    GPU_UNROLL for (int n = 0; n < GROUPS; n++) out[n] = mla_locate(kv, cursor, 16 * n + lane % 16);
 }
 
 /* Where a row's results go. Computed from an opaque lane number, so that nothing of it is kept in registers during the

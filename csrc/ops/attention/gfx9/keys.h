@@ -41,14 +41,23 @@ template <class source_t, int PARTS> GPU_INLINE bool part_has_rope(int part) { r
 /* What is loaded instead of a masked key, or of a rope part that does not exist: no branch, and zeros. */
 static const __device__ __attribute__((aligned(64))) char zeros[AC_MLA_DV * 2] = {};
 
+/* The rope part of a key whose latent part is at `latent`: behind it, but for records. */
+template <class source_t>
+GPU_INLINE const char *rope_of(const ac_kv_cache_t &kv, mla_location_t location, bool exists, const char *latent) {
+    if (!exists || !kv.rope_dim) return zeros;
+    return source_t::SCALED ? mla_key_address(kv, location, kv.rope_offset, kv.rope_stride)
+                            : latent + source_t::LATENT * 64;
+}
+
 /* Starts the loads; a masked key is zero and not read. */
 template <class source_t, int PARTS>
-GPU_INLINE void load_keys(const ac_kv_cache_t &kv, mla_location_t location, int part, loaded_t<source_t, PARTS> *out) {
+GPU_INLINE void load_keys(const ac_kv_cache_t &kv, mla_location_t location, uint32_t lane, int part,
+                          loaded_t<source_t, PARTS> *out) {
     typedef loaded_t<source_t, PARTS> part_t;
     bool exists = mla_in_pool(kv, location);
-    int g = recompute_lane_id() / 16 * 16;
+    const int g = lane / 16 * 16;
     const char *latent = exists ? mla_key_address(kv, location, kv.latent_offset, kv.latent_stride) : zeros;
-    const char *rope = exists && kv.rope_dim ? mla_key_address(kv, location, kv.rope_offset, kv.rope_stride) : zeros;
+    const char *rope = rope_of<source_t>(kv, location, exists, latent);
     out->valid = (uint32_t)__builtin_amdgcn_ballot_w64(exists) & 0xffff;
     GPU_UNROLL for (int i = 0; i < part_t::LATENT; i++)
         out->latent[i] = gpu_load<u32x4_t>(latent + g + part * part_t::LATENT * 64 + i * 64);

@@ -21,17 +21,17 @@ template <class source_t, int GROUPS> struct stream_t {
 };
 
 template <class source_t, int GROUPS>
-GPU_INLINE void load_groups(const ac_kv_cache_t &kv, stream_t<source_t, GROUPS> *stream) {
-    GPU_UNROLL for (int n = 0; n < GROUPS; n++) load_keys(kv, stream->locations[n], 0, &stream->loaded[n]);
+GPU_INLINE void load_groups(const ac_kv_cache_t &kv, uint32_t lane, stream_t<source_t, GROUPS> *stream) {
+    GPU_UNROLL for (int n = 0; n < GROUPS; n++) load_keys(kv, stream->locations[n], lane, 0, &stream->loaded[n]);
 }
 
 /* Starts the loads of the next keys and looks up the locations of those after them. */
 template <class source_t, int GROUPS>
-GPU_INLINE void load_next(const ac_kv_cache_t &kv, stream_t<source_t, GROUPS> *stream) {
+GPU_INLINE void load_next(const ac_kv_cache_t &kv, uint32_t lane, stream_t<source_t, GROUPS> *stream) {
     stream->cursor = stream->next;
-    if (stream->cursor.left > 0) load_groups(kv, stream);
+    if (stream->cursor.left > 0) load_groups(kv, lane, stream);
     mla_advance(kv, WAVES * GROUPS * 16, &stream->next);
-    locate_keys(kv, stream->next, stream->locations);
+    locate_keys(kv, stream->next, lane, stream->locations);
 }
 
 template <class source_t, int GROUPS>
@@ -42,7 +42,7 @@ GPU_INLINE keys_t<GROUPS> keys_of(const stream_t<source_t, GROUPS> &stream, uint
 }
 
 /* One step: the keys in registers, and the loads of the next. */
-template <class matrix_t, bool ALL, class source_t, int TERMS, int GROUPS>
+template <class matrix_t, seen_t SEEN, class source_t, int TERMS, int GROUPS>
 GPU_INLINE void attend_per_wave(const ac_attention_params_t &p, const item_t &item, uint32_t latent,
                              const query_t<matrix_t> (&query)[1][TERMS], stream_t<source_t, GROUPS> *stream,
                              query_rows_t<> (&rows)[1]) {
@@ -50,7 +50,7 @@ GPU_INLINE void attend_per_wave(const ac_attention_params_t &p, const item_t &it
     f32x4_t scores[1][GROUPS];
     f32x4_t scales[GROUPS][BLOCKS];
     keys_t<GROUPS> keys = keys_of(*stream, latent, item.range.masked_tail);
-    keys.lane = recompute_lane_id();
+    keys.lane = TERMS == 1 ? (uint32_t)gpu_lane() : recompute_lane_id(); /* kept, if there are registers for it */
     GPU_UNROLL for (int n = 0; n < GROUPS; n++) {
         const loaded_t<source_t, 1> &loaded = stream->loaded[n];
         u32x4_t chunks[tile::CHUNK_STEPS], rope[tile::ROPE_STEPS];
@@ -67,12 +67,12 @@ GPU_INLINE void attend_per_wave(const ac_attention_params_t &p, const item_t &it
             [&](int, int i, bool is_rope) { return is_rope ? rope[i] : chunks[i]; }, score_of_group);
         scores[0][n] = score_of_group[0][0];
     }
-    load_next(p.kv[0].cache, stream);
+    load_next(p.kv[0].cache, keys.lane, stream);
     probabilities_t<matrix_t, source_t::SCALED, GROUPS> probabilities[1];
-    online_softmax<matrix_t, ALL>(keys, item.score_scale, scores[0], &rows[0]);
+    online_softmax<matrix_t, SEEN>(keys, item.score_scale, scores[0], &rows[0]);
     pack_probabilities(scores[0], &probabilities[0]);
-    multiply_values<matrix_t, source_t::SCALED, ALL>(keys, [&](int n, int block) { return scales[n][block]; },
-                                                     probabilities, rows);
+    auto scales_f = [&](int n, int block) { return scales[n][block]; };
+    multiply_values<matrix_t, source_t::SCALED, SEEN != SEEN_OWN>(keys, scales_f, probabilities, rows);
 }
 
 /* MIXED: queries of any type. */
@@ -88,16 +88,18 @@ GPU_INLINE bool decode_per_wave(const ac_attention_params_t &p, find_work_f find
     query_rows_t<> rows[1];
     stream_t<source_t, GROUPS> stream;
     stream.next = mla_cursor_at(p, item.work, item.range, item.range.begin + wave * GROUPS * 16);
-    locate_keys(kv, stream.next, stream.locations);
+    locate_keys(kv, stream.next, recompute_lane_id(), stream.locations);
     if constexpr (MIXED)
         item.score_scale *= convert_query<matrix_t, source_t::WIDEN, source_t::WIDEN_ROPE>(
             query_row(p, row), AC_MLA_DV + kv.rope_dim, p.q_dtype, wave, query[0]);
     else load_query<matrix_t, source_t::WIDEN, source_t::WIDEN_ROPE>(query_row(p, row), kv.rope_dim, query[0]);
     start_rows(row, &rows[0]);
-    load_next(kv, &stream);
+    load_next(kv, recompute_lane_id(), &stream);
     while (sees_all(keys_of(stream, latent, item.range.masked_tail)))
-        attend_per_wave<matrix_t, true>(p, item, latent, query, &stream, rows);
-    while (stream.cursor.left > 0) attend_per_wave<matrix_t, false>(p, item, latent, query, &stream, rows);
+        attend_per_wave<matrix_t, SEEN_ALL>(p, item, latent, query, &stream, rows);
+    while (stream.cursor.left > 0 && rows_see_the_same(stream.cursor.left, GROUPS * 16, item.range.masked_tail))
+        attend_per_wave<matrix_t, SEEN_SAME>(p, item, latent, query, &stream, rows);
+    while (stream.cursor.left > 0) attend_per_wave<matrix_t, SEEN_OWN>(p, item, latent, query, &stream, rows);
 
     mla_softmax_t softmax = {rows[0].softmax.base, sum_of_row(rows[0].softmax.sum)};
     gpu_barrier(); /* the merge overwrites other waves' values */

@@ -1,5 +1,5 @@
-/* 32 to 128 rows: the waves load tiles of keys into LDS together, and divide the rows (at 32 rows also the keys) of
- * each tile among them. */
+/* 128 rows, and fewer of fp8 and of records: the waves load tiles of keys into LDS together, and divide the rows (at 32
+ * rows also the keys) of each tile among them. */
 #ifndef AC_OPS_ATTENTION_GFX9_SHARED_TILE_H
 #define AC_OPS_ATTENTION_GFX9_SHARED_TILE_H
 
@@ -11,7 +11,7 @@ template <class a_t> GPU_INLINE uint32_t lds_query(uint32_t lane, int wave, int 
     return a_t::QUERY_AT + lane * 16 + number * 1024;
 }
 
-template <class a_t, bool ALL>
+template <class a_t, seen_t SEEN>
 GPU_INLINE void attend_shared_tile(const item_t &item, uint32_t tile_at, int wave, const keys_t<a_t::GROUPS> &keys,
                                    int first_group,
                                    const query_t<typename a_t::matrix_t> (&query)[a_t::ROW_TILES][a_t::TERMS],
@@ -42,12 +42,12 @@ GPU_INLINE void attend_shared_tile(const item_t &item, uint32_t tile_at, int wav
             [&](int r, int term, int step, bool is_rope) { return query_f(first + r, term, step, is_rope); }, scales_f,
             key_f, scores);
         GPU_UNROLL for (int r = 0; r < a_t::SCORED_TILES; r++) {
-            online_softmax<typename a_t::matrix_t, ALL>(keys, item.score_scale, scores[r], &rows[first + r]);
+            online_softmax<typename a_t::matrix_t, SEEN>(keys, item.score_scale, scores[r], &rows[first + r]);
             pack_probabilities(scores[r], &probabilities[first + r]);
         }
         __builtin_amdgcn_sched_barrier(0); /* scores become probabilities, in fewer registers, before the next ones */
     }
-    multiply_values<typename a_t::matrix_t, SCALED, ALL>(keys, scales_f, probabilities, rows);
+    multiply_values<typename a_t::matrix_t, SCALED, SEEN != SEEN_OWN>(keys, scales_f, probabilities, rows);
 }
 
 template <class a_t, class find_work_f>
@@ -74,11 +74,17 @@ GPU_INLINE bool decode_shared_tile(const ac_attention_params_t &p, find_work_f f
     for (; more; more = take_tile(p.kv[0].cache, item, wave, &stream)) {
         auto keys = keys_of_tile<a_t, a_t::GROUPS>(stream.tile, stream.left, masked_tail, first_group);
         if (!sees_all(keys)) break;
-        attend_shared_tile<a_t, true>(item, stream.tile, wave, keys, first_group, query, rows);
+        attend_shared_tile<a_t, SEEN_ALL>(item, stream.tile, wave, keys, first_group, query, rows);
     }
+    if (a_t::ROW_TILES == 1) /* no register is left for this loop at 128 rows */
+        for (; more; more = take_tile(p.kv[0].cache, item, wave, &stream)) {
+            auto keys = keys_of_tile<a_t, a_t::GROUPS>(stream.tile, stream.left, masked_tail, first_group);
+            if (!rows_see_the_same(keys.left, a_t::GROUPS * 16, masked_tail)) break;
+            attend_shared_tile<a_t, SEEN_SAME>(item, stream.tile, wave, keys, first_group, query, rows);
+        }
     for (; more; more = take_tile(p.kv[0].cache, item, wave, &stream)) {
         auto keys = keys_of_tile<a_t, a_t::GROUPS>(stream.tile, stream.left, masked_tail, first_group);
-        attend_shared_tile<a_t, false>(item, stream.tile, wave, keys, first_group, query, rows);
+        attend_shared_tile<a_t, SEEN_OWN>(item, stream.tile, wave, keys, first_group, query, rows);
     }
 
     gpu_barrier();

@@ -29,6 +29,19 @@ template <int GROUPS> struct keys_t {
     int masked_tail;
 };
 
+/* What the rows of a wave see of its keys: all of them; the same ones, which is a matter of each key alone; or each row
+ * its own. A masked key was loaded as zeros: a probability of 0 is all that its values need. */
+enum seen_t { SEEN_ALL, SEEN_SAME, SEEN_OWN };
+
+/* Whether all rows see the same of `count` keys, from which on `left` are left. */
+GPU_INLINE bool rows_see_the_same(int64_t left, int count, int masked_tail) {
+    return masked_tail == 0 || left >= count + masked_tail;
+}
+template <int GROUPS> GPU_INLINE bool none_is_masked(const keys_t<GROUPS> &keys) {
+    bool all = true;
+    GPU_UNROLL for (int n = 0; n < GROUPS; n++) all = all && keys.valid[n] == 0xffff;
+    return all;
+}
 template <int GROUPS> GPU_INLINE bool sees_all(const keys_t<GROUPS> &keys) {
     bool all = keys.left >= GROUPS * 16 + keys.masked_tail;
     GPU_UNROLL for (int n = 0; n < GROUPS; n++) all = all && keys.valid[n] == 0xffff;
@@ -36,17 +49,17 @@ template <int GROUPS> GPU_INLINE bool sees_all(const keys_t<GROUPS> &keys) {
 }
 
 /* Scales the scores to base 2, in place, and sets those that the row does not see to -inf; returns the lane's largest.
- * ALL: sees_all() holds. */
-template <bool ALL, int GROUPS>
+ */
+template <seen_t SEEN, int GROUPS>
 GPU_INLINE float scale_and_mask(const keys_t<GROUPS> &keys, float scale, int masked_tail, f32x4_t (&score)[GROUPS]) {
     float top = GPU_MINUS_INFINITY;
+    const int first = keys.lane / 16 * 4;
+    const int seen = SEEN == SEEN_OWN ? mla_clamp_far(keys.left) - masked_tail : GROUPS * 16;
     GPU_UNROLL for (int n = 0; n < GROUPS; n++) score[n] *= scale;
-    if (!ALL) {
-        int seen = mla_clamp_far(keys.left) - masked_tail, first = keys.lane / 16 * 4;
+    if (SEEN == SEEN_OWN || (SEEN == SEEN_SAME && __builtin_expect(!none_is_masked(keys), false)))
         GPU_UNROLL for (int n = 0; n < GROUPS; n++)
             GPU_UNROLL for (int i = 0; i < 4; i++)
                 if (16 * n + first + i >= seen || !(keys.valid[n] >> (first + i) & 1)) score[n][i] = GPU_MINUS_INFINITY;
-    }
     GPU_UNROLL for (int n = 0; n < GROUPS; n++)
         GPU_UNROLL for (int i = 0; i < 4; i++) top = gpu_max(top, score[n][i]);
     return top;
@@ -76,10 +89,10 @@ template <int GROUPS> GPU_INLINE void exponentiate(f32x4_t (&score)[GROUPS], mla
 }
 
 /* The whole softmax of a step, for rows that the wave does not share with others. */
-template <class matrix_t, bool ALL, int GROUPS>
+template <class matrix_t, seen_t SEEN, int GROUPS>
 GPU_INLINE void online_softmax(const keys_t<GROUPS> &keys, float scale, f32x4_t (&score)[GROUPS],
                                query_rows_t<> *rows) {
-    float top = scale_and_mask<ALL>(keys, scale, rows->masked_tail, score);
+    float top = scale_and_mask<SEEN>(keys, scale, rows->masked_tail, score);
     if (base_moves<matrix_t>(top, *rows)) move_base<matrix_t>(max_of_row(top), rows);
     exponentiate(score, &rows->softmax);
 }

@@ -24,20 +24,19 @@ template <class a_t> GPU_INLINE void locate_next_keys(const ac_kv_cache_t &kv, i
 template <class a_t> GPU_INLINE void load_next_tile(const ac_kv_cache_t &kv, int wave, staged_stream_t<a_t> *stream) {
     mla_cursor_t after = stream->next;
     GPU_UNROLL for (int i = 0; i < a_t::LOADS; i++)
-        load_keys(kv, stream->locations[i], wave % a_t::PARTS, &stream->loaded[i]);
+        load_keys(kv, stream->locations[i], recompute_lane_id(), wave % a_t::PARTS, &stream->loaded[i]);
     mla_advance(kv, a_t::KEYS, &after);
     locate_next_keys(kv, wave, after, stream);
 }
 
 /* Stores what the wave has loaded. */
 template <class a_t>
-GPU_INLINE void store_group(const item_t &item, int group, int part,
+GPU_INLINE void store_group(const item_t &item, uint32_t lane, int group, int part,
                             const loaded_t<typename a_t::source_t, a_t::PARTS> &loaded) {
     typedef typename a_t::source_t source_t;
     typedef typename a_t::tile tile;
     constexpr int WIDEN = source_t::WIDEN, WIDEN_ROPE = source_t::WIDEN_ROPE;
     typedef loaded_t<source_t, a_t::PARTS> part_t;
-    const uint32_t lane = recompute_lane_id();
     u32x4_t chunks[part_t::LATENT * WIDEN], rope[part_t::ROPE * WIDEN_ROPE];
     widen<typename a_t::matrix_t, WIDEN>(loaded.latent, item.other_fp8, chunks);
     store_latent<typename a_t::matrix_t, WIDEN>(lane, 0, group, part * part_t::LATENT * WIDEN, chunks);
@@ -70,7 +69,7 @@ GPU_INLINE bool take_tile(const ac_kv_cache_t &kv, const item_t &item, int wave,
     if (stream->left <= 0) return false;
     gpu_barrier(); /* the last tile is done */
     GPU_UNROLL for (int i = 0; i < a_t::LOADS; i++)
-        store_group<a_t>(item, a_t::first_load(wave) + i, wave % a_t::PARTS, stream->loaded[i]);
+        store_group<a_t>(item, recompute_lane_id(), a_t::first_load(wave) + i, wave % a_t::PARTS, stream->loaded[i]);
     mla_advance(kv, a_t::KEYS, &stream->next);
     load_next_tile(kv, wave, stream);
     gpu_barrier();

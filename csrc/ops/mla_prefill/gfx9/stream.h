@@ -6,7 +6,7 @@
 #define AC_OPS_MLA_PREFILL_GFX9_STREAM_H
 
 #include "../../../gpu/gfx9/direct_load.h"
-#include "../../../gpu/gfx9/bytes.h"
+#include "../../../gpu/gfx9/fp8.h"
 #include "../tiles.h"
 #include "shape.h"
 
