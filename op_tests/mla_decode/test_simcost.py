@@ -94,7 +94,7 @@ def test_rows_that_win(key: tuple, selected_devices: dict[str, Device]) -> None:
     row = next(k for k in AITER if (k[0], *k[2:]) == key)
     assert bench_simcost._row(simulator, row, page_size=1)["ratio"] <= 0.9
     clock = simcost_clock.row(simulator, key, 1, bench_simcost._PLACES[key[0]])
-    assert clock["clocks"] <= 1.03 * clock["memory"] / 0.8
+    assert clock["clocks"] <= 1.06 * clock["memory"] / 0.8
 
 
 @pytest.mark.parametrize(("q_dtype", "kv_dtype", "heads"), [("bfloat16", "bfloat16", h) for h in (16, 32, 64)] + [

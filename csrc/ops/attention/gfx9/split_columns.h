@@ -14,8 +14,9 @@ template <int ROW_WAVES_, int TILE_GROUPS_, int STAGES_> struct columns_t {
     static constexpr int ROW_WAVES = ROW_WAVES_, TILE_GROUPS = TILE_GROUPS_, STAGES = STAGES_;
 };
 
-template <class matrix_t, class source_t, int ROW_TILES_, class columns>
-struct split_columns_t : tiles_t<matrix_t, source_t, columns::TILE_GROUPS, columns::STAGES> {
+template <class matrix_type, class source_t, int ROW_TILES_, class columns>
+struct split_columns_t : tiles_t<divided_t<matrix_type>, source_t, columns::TILE_GROUPS, columns::STAGES> {
+    typedef divided_t<matrix_type> matrix_t;
     typedef tiles_t<matrix_t, source_t, columns::TILE_GROUPS, columns::STAGES> tiles;
     using tiles::TILE_GROUPS;
     static constexpr int ROW_TILES = ROW_TILES_, ROWS = ROW_TILES * 16;

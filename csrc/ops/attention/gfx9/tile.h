@@ -18,6 +18,11 @@
 constexpr int BLOCKS = 4; /* of 128 columns of the output: what one scale of a record is for */
 constexpr int TILES = 8;  /* of 16 columns in a block */
 
+/* A matrix type in tiles whose columns are divided (split_columns.h): see swizzle(). */
+template <class matrix_t> struct divided_t : matrix_t {};
+template <class matrix_t> constexpr bool is_divided = false;
+template <class matrix_t> constexpr bool is_divided<divided_t<matrix_t>> = true;
+
 template <class matrix_t> struct tile_t {
     static constexpr int ROW = AC_MLA_DV * matrix_t::BYTES, ROPE_ROW = AC_MLA_ROPE * matrix_t::BYTES;
     static constexpr int CHUNK_STEPS = ROW / 64, ROPE_STEPS = ROPE_ROW / 64; /* of 4 chunks, one for each 16 lanes */
@@ -45,7 +50,12 @@ template <class matrix_t> struct tile_t {
     static constexpr int RUN = 64, GROUP = 16 * ROW;
     static constexpr uint32_t SPAN = 8;
 
-    GPU_INLINE uint32_t swizzle(uint32_t key) { return key & 7; }
+    /* Divided: bits 1 and 2 exchanged. LDS gives to lanes 0 to 3 and 20 to 23 together, and so on: keys 0 to 3 and, of
+     * the next chunk, keys 4 to 7; chunks 0 to 3 of a key and chunks 4 to 7 of the fourth key behind it. Where
+     * registers are short, what that takes is more than the conflicts. */
+    GPU_INLINE uint32_t swizzle(uint32_t key) {
+        return is_divided<matrix_t> ? (key & 1) | (key >> 1 & 2) | (key << 1 & 4) : key & 7;
+    }
     GPU_INLINE uint32_t rope_swizzle(uint32_t key) { return matrix_t::BYTES == 1 ? key >> 1 & 3 : key & 7; }
     /* LDS addresses are a lane's own part plus a constant. A lane's part: chunk `first` of the latent row `key`. */
     GPU_INLINE uint32_t lane_part(uint32_t latent, uint32_t key, uint32_t first) {
