@@ -520,6 +520,24 @@ GPU_KERNELS = [
         "gpu-softmax-sum", GPU, "row->sum *= factor;", "row->sum *= factor * 0.5f;", "half the sum", "gpu", "mla_decode"
     ),
     Bug(
+        "gpu-columns-bases",
+        GPU,
+        "GPU_UNROLL for (int r = 0; r < a_t::ROW_TILES; r++)\n            if (base_moves<matrix_t>(tops[r], rows[r]))",
+        "GPU_UNROLL for (int r = 0; r < a_t::SCORED; r++)\n            if (base_moves<matrix_t>(tops[r], rows[r]))",
+        "a wave rescales the rows whose scores it has alone",
+        "gpu",
+        "mla_decode",
+    ),
+    Bug(
+        "gpu-masked-middle",
+        GPU,
+        "(SEEN == SEEN_SAME && __builtin_expect(!none_is_masked(keys), false))",
+        "false",
+        "masked keys far from the end count as zeros",
+        "gpu",
+        "mla_decode",
+    ),
+    Bug(
         "gpu-wave-sum",
         GPU,
         "parts[w].y * mla_rebase(parts[w].x, softmax->base)",
