@@ -279,8 +279,8 @@ GPU_INLINE bool decode_in_halves(const ac_attention_params_t &p, find_work_f fin
         gpu_barrier();
     }
 
-    /* Of the half's `tiles` tiles (at 64 rows the last one may be behind the end) all rows see the first `whole`, and the
-     * same keys of the first `same`. */
+    /* Of the half's `tiles` tiles (at 64 rows the last one may be behind the end) all rows see the first `whole`, and
+     * the same keys of the first `same`. */
     const int64_t left = item.range.end - item.range.begin;
     const int tiles = (int)((left + a_t::STRIDE - 1) / a_t::STRIDE);
     const int whole = (int)((left - first_key - masked_tail + a_t::STRIDE - a_t::KEYS) / a_t::STRIDE);
