@@ -133,4 +133,5 @@ class _GgmlCall:
         if self._ggml.compute(self._graph, ctypes.byref(self._plan)) != 0:
             raise RuntimeError("ggml_graph_compute failed")
         out = (ctypes.c_float * int(np.prod(self._shape))).from_address(self._ggml.data(self._out))
+        out.owner = self  # of the memory, for as long as the array is there
         return np.ctypeslib.as_array(out).reshape(self._shape)
