@@ -23,7 +23,8 @@ GPU_INLINE uint32_t recompute_lane_id() {
 }
 
 /* The larger of two numbers of which none is NaN. gpu_max first quiets both where they come from memory or from another
- * lane, as a NaN might be a signalling one. */
+ * lane, as a NaN might be a signalling one. The compiler keeps no distance from an instruction that it does not know:
+ * neither may come straight from a matrix or a transcendental one (gfxsim --hazards would say so). */
 GPU_INLINE float larger_of(float a, float b) {
     float larger;
     asm("v_max_f32 %0, %1, %2" : "=v"(larger) : "v"(a), "v"(b));
