@@ -47,9 +47,9 @@ def _splits_of(outcome: Outcome) -> int:
 
 def _local_bytes(kernel: str) -> int:
     """csrc/ops/attention/cpu/local.h, written again: fp32 accumulators of 64 rows, statistics, queries, keys, scores; of
-    8 rows, with the addresses of the keys."""
+    8 rows, with a sum for each lane."""
     if "_few_" in kernel:
-        return 8 * 512 * 4 + 16 * 3 * 4 + 576 * 4 + 8 * 576 * 4 + 32 * 576 * 4 + 32 * 16 * 4 + 2 * 32 * 8
+        return 8 * (512 + 576) * 4 + 16 * 576 * 4 + 16 * 8 * 4 + 8 * (16 + 3) * 4 + 576 * 4
     common = 64 * 512 * 4 + 64 * 3 * 4 + 576 * 4
     if "_f32_" not in kernel:
         return common + 64 * 576 * 2 + 128 * 576 * 2 + 128 * 512 * 2 + 128 * 64 * 4
