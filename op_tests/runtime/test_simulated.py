@@ -36,7 +36,8 @@ def test_no_order_matters(index: int, device: Device, simulator: ctypes.CDLL) ->
     in all memory. All waves of a workgroup wait at the same barrier, but in gfx942's kernels of fp8 for more than 32
     rows, whose halves do different things between two barriers."""
     for case in on_device(SMOKE[index : index + 1], device):
-        in_halves = device.name == "gfx942" and case.kv_is_fp8 and case.heads * max(case.q_lens, default=0) > 32
+        rows = case.heads * max(case.q_lens, default=0)
+        in_halves = device.name == "gfx942" and case.q_is_fp8 and case.kv_is_fp8 and rows > 32
         for option, value in ((b"order_check", 2), (b"check_barriers", 1 if in_halves else 2), (b"quantum", 50)):
             assert simulator.gfxsim_set_option(option, value) == 0
         run_case(case, device=device)
