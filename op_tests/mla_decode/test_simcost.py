@@ -144,7 +144,7 @@ def test_the_command(
     out = capsys.readouterr().out
     assert "ratio" in out and "causal" in out and "x dense" in out
     _, clock, _, _, *logits = json.loads((tmp_path / "cost.json").read_text())
-    assert clock["memory"] == pytest.approx(576 * 2 / 13) and clock["clocks"] > clock["memory"] / 2
+    assert clock["memory"] == pytest.approx(576 * 2 / 15.5) and clock["clocks"] > clock["memory"] / 2
     assert 8192 * clock["clocks"] / 2016 < clock["us of 8192 keys"] < 8192 * clock["clocks"] / 2016 + 50
     assert [row["keys"] for row in logits] == ["pages, q 1", "pages, q 4", "contiguous"]
     assert all(row["mfma"] == row["least mfma"] and row["valu"] >= row["least valu"] for row in logits), logits
