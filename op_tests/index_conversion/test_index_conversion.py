@@ -118,6 +118,20 @@ def test_rows_are_those_that_every_tensor_has(short: int, device: Device) -> Non
     assert out.tolist() == [53, 50, -1, 99, 99, 99]
 
 
+@pytest.mark.parametrize("short", range(6))
+def test_rows_and_requests_of_prefill_likewise(short: int, device: Device) -> None:
+    """A tensor of fewer rows serves fewer; a request that the table or cu_seqlens_q lacks has no keys."""
+    topk = np.array([[1, 0, -1], [1, 2, -1]], np.int32)
+    tensors = [ints(0, 1, 2), ints(0, 3, 6), ints(0, 1), topk, np.array([[7, 8], [4, 9]], np.int32), ints(0, 1, 2)]
+    call, out = device.op(f"{CONVERT}_dsa_prefill"), np.full(6, 99, np.int32)
+    call(*tensors, 2, 3, 1024, out)
+    assert out.tolist() == [15, 14, -1, 8, 9, -1]
+    tensors[short] = tensors[short][:-1]
+    out[:] = 99
+    call(*tensors, 2, 3, 1024, out)
+    assert out.tolist() == [15, 14, -1, *([99] * 3 if short < 4 else [-1] * 3)]
+
+
 @pytest.mark.parametrize("short", range(3))
 def test_rows_of_a_gather_likewise(short: int, device: Device) -> None:
     tensors = [ints(0, 3, 6), ints(0, 1), TOKENS]
