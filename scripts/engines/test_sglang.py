@@ -62,6 +62,22 @@ def _slots(fixture: Any) -> list[list[int]]:
     return [table[request, :length].tolist() for request, length in enumerate(lens)]
 
 
+def _dense_fixture(case: Any, fp8: bool) -> Any:
+    """A model's attention with its cache and the batch of one step."""
+    fixture = mla_attention.build_mla_attention_fixture(
+        CASE, case, kv_lora_rank=512, qk_rope_head_dim=64, max_context_len=256, dtype=torch.bfloat16, device="cpu",
+        fp8_kv_cache=fp8,
+    )  # fmt: skip
+    batch = fixture.forward_batch
+    fixture.backend.page_size = case.page_size  # which the kit leaves out of the arguments of the server
+    if case.forward_mode.is_target_verify():
+        verify_runner._prepare_target_verify_batch(batch, case, "cpu")
+        batch.spec_info = verify_runner._make_eagle_verify_input(case, batch, topk=1, device="cpu")
+    if case.forward_mode.is_draft_extend_v2():
+        draft_runner._prepare_eagle_draft_extend_v2_batch(case, batch, device="cpu")
+    return fixture
+
+
 def _dense(
     mode: ForwardMode, heads: int, prefixes: tuple[int, ...], rows: tuple[int, ...] = (), *, fp8: bool = False,
     page: int = 1, graph: bool = False,
@@ -71,17 +87,8 @@ def _dense(
         name="case", backend="aiter", forward_mode=mode, num_heads=heads, page_size=page, prefix_lens=prefixes,
         extend_lens=rows,
     )  # fmt: skip
-    fixture = mla_attention.build_mla_attention_fixture(
-        CASE, case, kv_lora_rank=512, qk_rope_head_dim=64, max_context_len=256, dtype=torch.bfloat16, device="cpu",
-        fp8_kv_cache=fp8,
-    )  # fmt: skip
+    fixture = _dense_fixture(case, fp8)
     batch, module = fixture.forward_batch, fixture.actual_module
-    fixture.backend.page_size = page  # which the kit leaves out of the arguments of the server
-    if mode.is_target_verify():
-        verify_runner._prepare_target_verify_batch(batch, case, "cpu")
-        batch.spec_info = verify_runner._make_eagle_verify_input(case, batch, topk=1, device="cpu")
-    if mode.is_draft_extend_v2():
-        draft_runner._prepare_eagle_draft_extend_v2_batch(case, batch, device="cpu")
     pool = fixture.runner.token_to_kv_pool.get_key_buffer(0).view(-1, 576)
     used = _slots(fixture)
     _poison(pool, used)
@@ -176,15 +183,8 @@ def _context_parallel(
             name="case", backend="aiter", forward_mode=mode, num_heads=heads, page_size=1, prefix_lens=prefixes,
             extend_lens=(rows,) * len(prefixes) if rows else (),
         )  # fmt: skip
-        fixture = mla_attention.build_mla_attention_fixture(
-            CASE, case, kv_lora_rank=512, qk_rope_head_dim=64, max_context_len=256, dtype=torch.bfloat16, device="cpu",
-            fp8_kv_cache=fp8,
-        )  # fmt: skip
+        fixture = _dense_fixture(case, fp8)
         batch, backend = fixture.forward_batch, fixture.backend
-        backend.page_size = 1
-        if rows:
-            verify_runner._prepare_target_verify_batch(batch, case, "cpu")
-            batch.spec_info = verify_runner._make_eagle_verify_input(case, batch, topk=1, device="cpu")
         pool = fixture.runner.token_to_kv_pool.get_key_buffer(0).view(-1, 576)
         table = fixture.runner.req_to_token_pool.req_to_token
         for request, length in enumerate(case.seq_lens):  # position p is in row slot // 2 of rank p % 2
