@@ -421,8 +421,8 @@ template <int KIND, int N> struct mqa_paged_t {
             const mqa_part_t part = part_at(place);
             if (part.count < 0) return;
             consume_part(part, place << part_shift, mine, at);
-            __syncwarp();
-            if (gpu_lane() == 0) sm90_barrier_arrive(released(place));
+            __syncwarp(); /* or ptxas spills */
+            sm90_barrier_arrive(released(place));
         }
     }
 
@@ -440,7 +440,7 @@ template <int KIND, int N> struct mqa_paged_t {
             GPU_NO_UNROLL for (int part = 0; part < MAX_PARTS; part++) {
                 sm90_barrier_init(posted(part), 1);
                 sm90_barrier_init(ready(part), MQA_LOADERS);
-                sm90_barrier_init(released(part), 4 * MQA_PAGED_CONSUMERS);
+                sm90_barrier_init(released(part), 128 * MQA_PAGED_CONSUMERS);
             }
         }
         sm90_fence_async();
