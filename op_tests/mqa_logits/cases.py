@@ -75,6 +75,7 @@ def _paged() -> list[PagedLogitsCase]:
     ]  # fmt: skip
     cases += [
         PagedLogitsCase(lens=(90, 80), next_n=2, spare_requests=2, spare_rows=3, spare_lens=1, table_gap=2),
+        PagedLogitsCase(lens=(90, 80), spare_requests=1, spare_lens=1, clean=False),  # no column is below a length
         PagedLogitsCase(lens=(90, 80), next_n=2, lens_shape="bn", spare_requests=1, weights_gap=3, clean=False),
         PagedLogitsCase(lens=(300, 80), table_short=2, block=64),
         PagedLogitsCase(lens=(300, 80), table_short=5, block=64),  # a table without entries
