@@ -87,6 +87,7 @@ def _paged() -> list[PagedLogitsCase]:
         PagedLogitsCase(lens=(90,), bytes_q=True, q_dtype=FNUZ, kv_dtype=FN, bytes_cache=False),
         PagedLogitsCase(lens=(2000, 3, 0, 700, 64), next_n=2, heads=32),
         PagedLogitsCase(lens=(5,) * 70, heads=4, block=16),
+        PagedLogitsCase(lens=(1, 0, 0) * 620, heads=2, block=1),  # a worker's next tile is not in the next request
     ]
     return cases
 
