@@ -86,16 +86,18 @@ template <int N, int WARPS, class items_t> struct records_query {
     }
 
     GPU_MEMBER void store_rope(int r, uint4 v, float by) const {
-        uint32_t word[4] = {v.x, v.y, v.z, v.w}, rest[4];
+        uint32_t word[4] = {v.x, v.y, v.z, v.w}, rounded[4], rest[4];
+        GPU_UNROLL for (int k = 0; k < 4; k++)
+            rounded[k] = sm90_pack_bf16(element(word[k], 0) * by, element(word[k], 1) * by);
+        *(uint4 *)chunk(RECORDS_ROPE_PANEL, r, lane) = make_uint4(rounded[0], rounded[1], rounded[2], rounded[3]);
+        if (!is_half()) return;
         GPU_UNROLL for (int k = 0; k < 4; k++) {
             float low = element(word[k], 0) * by, high = element(word[k], 1) * by;
-            word[k] = sm90_pack_bf16(low, high);
-            low = fabsf(low) <= GPU_FLT_MAX ? low - sm90_unpack<SM90_BF16>(word[k], 0) : 0;
-            high = fabsf(high) <= GPU_FLT_MAX ? high - sm90_unpack<SM90_BF16>(word[k], 1) : 0;
+            low = fabsf(low) <= GPU_FLT_MAX ? low - sm90_unpack<SM90_BF16>(rounded[k], 0) : 0;
+            high = fabsf(high) <= GPU_FLT_MAX ? high - sm90_unpack<SM90_BF16>(rounded[k], 1) : 0;
             rest[k] = sm90_pack_bf16(low, high);
         }
-        *(uint4 *)chunk(RECORDS_ROPE_PANEL, r, lane) = make_uint4(word[0], word[1], word[2], word[3]);
-        if (is_half()) *(uint4 *)chunk(RECORDS_REST_PANEL, r, lane) = make_uint4(rest[0], rest[1], rest[2], rest[3]);
+        *(uint4 *)chunk(RECORDS_REST_PANEL, r, lane) = make_uint4(rest[0], rest[1], rest[2], rest[3]);
     }
 
     /* Row `i` of the warp, of which lane `i` has the address; NULL past the item's last. */
