@@ -5,6 +5,7 @@
 #include "../ops/attention/cpu/block.c"
 #include "../ops/attention/cpu/common.inc"
 #include "../ops/attention/cpu/engine_f32.inc"
+#include "../ops/attention/work_fast_lists.h"
 #include "../ops/mla_decode/kernel_params.h"
 
 /* No call is interrupted here. */

@@ -18,8 +18,8 @@ template <class KIND> GPU_INLINE void few_init_barriers() {
     sm90_fence_async(); /* the copy engine counts on them */
 }
 
-/* Registers: the launch has 168 for a thread. fill(thread, threads): see sm90_decode(). The start is code that runs once,
- * so there is as little of it as can be between the launch and the first loads of lists, keys and queries. */
+/* Registers: the launch has 168 for a thread. fill(thread, threads): see sm90_decode(). The start is code that runs
+ * once, so there is as little of it as can be between the launch and the first loads of lists, keys and queries. */
 template <class KIND, int LOADER, int CONSUMER, class items_t, class fill_f>
 GPU_INLINE void few_decode(const items_t &items, fill_f fill) {
     static_assert(LOADER * 128 + CONSUMER * 32 * FEW_WARPS <= 168 * FEW_THREADS, "the launch's registers");

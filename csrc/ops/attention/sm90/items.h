@@ -3,7 +3,7 @@
 #define AC_OPS_ATTENTION_SM90_ITEMS_H
 
 #include "../walk.h"
-#include "../work_fast.h"
+#include "../work_fast_lists.h"
 
 /* GRID: never of lists. */
 template <bool GRID_, int ROWS> struct sm90_items {

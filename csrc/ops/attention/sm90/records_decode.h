@@ -22,8 +22,8 @@ template <int N> GPU_INLINE void records_init_barriers() {
     sm90_barrier_init(sm90_shared_address(&side.stored), 256);
 }
 
-/* Registers of the warpgroups' threads: loader + scores + 2 output <= 512. fill(thread, threads): see sm90_decode(). All
- * find the first item, and all that compute load its queries. */
+/* Registers of the warpgroups' threads: loader + scores + 2 output <= 512. fill(thread, threads): see sm90_decode().
+ * All find the first item, and all that compute load its queries. */
 template <int N, int LOADER, int SCORES, int OUTPUT, class items_t, class fill_f>
 GPU_INLINE void records_decode(const items_t &items, fill_f fill) {
     static_assert(LOADER + SCORES + 2 * OUTPUT <= 512, "a unit has 65,536 registers");
