@@ -30,7 +30,7 @@ def shim() -> ctypes.CDLL:
         check=True,
     )
     out = ctypes.CDLL(str(library))
-    for name in ("decode_params", "work", "shard_key", "shard_count", "scratch_bytes"):
+    for name in ("decode_params", "work", "divide", "fast", "shard_key", "shard_count", "scratch_bytes"):
         getattr(out, f"shim_{name}").restype = ctypes.c_int64
     return out
 

@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "divisor.h"
+
 /* The record format that dtype uint8 and the shape mean. The record sizes are those of the formats that AITER's calls
  * know; another format has to be named. */
 static int guess_format(ac_arg_t kv, int64_t page_size, ac_kv_format_t *out_format, ac_error_t *error) {
@@ -93,16 +95,6 @@ static int describe_regions(ac_arg_t kv, int64_t bytes, int64_t latent, int64_t 
     return 0;
 }
 
-/* Division by the page size as a multiplication, exact below 2^31: with l = ceil(log2(d)) and m = ceil(2^(31 + l) / d),
- * m fits 32 bits and n * m >> (31 + l) is n / d (Granlund and Montgomery, 1994). */
-static void set_page_divisor(ac_kv_cache_t *cache) {
-    uint64_t d = cache->page_size > 0 ? (uint64_t)cache->page_size : 1; /* pages without rows: nothing is divided */
-    uint32_t log2 = 0;
-    while ((uint64_t)1 << log2 < d) log2++;
-    cache->page_shift = 31 + log2;
-    cache->page_multiplier = (uint32_t)((((uint64_t)1 << cache->page_shift) + d - 1) / d);
-}
-
 int ac_kv_cache_describe(ac_arg_t kv, const ac_kv_kind_t *kind, int64_t page_size, bool slots, ac_kv_cache_t *out_cache,
                          ac_error_t *error) {
     const ac_cache_format_t *format = &ac_cache_formats[kind->format];
@@ -125,7 +117,9 @@ int ac_kv_cache_describe(ac_arg_t kv, const ac_kv_kind_t *kind, int64_t page_siz
     if (__builtin_mul_overflow(kv.view->shape[0], slots ? page_size : 1, &cache.num_entries))
         cache.num_entries = INT64_MAX;
     cache.page_stride = ac_stride_bytes(kv.view, 0);
-    set_page_divisor(&cache);
+    const ac_divisor_t page = ac_divisor(page_size); /* pages without rows: nothing is divided */
+    cache.page_multiplier = page.multiplier;
+    cache.page_shift = page.shift;
     *out_cache = cache;
     return 0;
 }

@@ -5,11 +5,12 @@
 #ifndef AC_OPS_MLA_DECODE_KERNEL_PARAMS_H
 #define AC_OPS_MLA_DECODE_KERNEL_PARAMS_H
 
-#include "../attention/work_items.h"
+#include "../attention/work_fast.h"
 
 typedef struct ac_mla_decode_params_t {
     ac_attention_params_t attention;
     ac_work_source_t work;
+    ac_work_fast_t fast; /* of these; for kernels that use it */
 } ac_mla_decode_params_t;
 
 #endif

@@ -434,6 +434,7 @@ static void fill_params(const ac_mla_decode_args_t *args, const ac_mla_plan_t *p
         .writes_output = plan->writes_output,
     };
     if (has_lists(args)) fill_lists(args, out);
+    out->fast = ac_work_fast(p, &out->work);
     /* ROCm/aiter#2983: with one split the kernel writes the final rows, and the host merges scratch over them. */
     if (AC_FAULT("merge_after_direct") && plan->num_kv_splits == 1) out->work.grid.writes_output = 1;
     /* ROCm/aiter#2983: the path of one split gets no output pointer. */

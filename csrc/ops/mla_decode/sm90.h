@@ -77,24 +77,20 @@ SM90_DECODE(mla_decode_mixed_bf16_r16, SM90_BF16, SM90_SAME, 3, 72, 216)
 SM90_DECODE(mla_decode_mixed_f16_r16, SM90_F16, SM90_SAME, 3, 72, 216)
 SM90_DECODE(mla_decode_mixed_fp8_r16, SM90_BF16, SM90_FP8, 3, 56, 224)
 
-/* At most 16 rows: see few_tile.h. */
-#define FEW_DECODE_OF(name, type, bytes, items, next)                                                                  \
+/* At most 16 rows: see few_tile.h. The merge may be on its way as early as can be. */
+#define FEW_DECODE_OF(name, type, bytes, grid)                                                                         \
     CHECK_LOCAL_BYTES(#name, sizeof(few_shared_t<few_kind<type, bytes>>));                                             \
     GPU_KERNEL(FEW_THREADS) name(GPU_PARAMS(ac_mla_decode_params_t) p) {                                               \
-        auto next_work = [&](ac_work_done_t *done, ac_work_t *out) { return next; };                                   \
+        sm90_let_next_start();                                                                                         \
+        const sm90_items<grid, FEW_ROWS> items = {p.attention, p.work, p.fast};                                        \
         auto fill = [&](int thread, int threads) {                                                                     \
             ac_work_fill_unserved(&p.attention, &p.work, gpu_block(), thread, threads);                                \
         };                                                                                                             \
-        if (items == SM90_ONE_ITEM) sm90_prefetch_lists(p.attention, p.work.grid);                                     \
-        else sm90_prefetch_items(p.attention, p.work);                                                                 \
-        sm90_let_next_start();                                                                                         \
-        few_decode<few_kind<type, bytes>, items, 56, 216>(p.attention, next_work, fill, p.work.lists.work_indptr);     \
+        few_decode<few_kind<type, bytes>, 56, 216>(items, fill);                                                       \
     }
 #define FEW_DECODE(name, type, bytes)                                                                                  \
-    FEW_DECODE_OF(name##_r16, type, bytes, SM90_ONE_ITEM,                                                              \
-                  ac_work_from_grid(&p.attention, &p.work.grid, gpu_block(), FEW_ROWS, out))                           \
-    FEW_DECODE_OF(name##_lists_r16, type, bytes, SM90_ALL_ITEMS,                                                       \
-                  ac_work_next(&p.attention, &p.work, gpu_block(), FEW_ROWS, done, out))
+    FEW_DECODE_OF(name##_r16, type, bytes, true)                                                                       \
+    FEW_DECODE_OF(name##_lists_r16, type, bytes, false)
 FEW_DECODE(mla_decode_fp8, SM90_F16, 1)
 FEW_DECODE(mla_decode_bf16, SM90_BF16, 2)
 FEW_DECODE(mla_decode_f16, SM90_F16, 2)
@@ -105,17 +101,12 @@ FEW_DECODE(mla_decode_f16, SM90_F16, 2)
 #define RECORDS_DECODE(rows, loader_registers, scores_registers, output_registers)                                     \
     CHECK_LOCAL_BYTES("mla_decode_records_r" #rows, sizeof(records_shared_t<rows>));                                   \
     GPU_KERNEL(RECORDS_THREADS) mla_decode_records_r##rows(GPU_PARAMS(ac_mla_decode_params_t) p) {                     \
-        auto next_work = [&](ac_work_done_t *done, ac_work_t *out) {                                                   \
-            return ac_work_next(&p.attention, &p.work, gpu_block(), rows, done, out);                                  \
-        };                                                                                                             \
+        sm90_let_next_start();                                                                                         \
+        const sm90_items<false, rows> items = {p.attention, p.work, p.fast};                                           \
         auto fill = [&](int thread, int threads) {                                                                     \
             ac_work_fill_unserved(&p.attention, &p.work, gpu_block(), thread, threads);                                \
         };                                                                                                             \
-        if (!p.work.lists.work_indptr) sm90_prefetch_lists(p.attention, p.work.grid);                                  \
-        else sm90_prefetch_items(p.attention, p.work);                                                                 \
-        sm90_let_next_start();                                                                                         \
-        records_decode<rows, loader_registers, scores_registers, output_registers>(p.attention, next_work, fill,       \
-                                                                                   p.work.lists.work_indptr);          \
+        records_decode<rows, loader_registers, scores_registers, output_registers>(items, fill);                       \
     }
 RECORDS_DECODE(16, 88, 136, 144)
 RECORDS_DECODE(32, 88, 136, 144)

@@ -4,15 +4,15 @@
 
 #include "few_query.h"
 
-template <class KIND> struct few_consumer {
+template <class KIND, class items_t> struct few_consumer {
     static constexpr int TYPE = KIND::TYPE, BYTES = KIND::BYTES, PITCH = KIND::PITCH;
 
-    const ac_attention_params_t &p;
+    const items_t &items;
     int warp, lane;
     float (&o)[8][4];     /* [8 columns][columns 2 t, 2 t + 1 of row g; of row g + 8]; fp8: see column() */
     uint32_t (&q)[18][4]; /* of the half row */
     float q_scale[2];     /* that scores of the half row are multiplied by */
-    float score_scale;
+    float score_scale, value_scale;
     int masked_tail[2];       /* see mla_row_t */
     uint32_t scored;          /* parity of the next tile's probabilities */
     mla_softmax_t softmax[2]; /* the lane's share of the sums, of rows g and g + 8 */
@@ -271,9 +271,10 @@ template <class KIND> struct few_consumer {
     }
 
     GPU_MEMBER void start(const few_item_t &item) {
+        const ac_attention_params_t &p = items.p;
         const char *rows[2];
         GPU_UNROLL for (int r = 0; r < 2; r++) {
-            mla_row_t at = mla_tile_row(p, item.work, item.range, row(r));
+            mla_row_t at = items.row(item.work, item.range, row(r));
             rows[r] = p.q + at.query * p.q_row_stride + at.head * p.q_head_stride;
             masked_tail[r] = at.masked_tail;
             softmax[r] = mla_softmax_start();
@@ -281,18 +282,26 @@ template <class KIND> struct few_consumer {
         if (__builtin_expect((((int64_t)p.q | p.q_row_stride | p.q_head_stride) & 15) == 0, 1))
             few_query<KIND, true>{p, {rows[0], rows[1]}, half(), lane & 3}.run(q, q_scale);
         else few_query<KIND, false>{p, {rows[0], rows[1]}, half(), lane & 3}.run(q, q_scale);
+        if (!items_t::GRID) sm90_renew(q, (uint32_t)item.tiles >> 31);
         GPU_UNROLL for (int i = 0; i < 8; i++) {
             GPU_UNROLL for (int k = 0; k < 4; k++) o[i][k] = 0;
         }
     }
 
     /* The tiles of an item. */
-    template <sm90_items_t ITEMS> GPU_MEMBER void run(const few_item_t &item, few_ring_t<KIND> *ring) {
+    GPU_MEMBER void run(const few_item_t &item, int parity, few_ring_t<KIND> *ring) {
         int tail = item.range.masked_tail;
         int64_t keys = item.range.end - item.range.begin;
         auto left = [&]() { return (int)ac_min64(keys, MLA_FAR); };
-        start(item);
-        if (ITEMS == SM90_ALL_ITEMS) sm90_renew(q, (uint32_t)item.tiles >> 31);
+        float scales[2] = {sm90_ask_scale(items.p.q_scale), sm90_ask_scale(items.p.kv_scale)};
+        if (item.tiles > 0) start(item);
+        /* With several items the loader is ahead, and the places are found here. */
+        if (!items_t::GRID && warp * 32 + lane < FEW_ROWS)
+            shared().place[parity][lane] = few_find_place(items, item, lane);
+        score_scale = (float)(items.p.sm_scale * AC_LOG2_E * scales[0] * scales[1]);
+        value_scale = scales[1];
+        sync(); /* the barriers are initialised */
+        if (item.tiles == 0) return;
         if constexpr (KIND::AHEAD) {
             few_ring_t<KIND> before = *ring;
             int slot = 0;
@@ -318,20 +327,8 @@ template <class KIND> struct few_consumer {
 
     /* --- the way out --- */
 
-    /* Finds out where the rows go, while keys are on their way: what follows the last of them is waited for. */
-    GPU_MEMBER void find_places(const few_item_t &item, int parity) const {
-        const int r = warp * 32 + lane;
-        if (r >= FEW_ROWS) return;
-        few_place_t place = {};
-        if (r < item.work.num_rows) {
-            mla_output_t out = mla_row_output(p, item.work, mla_tile_row(p, item.work, item.range, r), {0, 1}, 1);
-            place = {out.row, out.lse, out.dtype};
-        }
-        shared().place[parity][r] = place;
-    }
-
     /* Stores the rows of an item. */
-    GPU_MEMBER void store(const few_item_t &item, int parity, float value_scale) const {
+    GPU_MEMBER void store(const few_item_t &item, int parity) const {
         if (item.tiles > 0) {
             GPU_UNROLL for (int r = 0; r < 2; r++) {
                 float sum = softmax[r].sum;
@@ -340,14 +337,15 @@ template <class KIND> struct few_consumer {
                 if ((lane & 3) == 0) shared().sum[warp][row(r)] = sum;
             }
         }
-        sync();
+        if (items_t::GRID) sm90_sync(FEW_SYNC_PLACES, 32 * FEW_WARPS + 32);
+        else sync();
         GPU_UNROLL for (int r = 0; r < 2; r++) {
             mla_softmax_t whole = mla_softmax_start();
             if (item.tiles > 0) {
                 whole.base = softmax[r].base;
                 GPU_UNROLL for (int w = 0; w < FEW_WARPS; w++) whole.sum += shared().sum[w][row(r)];
             }
-            mla_output_t out = mla_row_output(p, item.work, {}, whole, value_scale); /* but for its places */
+            mla_output_t out = mla_row_output(items.p, item.work, {}, whole, value_scale); /* but for its places */
             const few_place_t &place = shared().place[parity][row(r)];
             out.row = out.empty && item.work.partial_row >= 0 ? nullptr : place.row; /* as it says, too */
             out.lse = place.lse, out.dtype = place.dtype;

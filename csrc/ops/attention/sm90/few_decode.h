@@ -5,6 +5,8 @@
 #include "few_consumer.h"
 #include "few_loader.h"
 
+constexpr int FEW_INIT_WARP = 4; /* computes, and can wait; so can the others, until keys are there */
+
 template <class KIND> GPU_INLINE void few_init_barriers() {
     few_shared_t<KIND> &shared = few_shared<KIND>();
     GPU_UNROLL for (int i = 0; i < KIND::STAGES; i++) {
@@ -16,39 +18,50 @@ template <class KIND> GPU_INLINE void few_init_barriers() {
     sm90_fence_async(); /* the copy engine counts on them */
 }
 
-/* Registers: the launch has 168 for a thread. next_work(&done, &work) and fill(thread, threads): see sm90_decode(). */
-template <class KIND, sm90_items_t ITEMS, int LOADER, int CONSUMER, class next_work_f, class fill_f>
-GPU_INLINE void few_decode(const ac_attention_params_t &p, next_work_f next_work, fill_f fill,
-                           const int32_t *const &work_indptr) {
+/* Registers: the launch has 168 for a thread. fill(thread, threads): see sm90_decode(). The start is code that runs
+ * once, so there is as little of it as can be between the launch and the first loads of lists, keys and queries. */
+template <class KIND, int LOADER, int CONSUMER, class items_t, class fill_f>
+GPU_INLINE void few_decode(const items_t &items, fill_f fill) {
     static_assert(LOADER * 128 + CONSUMER * 32 * FEW_WARPS <= 168 * FEW_THREADS, "the launch's registers");
-    few_item_t item = {};
-    if (gpu_thread() == 0) few_init_barriers<KIND>();
-    gpu_barrier();
-    bool more = few_next_item(p, next_work, &item);
-    few_ring_t<KIND> ring = {0, 0};
+    const ac_attention_params_t &p = items.p;
     /* The shuffle tells the compiler that it is the same for all lanes. */
     int warp = __shfl_sync(0xffffffffu, gpu_thread() / 32, 0), lane = gpu_lane();
+    if (warp == FEW_INIT_WARP && lane == 0) few_init_barriers<KIND>();
+    few_item_t item = {};
+    bool more = few_next_item<true>(items, &item);
+    few_ring_t<KIND> ring = {0, 0};
     if (warp < 4) {
         sm90_fewer_registers<LOADER>();
         few_loader<KIND> loader = {p, warp, lane, sm90_is_aligned(p.kv[0].cache)};
-        while (more) {
-            loader.run(item, &ring);
-            if (ITEMS == SM90_ONE_ITEM || !work_indptr) break;
-            more = few_next_item(p, next_work, &item);
+        if (more) loader.template run<true>(item, items.begin(item.work, item.range), &ring);
+        if constexpr (items_t::GRID) {
+            if (more && warp == 0) {
+                if (lane < FEW_ROWS) few_shared<KIND>().place[0][lane] = few_find_place(items, item, lane);
+                __syncwarp();
+                sm90_sync_arrive(FEW_SYNC_PLACES, 32 * FEW_WARPS + 32);
+            }
+        } else {
+            while (more && items.of_lists()) {
+                more = few_next_item<false>(items, &item);
+                if (more) loader.template run<false>(item, items.begin(item.work, item.range), &ring);
+            }
         }
         fill(gpu_thread(), 128);
     } else {
         sm90_more_registers<CONSUMER>();
-        float value_scale = sm90_scale(p.kv_scale), o[8][4];
+        float o[8][4];
         uint32_t q[18][4];
-        few_consumer<KIND> consumer = {
-            p, warp - 4, lane, o, q, {}, sm90_score_scale(p), {}, 0, {}, p.kv[0].cache.rope_dim > 0};
+        few_consumer<KIND, items_t> consumer = {
+            items, warp - 4, lane, o, q, {}, 0, 0, {}, 0, {}, p.kv[0].cache.rope_dim > 0};
+        if (warp == FEW_INIT_WARP && more) {
+            __syncwarp();
+            sm90_sync_arrive(FEW_SYNC_READY, 128 + 32);
+        }
         for (int parity = 0; more; parity ^= 1) {
-            consumer.find_places(item, parity);
-            if (item.tiles > 0) consumer.template run<ITEMS>(item, &ring);
-            consumer.store(item, parity, value_scale);
-            if (ITEMS == SM90_ONE_ITEM || !work_indptr) break;
-            more = few_next_item(p, next_work, &item);
+            consumer.run(item, parity, &ring);
+            consumer.store(item, parity);
+            if (!items.of_lists()) break;
+            more = few_next_item<false>(items, &item);
         }
     }
 }

@@ -15,9 +15,9 @@ template <class KIND> struct few_loader {
     GPU_MEMBER const ac_kv_cache_t &kv() const { return p.kv[0].cache; }
     GPU_MEMBER int row_bytes() const { return LATENT + kv().rope_dim * KIND::BYTES; }
 
-    /* Lane l's key is number l % 16 of the warp's. */
-    GPU_MEMBER mla_location_t locate(const mla_cursor_t &cursor) const {
-        return mla_locate(kv(), cursor, warp * 16 + lane % 16);
+    /* Lane l's key is number l % 16 of the warp's, of the tile so many after the cursor's. */
+    GPU_MEMBER mla_location_t locate(const mla_cursor_t &cursor, int after) const {
+        return mla_locate(kv(), cursor, after * FEW_KEYS + warp * 16 + lane % 16);
     }
     GPU_INLINE const char *row_of(const char *row, int key) {
         return (const char *)__shfl_sync(0xffffffffu, (unsigned long long)row, key);
@@ -49,23 +49,25 @@ template <class KIND> struct few_loader {
         sm90_barrier_arrive(full);
     }
 
-    /* The tiles of an item. Pages are looked up one tile ahead. */
-    GPU_MEMBER void run(const few_item_t &item, few_ring_t<KIND> *ring) const {
-        mla_cursor_t cursor = mla_cursor_at(p, item.work, item.range, item.range.begin);
-        mla_location_t next = locate(cursor);
+    /* The tiles of an item. Pages are looked up two tiles ahead. FIRST: the barriers may not be initialised yet. */
+    template <bool FIRST> GPU_MEMBER void run(const few_item_t &item, mla_cursor_t cursor,
+                                              few_ring_t<KIND> *ring) const {
+        mla_location_t next = locate(cursor, 0), second = locate(cursor, 1);
+        if (FIRST) sm90_sync(FEW_SYNC_READY, 128 + 32);
         GPU_NO_UNROLL for (int tile = 0; tile < item.tiles; tile++) {
             bool exists = mla_in_pool(kv(), next);
             uint32_t exist = __ballot_sync(0xffffffffu, exists) & 0xffff;
             uint32_t to = sm90_shared_address(ring->keys()) + warp * 16 * KIND::PITCH;
             const char *row = nullptr;
             if (exists) row = mla_key_address(kv(), next, kv().latent_offset, kv().latent_stride);
-            mla_advance(kv(), FEW_KEYS, &cursor);
-            next = locate(cursor);
             sm90_barrier_wait(ring->empty(), ring->parity ^ 1);
             if (lane == 0) ((uint16_t *)&few_shared<KIND>().exists[ring->stage])[warp] = (uint16_t)exist;
             if (aligned) copy(to, row, ring->full());
             else gather(to, row, ring->full());
             ring->next();
+            next = second;
+            second = locate(cursor, 2);
+            mla_advance(kv(), FEW_KEYS, &cursor);
         }
     }
 };

@@ -17,14 +17,18 @@
 #include "../../../gpu/sm90/wgmma_turned.h"
 #include "../softmax.h"
 #include "../store.h"
-#include "../walk.h"
-#include "../work_items.h"
+#include "items.h"
 
 constexpr int FEW_ROWS = 16, FEW_KEYS = 64, FEW_WARPS = 8; /* that compute */
 constexpr int FEW_THREADS = 128 + 32 * FEW_WARPS;
 
 /* Hardware barriers; 0 is that of the whole workgroup. */
-enum { FEW_SYNC_ALL = 1, FEW_SYNC_PAIR = 2 /* + warp / 2 */ };
+enum {
+    FEW_SYNC_ALL = 1,   /* that compute */
+    FEW_SYNC_PAIR = 2,  /* + warp / 2 */
+    FEW_SYNC_READY = 6, /* the loader: the barriers in memory are initialised */
+    FEW_SYNC_PLACES     /* an only item's places are found */
+};
 
 /* A kernel: the matrix type, and the bytes of a key's element: 1 (e4m3fn, widened to fp16 exactly) or 2. */
 template <int TYPE_, int BYTES_> struct few_kind {
@@ -75,12 +79,19 @@ struct few_item_t {
 };
 
 /* The workgroup's next item; false where there is none. */
-template <class next_work_f>
-GPU_INLINE bool few_next_item(const ac_attention_params_t &p, next_work_f next_work, few_item_t *item) {
-    if (!next_work(&item->done, &item->work)) return false;
-    item->range = mla_tile_range(p, item->work);
-    item->tiles = (int)ac_min64((item->range.end - item->range.begin + FEW_KEYS - 1) / FEW_KEYS, MLA_FAR);
+template <bool FIRST, class items_t> GPU_INLINE bool few_next_item(const items_t &items, few_item_t *item) {
+    if (!items.template next<FIRST>(&item->done, &item->work, &item->range)) return false;
+    uint64_t keys = (uint64_t)(item->range.end - item->range.begin) + FEW_KEYS - 1;
+    item->tiles = (int)ac_min64((int64_t)(keys / FEW_KEYS), MLA_FAR);
     return true;
+}
+
+/* Finds out where row `r` of an item goes. */
+template <class items_t> GPU_INLINE few_place_t few_find_place(const items_t &items, const few_item_t &item, int r) {
+    if (r >= item.work.num_rows) return {};
+    mla_row_t row = items.row(item.work, item.range, r);
+    mla_output_t out = mla_row_output(items.p, item.work, row, {0, 1}, 1);
+    return {out.row, out.lse, out.dtype};
 }
 
 /* A place in the ring of stages; counted on from item to item. */

@@ -49,13 +49,13 @@ template <int N> struct records_loader {
         return mla_locate(kv(), cursor, warp * 16 + lane % 16);
     }
 
-    /* The tiles of an item. */
-    GPU_MEMBER void run(const records_item_t &item, int *stage, uint32_t *parity) const {
+    /* The tiles of an item. is_first: the barriers may not be initialised yet. */
+    GPU_MEMBER void run(int tiles, mla_cursor_t cursor, bool is_first, int *stage, uint32_t *parity) const {
         records_side_t<N> &side = records_shared<N>().side;
-        mla_cursor_t cursor = mla_cursor_at(p, item.work, item.range, item.range.begin);
         mla_location_t next = locate(cursor);
         bool aligned = is_aligned();
-        GPU_NO_UNROLL for (int tile = 0; tile < item.tiles; tile++) {
+        if (is_first) sm90_sync(RECORDS_SYNC_READY, 128 + 32);
+        GPU_NO_UNROLL for (int tile = 0; tile < tiles; tile++) {
             mla_location_t here = next;
             uint32_t exist = __ballot_sync(0xffffffffu, mla_in_pool(kv(), here)) & 0xffff;
             uint32_t to = sm90_shared_address(records_shared<N>().stage[*stage]) + warp * 16 * RECORD_BYTES;

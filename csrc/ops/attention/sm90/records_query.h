@@ -1,14 +1,17 @@
-/* Queries on their way into shared memory, by the warpgroup of the scores: a warp for a row, whose 72 chunks of 16
- * bytes its lanes load side by side, and four rows under way. */
+/* Queries on their way into shared memory: a warp for a row, whose 72 chunks of 16 bytes its lanes load side by side,
+ * and a few rows under way. The first item's are the work of all warps that compute, later ones' that of the scores. */
 #ifndef AC_OPS_ATTENTION_SM90_RECORDS_QUERY_H
 #define AC_OPS_ATTENTION_SM90_RECORDS_QUERY_H
 
 #include "records_tile.h"
 
-template <int N> struct records_query {
-    static constexpr int PANEL = records_shared_t<N>::PANEL, ROWS = N / 4; /* of a warp: warp + 4 i */
+template <int N, int WARPS, class items_t> struct records_query {
+    static constexpr int PANEL = records_shared_t<N>::PANEL;
+    static constexpr int ROWS = (N + WARPS - 1) / WARPS; /* of a warp: warp + WARPS i */
+    static constexpr int AHEAD = ROWS < 4 ? ROWS : 4;    /* on their way */
 
     const ac_attention_params_t &p;
+    const items_t &items;
     const records_item_t &item;
     int warp, lane;
 
@@ -83,40 +86,53 @@ template <int N> struct records_query {
     }
 
     GPU_MEMBER void store_rope(int r, uint4 v, float by) const {
-        uint32_t word[4] = {v.x, v.y, v.z, v.w}, rest[4];
+        uint32_t word[4] = {v.x, v.y, v.z, v.w}, rounded[4], rest[4];
+        GPU_UNROLL for (int k = 0; k < 4; k++)
+            rounded[k] = sm90_pack_bf16(element(word[k], 0) * by, element(word[k], 1) * by);
+        *(uint4 *)chunk(RECORDS_ROPE_PANEL, r, lane) = make_uint4(rounded[0], rounded[1], rounded[2], rounded[3]);
+        if (!is_half()) return;
         GPU_UNROLL for (int k = 0; k < 4; k++) {
             float low = element(word[k], 0) * by, high = element(word[k], 1) * by;
-            word[k] = sm90_pack_bf16(low, high);
-            low = fabsf(low) <= GPU_FLT_MAX ? low - sm90_unpack<SM90_BF16>(word[k], 0) : 0;
-            high = fabsf(high) <= GPU_FLT_MAX ? high - sm90_unpack<SM90_BF16>(word[k], 1) : 0;
+            low = fabsf(low) <= GPU_FLT_MAX ? low - sm90_unpack<SM90_BF16>(rounded[k], 0) : 0;
+            high = fabsf(high) <= GPU_FLT_MAX ? high - sm90_unpack<SM90_BF16>(rounded[k], 1) : 0;
             rest[k] = sm90_pack_bf16(low, high);
         }
-        *(uint4 *)chunk(RECORDS_ROPE_PANEL, r, lane) = make_uint4(word[0], word[1], word[2], word[3]);
-        if (is_half()) *(uint4 *)chunk(RECORDS_REST_PANEL, r, lane) = make_uint4(rest[0], rest[1], rest[2], rest[3]);
+        *(uint4 *)chunk(RECORDS_REST_PANEL, r, lane) = make_uint4(rest[0], rest[1], rest[2], rest[3]);
     }
 
-    /* All rows; zeros past the last. row[r].scale: what the scores of a row are to be multiplied by. */
+    /* Row `i` of the warp, of which lane `i` has the address; NULL past the item's last. */
+    GPU_MEMBER const char *row_of(uint64_t mine, int i) const {
+        const char *q = (const char *)__shfl_sync(0xffffffffu, mine, i);
+        return warp + WARPS * i < item.work.num_rows ? q : nullptr;
+    }
+
+    GPU_MEMBER void store(const row_t &row, int r, float scale) const {
+        int up = exponent(row);
+        float by = __uint_as_float((uint32_t)(127 + up) << 23);
+        store_latent(lane / 8, r, row.chunk[0], by);
+        store_latent(lane / 8 + 4, r, row.chunk[1], by);
+        if (lane < 8) store_rope(r, row.chunk[2], by);
+        if (lane == 0) records_shared<N>().side.row[r].scale = scale * __uint_as_float((uint32_t)(127 - up) << 23);
+    }
+
+    /* All rows. row[r].scale: what the scores of a row are to be multiplied by. A loop of one row, since its code runs
+     * for the first time. */
     GPU_MEMBER void run(float scale) const {
-        records_row_t *rows = records_shared<N>().side.row;
-        mla_row_t at = mla_tile_row(p, item.work, item.range, warp + 4 * (lane % ROWS)); /* a lane finds one of them */
+        mla_row_t at = items.row(item.work, item.range, warp + WARPS * (lane % ROWS)); /* a lane finds one of them */
         uint64_t mine = (uint64_t)(p.q + at.query * p.q_row_stride + at.head * p.q_head_stride);
         bool aligned = (((int64_t)p.q | p.q_row_stride | p.q_head_stride) & 15) == 0;
-        GPU_NO_UNROLL for (int first = 0; first < ROWS; first += 4) {
-            row_t row[4];
-            GPU_UNROLL for (int j = 0; j < 4; j++) {
-                int r = warp + 4 * (first + j);
-                const char *q = (const char *)__shfl_sync(0xffffffffu, mine, first + j);
-                if (r >= item.work.num_rows) q = nullptr;
-                row[j] = aligned ? load(q) : gather(q, r);
-            }
-            GPU_UNROLL for (int j = 0; j < 4; j++) {
-                int r = warp + 4 * (first + j), up = exponent(row[j]);
-                float by = __uint_as_float((uint32_t)(127 + up) << 23);
-                store_latent(lane / 8, r, row[j].chunk[0], by);
-                store_latent(lane / 8 + 4, r, row[j].chunk[1], by);
-                if (lane < 8) store_rope(r, row[j].chunk[2], by);
-                if (lane == 0) rows[r].scale = scale * __uint_as_float((uint32_t)(127 - up) << 23);
-            }
+        row_t row[AHEAD];
+        auto fetch = [&](int i) {
+            const char *q = row_of(mine, i);
+            return load(aligned ? q : nullptr);
+        };
+        GPU_UNROLL for (int i = 0; i < AHEAD; i++) row[i] = fetch(i);
+        GPU_NO_UNROLL for (int i = 0; i < ROWS; i++) {
+            int r = warp + WARPS * i;
+            if (!aligned && r < N) row[0] = gather(row_of(mine, i), r);
+            if (N % WARPS == 0 || r < N) store(row[0], r, scale);
+            GPU_UNROLL for (int k = 0; k + 1 < AHEAD; k++) row[k] = row[k + 1];
+            if (ROWS > AHEAD) row[AHEAD - 1] = fetch(i + AHEAD);
         }
     }
 };

@@ -10,11 +10,12 @@ GPU_INLINE void sm90_store_matrices_turned(uint32_t to, const uint32_t *v) {
                  "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
 }
 
-template <int N> struct records_scores {
+template <int N, class items_t> struct records_scores {
     typedef records_shared_t<N> shared_t;
     static constexpr int STAGES = shared_t::STAGES, ROWS = N / 4, SCORES = N / 2, SUMS = ROWS / 4;
     static constexpr mla_headroom_t ROOM = MLA_F16_HEADROOM;
 
+    const items_t &items_of;
     const ac_attention_params_t &p;
     records_side_t<N> &side;
     int warp, lane;  /* see records_thread() */
@@ -282,24 +283,33 @@ template <int N> struct records_scores {
 
     /* --- items --- */
 
+    /* What follows from the item alone, of the rows and of the sums. */
+    GPU_MEMBER void prepare(const records_item_t &item) {
+        if (thread() < N) {
+            side.row[thread()].base = mla_softmax_start().base;
+            side.masked_tail[items & 1][thread()] = items_of.row(item.work, item.range, thread()).masked_tail;
+        }
+        if (thread() < 4) side.inverse[thread()] = 1;
+        GPU_UNROLL for (int i = 0; i < SUMS; i++) sum[i] = 0;
+    }
+
+    /* An item after the first, whose queries all warps have loaded. */
     GPU_MEMBER void start(const records_item_t &item) {
         find_thread();
         sync(); /* nobody reads the rows of the item before any more */
         float scale = p.sm_scale * (p.q_scale.pointer ? *p.q_scale.pointer : p.q_scale.value) *
                       (p.kv_scale.pointer ? *p.kv_scale.pointer : p.kv_scale.value);
-        records_query<N>{p, item, warp, lane}.run((float)(scale * AC_LOG2_E));
-        if (thread() < N) {
-            side.row[thread()].base = mla_softmax_start().base;
-            side.masked_tail[items & 1][thread()] = mla_tile_row(p, item.work, item.range, thread()).masked_tail;
+        if (item.tiles > 0) {
+            records_query<N, 4, items_t>{p, items_of, item, warp, lane}.run((float)(scale * AC_LOG2_E));
+            prepare(item);
         }
-        if (thread() < 4) side.inverse[thread()] = 1;
-        GPU_UNROLL for (int i = 0; i < SUMS; i++) sum[i] = 0;
+        if (thread() < N) side.place[thread()] = records_find_place(items_of, item, thread());
         sm90_fence_async();
         sync();
     }
 
-    /* The whole sums, and where the rows go. */
-    GPU_MEMBER void finish(const records_item_t &item) {
+    /* The whole sums, and what goes where. */
+    GPU_MEMBER void finish(const records_item_t &item, bool is_first) {
         find_thread();
         float value_scale = p.kv_scale.pointer ? *p.kv_scale.pointer : p.kv_scale.value;
         if (item.tiles > 0) {
@@ -310,7 +320,9 @@ template <int N> struct records_scores {
             sync();
             if (items > 0) sm90_barrier_wait(sm90_shared_address(&side.stored), (items & 1) ^ 1);
         }
-        for (int r = thread(); r < N; r += 128) {
+        if (is_first) sm90_sync(RECORDS_SYNC_PLACES, 256);
+        if (thread() < N) {
+            int r = thread();
             mla_softmax_t whole = mla_softmax_start();
             if (item.tiles > 0) {
                 whole.base = side.row[r].base;
@@ -318,8 +330,9 @@ template <int N> struct records_scores {
             }
             records_out_t out = {};
             if (r < item.work.num_rows) {
-                mla_output_t at = mla_row_output(p, item.work, mla_tile_row(p, item.work, item.range, r), whole,
-                                                 value_scale);
+                mla_output_t at = mla_row_output(p, item.work, {}, whole, value_scale); /* but for its places */
+                at.row = at.empty && item.work.partial_row >= 0 ? nullptr : side.place[r].row; /* as it says, too */
+                at.lse = side.place[r].lse;
                 mla_store_lse(at);
                 out = {at.row, at.scale, (int16_t)at.dtype, (int16_t)at.empty};
             }
@@ -346,15 +359,12 @@ template <int N> struct records_scores {
         GPU_NO_UNROLL for (int i = 0; i < AC_MLA_DV * bytes; i += 4) gpu_store<uint32_t>(out.row + i, 0);
     }
 
-    GPU_MEMBER void run(const records_item_t &item) {
-        if (item.tiles > 0) {
-            int tail = item.range.masked_tail;
-            int64_t left = item.range.end - item.range.begin;
-            start(item);
-            GPU_NO_UNROLL for (int i = 0; i < item.tiles; i++, left -= RECORD_KEYS)
-                tile((int)ac_min64(left, MLA_FAR), tail, i == 0, i + 1 == item.tiles);
-        }
-        finish(item);
+    GPU_MEMBER void run(const records_item_t &item, bool is_first) {
+        int tail = item.range.masked_tail;
+        int64_t left = item.range.end - item.range.begin;
+        GPU_NO_UNROLL for (int i = 0; i < item.tiles; i++, left -= RECORD_KEYS)
+            tile((int)ac_min64(left, MLA_FAR), tail, i == 0, i + 1 == item.tiles);
+        finish(item, is_first);
     }
 
     /* Tells the others that nothing follows. */

@@ -23,15 +23,20 @@
 #include "../../../gpu/sm90/wgmma_turned.h"
 #include "../softmax.h"
 #include "../store.h"
-#include "../walk.h"
-#include "../work_items.h"
+#include "items.h"
 
 constexpr int RECORD_BYTES = 656, RECORD_SCALES = 512, RECORD_ROPE = 528, RECORD_KEYS = 64;
-constexpr int RECORDS_THREADS = 4 * 128;
+constexpr int RECORDS_THREADS = 4 * 128, RECORDS_WARPS = 12; /* that compute */
 constexpr int RECORDS_ROPE_PANEL = 8, RECORDS_REST_PANEL = 9, RECORDS_PANELS = 10;
 
 /* Hardware barriers; 0 is that of the whole workgroup. */
-enum { RECORDS_SYNC_SCORES = 1, RECORDS_SYNC_OUTPUT = 2 /* + half */ };
+enum {
+    RECORDS_SYNC_SCORES = 1,
+    RECORDS_SYNC_OUTPUT = 2, /* + half */
+    RECORDS_SYNC_READY = 4,  /* the loader: the barriers in memory are initialised */
+    RECORDS_SYNC_FIRST,      /* all that compute: so are the queries of the first item */
+    RECORDS_SYNC_PLACES,     /* and where its rows go is found */
+};
 
 /* What a slot says of its tile. */
 enum {
@@ -52,7 +57,13 @@ struct records_row_t {
     float base;  /* of the softmax */
 };
 
-/* Where a row goes: see mla_output_t. */
+/* Where a row goes; NULL: nowhere. */
+struct records_place_t {
+    char *row;
+    float *lse;
+};
+
+/* The same, and what goes there: see mla_output_t. */
 struct records_out_t {
     char *row;
     float scale;
@@ -89,6 +100,7 @@ template <int N> struct records_side_t {
     uint16_t scale[2][4][RECORD_KEYS]; /* of slots: see records_scale_at() */
     float warp_top[4][N];              /* of the warps: the largest score, later the sum */
     float warp_scale[4][4];
+    records_place_t place[N];
     records_out_t out[N];
     int out_dtype;       /* of all of them, if pairs of columns are at multiples of their size; else AC_DTYPE_NONE */
     records_item_t item; /* of the scores: it would take their registers */
@@ -120,12 +132,20 @@ GPU_INLINE uint32_t records_chunk(uint32_t panel, int row, int chunk) {
 }
 
 /* The workgroup's next item; false where there is none. */
-template <class next_work_f>
-GPU_INLINE bool records_next_item(const ac_attention_params_t &p, next_work_f next_work, records_item_t *item) {
-    if (!next_work(&item->done, &item->work)) return false;
-    item->range = mla_tile_range(p, item->work);
-    item->tiles = (int)ac_min64((item->range.end - item->range.begin + RECORD_KEYS - 1) / RECORD_KEYS, MLA_FAR);
+template <bool FIRST, class items_t> GPU_INLINE bool records_next_item(const items_t &items, records_item_t *item) {
+    if (!items.template next<FIRST>(&item->done, &item->work, &item->range)) return false;
+    uint64_t keys = (uint64_t)(item->range.end - item->range.begin) + RECORD_KEYS - 1;
+    item->tiles = (int)ac_min64((int64_t)(keys / RECORD_KEYS), MLA_FAR);
     return true;
+}
+
+/* Finds out where row `r` of an item goes. */
+template <class items_t>
+GPU_INLINE records_place_t records_find_place(const items_t &items, const records_item_t &item, int r) {
+    if (r >= item.work.num_rows) return {};
+    mla_row_t row = items.row(item.work, item.range, r);
+    mla_output_t out = mla_row_output(items.p, item.work, row, {0, 1}, 1);
+    return {out.row, out.lse};
 }
 
 #endif
