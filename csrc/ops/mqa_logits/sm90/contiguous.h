@@ -24,7 +24,7 @@ template <int KIND, int N> struct mqa_contiguous_t {
     static constexpr int WEIGHTS_AT = STAGES * Q_BYTES;
     static constexpr int WINDOWS_AT = WEIGHTS_AT + STAGES * ROWS * MQA_WEIGHTS;
     static constexpr int LIST_AT = WINDOWS_AT + MQA_MAX_ROWS * (int)sizeof(int2);
-    static constexpr int ROWS_AT = LIST_AT + MQA_MAX_ROWS * (int)sizeof(int4);
+    static constexpr int ROWS_AT = LIST_AT + (ROWS + MQA_MAX_ROWS) * (int)sizeof(int4);
     static constexpr int COUNTS_AT = ROWS_AT + MQA_MAX_ROWS * 4;
     static constexpr int BARRIERS_AT = COUNTS_AT + MQA_PRODUCERS * 4;
     static constexpr int BYTES = BARRIERS_AT + STAGES * 16;
@@ -36,8 +36,8 @@ template <int KIND, int N> struct mqa_contiguous_t {
 
     /* Of every row, [begin, end) of the workgroup's keys. */
     GPU_MEMBER int2 *windows() const { return (int2 *)(gpu_shared + WINDOWS_AT); }
-    /* The same of rows that see any of the keys, and their logits. */
-    GPU_MEMBER int4 *list() const { return (int4 *)(gpu_shared + LIST_AT); }
+    /* The same of rows that see any of the keys, and their logits; before it a turn of rows that see none. */
+    GPU_MEMBER int4 *list() const { return (int4 *)(gpu_shared + LIST_AT) + ROWS; }
     GPU_MEMBER int *rows() const { return (int *)(gpu_shared + ROWS_AT); }     /* which they are */
     GPU_MEMBER int *counts() const { return (int *)(gpu_shared + COUNTS_AT); } /* of such rows, of every producer */
     GPU_MEMBER static uint32_t full(int stage) { return sm90_shared_address(gpu_shared) + BARRIERS_AT + stage * 16; }
@@ -59,6 +59,7 @@ template <int KIND, int N> struct mqa_contiguous_t {
             own.x = (int)ac_clamp64(window.begin, first_key, end), own.y = (int)ac_clamp64(window.seen, first_key, end);
             windows()[row] = own;
         }
+        if (warp == 0 && gpu_lane() < ROWS) list()[-1 - gpu_lane()] = make_int4(0, 0, 0, 0);
         const uint32_t seeing = __ballot_sync(0xffffffffu, own.x < own.y);
         if (gpu_lane() == 0) counts()[warp] = __popc(seeing);
         sm90_sync(1, MQA_PRODUCERS * 32);
@@ -141,15 +142,27 @@ template <int KIND, int N> struct mqa_contiguous_t {
         if constexpr (KIND != SM90_E4M3) runs.use(p.k.dtype == AC_FLOAT8_E4M3FNUZ, keys);
     }
 
-    /* While a product runs, the one before it is summed. */
+    /* While a product runs, the one before it is summed; the totals of a turn are stored while the next one's first
+     * products run. */
     GPU_MEMBER void consume(const mqa_operand_t<KIND> (&keys)[TILES], float scale) const {
         constexpr int PRODUCTS = ROWS / TOGETHER * TILES; /* of a turn */
         const int turns = num_turns(), upper = gpu_lane() >> 1 & 1, j = key_of(TILES == 2 && upper, gpu_lane() & 1);
-        const int4 *listed = list();
+        const int4 *summed = list() - ROWS; /* the rows of `sums` */
+        mqa_sums_t sums[TILES][ROWS];
+        auto store_totals = [&]() {
+            GPU_UNROLL for (int row = 0; row < ROWS; row++, summed++) {
+                if constexpr (TILES == 2) {
+                    store(*summed, j, true, mqa_total_of_two(sums[0][row], sums[1][row]) * scale);
+                } else {
+                    const float total = sums[0][row].total(); /* by all lanes */
+                    store(*summed, j, !upper, total * scale);
+                }
+            }
+        };
+        GPU_UNROLL for (int i = 0; i < TILES * ROWS; i++) sums[i % TILES][i / TILES] = {0, 0};
         int stage = 0, phase = 0;
         GPU_NO_UNROLL for (int turn = 0; turn < turns; turn++) {
             float d[2][TOGETHER * N / 2];
-            mqa_sums_t sums[TILES][ROWS];
             auto start = [&](int i) {
                 const uint32_t rows = query(stage, i / TILES * TOGETHER);
                 mqa_start<KIND, TOGETHER * N, PANEL, true>(d[i % 2], keys[i % TILES], rows);
@@ -157,27 +170,25 @@ template <int KIND, int N> struct mqa_contiguous_t {
             mqa_weights_t<N> own[TOGETHER];
             sm90_barrier_wait(full(stage), phase);
             start(0);
+            if (PRODUCTS > 1) start(1);
+            store_totals();
             GPU_UNROLL for (int i = 0; i < PRODUCTS; i++) {
                 const int rows = i / TILES * TOGETHER;
+                if (i > 0 && i + 1 < PRODUCTS) start(i + 1);
                 GPU_UNROLL for (int r = 0; r < TOGETHER && i % TILES == 0; r++) own[r].load(weights(stage, rows + r));
-                if (i + 1 < PRODUCTS) start(i + 1), mqa_wait<1>(d[i % 2]);
+                if (i + 1 < PRODUCTS) mqa_wait<1>(d[i % 2]);
                 else mqa_wait<0>(d[i % 2]);
                 GPU_UNROLL for (int r = 0; r < TOGETHER; r++) {
-                    sums[i % TILES][rows + r].add(d[i % 2] + r * N / 2, own[r]);
-                    sums[i % TILES][rows + r].pin();
+                    mqa_sums_t &sum = sums[i % TILES][rows + r];
+                    sum.add(d[i % 2] + r * N / 2, own[r]);
+                    if (i + 2 == PRODUCTS) sum.finish(p.num_heads == 0);
+                    else sum.pin();
                 }
             }
             sm90_barrier_arrive(empty(stage));
             stage = stage + 1 < STAGES ? stage + 1 : 0, phase ^= stage == 0;
-            GPU_UNROLL for (int row = 0; row < ROWS; row++, listed++) {
-                if constexpr (TILES == 2) {
-                    store(*listed, j, mqa_total_of_two(sums[0][row], sums[1][row]) * scale);
-                } else {
-                    const float total = sums[0][row].total(); /* by all lanes */
-                    if (!upper) store(*listed, j, total * scale);
-                }
-            }
         }
+        store_totals();
     }
 
     /* The turns of a warpgroup past the keys. */
@@ -189,9 +200,12 @@ template <int KIND, int N> struct mqa_contiguous_t {
         }
     }
 
-    GPU_MEMBER static void store(int4 row, int32_t j, float logit) {
+    /* Without a branch, for products are under way; volatile, or ptxas puts it off to their end and spills. */
+    GPU_MEMBER static void store(int4 row, int32_t j, bool stores, float logit) {
         float *out = (float *)((uint64_t)(uint32_t)row.w << 32 | (uint32_t)row.z);
-        if (j >= row.x && j < row.y) out[j] = logit;
+        const uint32_t sees = stores && j >= row.x && j < row.y;
+        asm volatile("{.reg .pred p; setp.ne.u32 p, %2, 0; @p st.volatile.global.f32 [%0], %1;}"
+                     ::"l"(out + j), "f"(logit), "r"(sees) : "memory");
     }
 
     /* Columns of the workgroup's keys that a row does not see. */

@@ -39,7 +39,7 @@ template <int KIND, int N> struct mqa_paged_t {
     static constexpr int AT_ONCE = KIND == SM90_E4M3 ? 2 : 1; /* in a product: the fp16 operand takes more registers */
     static constexpr int PANEL = Q_ROWS * N * 128, Q_BYTES = PANEL * mqa_width<KIND>;
     /* A place of a tile is always the same consumer's: who waits for a barrier must have seen its last completion. */
-    static constexpr int STAGES = 5 * MQA_PAGED_CONSUMERS, MAX_PARTS = Q_ROWS;
+    static constexpr int STAGES = 3 * MQA_PAGED_CONSUMERS, MAX_PARTS = Q_ROWS;
     static constexpr int STEP = MQA_PAGED_CONSUMERS * MQA_TILE; /* keys from a consumer's tile to its next */
     static constexpr int KEY_BYTES = MQA_TILE * AC_MQA_DIM, STAGE_BYTES = KEY_BYTES + MQA_TILE * 4;
     static constexpr int WEIGHTS_AT = Q_BYTES;
@@ -133,9 +133,9 @@ template <int KIND, int N> struct mqa_paged_t {
             const char *from = p.k.keys + page * p.k.page_stride + token * AC_MQA_DIM;
             const uint32_t to = stage_at(stage);
             const bool together = p.k.page_size == MQA_TILE; /* scales follow the keys */
-            sm90_copy_bulk(to + more * AC_MQA_DIM, from, together ? STAGE_BYTES : keys * AC_MQA_DIM, full(stage));
+            mqa_copy_once(to + more * AC_MQA_DIM, from, together ? STAGE_BYTES : keys * AC_MQA_DIM, full(stage));
             if (!together)
-                sm90_copy_bulk(to + KEY_BYTES + more * 4, ac_mqa_scale(&p.k, page, token), keys * 4, full(stage));
+                mqa_copy_once(to + KEY_BYTES + more * 4, ac_mqa_scale(&p.k, page, token), keys * 4, full(stage));
         };
         int32_t page = first_page;
         if (is_alone()) ac_mqa_entry_of(&p.k, j, &token);
@@ -145,7 +145,10 @@ template <int KIND, int N> struct mqa_paged_t {
             if (!all) all = sm90_barrier_test(ready(0), 0);
             const bool place = number < end && (all || number < MQA_HEAD) &&
                                (number < STAGES || sm90_barrier_test(empty(stage), (number / STAGES - 1) & 1));
-            if (!__any_sync(0xffffffffu, place)) sm90_pause();
+            if (!__any_sync(0xffffffffu, place)) { /* asleep: others are to issue their instructions */
+                const uint32_t next = __reduce_min_sync(0xffffffffu, number < end ? number : UINT32_MAX);
+                sm90_barrier_wait(all ? empty(next % STAGES) : ready(0), all ? (next / STAGES - 1) & 1 : 0);
+            }
             if (!place) continue;
             if (whole) {
                 const bool there = exists(page);
@@ -229,39 +232,12 @@ template <int KIND, int N> struct mqa_paged_t {
             if (thread < p.num_heads)
                 sm90_copy4(sm90_shared_address(weights_at(place + row) + mqa_weight_place(thread)),
                            p.weights + (first + row) * p.weights_stride + thread, 4);
-            load_query(p.q + group * p.q_group_stride + in_group * p.q_row_stride, query_at(place + row), thread);
+            mqa_load_query<KIND, N, PANEL, MQA_LOADERS>(
+                p, p.q + group * p.q_group_stride + in_group * p.q_row_stride, query_at(place + row), thread);
             if (thread == 64 + row) {
                 const ac_mqa_window_t window = ac_mqa_window(&p, group, in_group);
                 window_at(place + row) = make_int2((int)window.seen, (int)window.end);
             }
-        }
-    }
-
-    /* By runs of 16 bytes where that is possible: the loads have to be on their way before those of the keys. */
-    GPU_MEMBER void load_query(const char *from, uint32_t to, int thread) const {
-        constexpr int RUNS = (N * 8 + MQA_LOADERS - 1) / MQA_LOADERS; /* of a thread */
-        if (KIND == SM90_E4M3 && p.q_alignment == 16) {
-            constexpr int STEP = MQA_LOADERS / 8; /* heads from one of a thread's runs to the next */
-            static_assert(STEP % 8 == 4, "the swizzle of every second one is the same");
-            const int head = thread / 8, word = thread % 8 * 4;
-            const int64_t distance = STEP * p.q_head_stride;
-            uint4 runs[RUNS];
-            from += head * p.q_head_stride + word * 4;
-            GPU_UNROLL for (int i = 0; i < RUNS; i++, from += distance)
-                runs[i] = sm90_load16_if(head + i * STEP < p.num_heads, from);
-            GPU_UNROLL for (int k = 0; k < 4; k++) {
-                const uint32_t even = to + mqa_word_place<true>(head, word + k);
-                const uint32_t odd = to + mqa_word_place<true>(head + 4, word + k) - 4 * 128;
-                GPU_UNROLL for (int i = 0; i < RUNS; i++) {
-                    const uint32_t value = k == 0 ? runs[i].x : k == 1 ? runs[i].y : k == 2 ? runs[i].z : runs[i].w;
-                    if (head + i * STEP < p.num_heads)
-                        asm volatile("st.shared.u32 [%0], %1;" ::"r"((i & 1 ? odd : even) + i * STEP * 128), "r"(value)
-                                     : "memory");
-                }
-            }
-        } else {
-            GPU_NO_UNROLL for (int i = thread; i < p.num_heads * 32; i += MQA_LOADERS)
-                mqa_copy_query_word<KIND, PANEL, true>(p, from, to, i / 32, i % 32);
         }
     }
 
@@ -276,31 +252,29 @@ template <int KIND, int N> struct mqa_paged_t {
         }
     };
 
-    /* What a thread takes of a place: bytes from its start to the first run, and from there to the others. */
+    /* What a thread takes of a place: bytes from its start to the first run, and to the scale. */
     struct lane_t {
-        uint32_t first, half, run, scale;
+        uint32_t first, scale;
     };
     GPU_MEMBER lane_t lane() const {
         const uint32_t row = gpu_thread() / 32 % 4 * MQA_GROUP_KEYS + gpu_lane() / 4, run = gpu_lane() & 3;
-        const uint32_t scale = KEY_BYTES + (row + 8 * (gpu_lane() & 1)) * 4;
-        if (p.k.preshuffled) return {(row / 16 * 16 * AC_MQA_DIM) + row % 16 * 16 + run * 256, 8 * 16, 4 * 256, scale};
-        return {row * AC_MQA_DIM + run * 16, 8 * AC_MQA_DIM, 4 * 16, scale};
+        const uint32_t preshuffled = row / 16 * 16 * AC_MQA_DIM + row % 16 * 16 + run * 256;
+        return {p.k.preshuffled ? preshuffled : row * AC_MQA_DIM + run * 16,
+                KEY_BYTES + (row + 8 * (gpu_lane() & 1)) * 4};
     }
 
     /* The warp's 16 keys of a tile that the copy engine brought. */
-    GPU_MEMBER void read_keys(const turn_t &at, const lane_t &lane, mqa_keys_t &keys) const {
+    GPU_MEMBER void take_keys(const turn_t &at, const lane_t &lane, mqa_keys_t &keys) const {
         const char *place = gpu_shared + STAGES_AT + at.stage * STAGE_BYTES;
+        /* Not kept in registers, of which two rows leave none. */
+        const uint32_t next_half = 8 * (p.k.preshuffled ? 16 : AC_MQA_DIM), next_run = 4 * (p.k.preshuffled ? 256 : 16);
+        sm90_barrier_wait(full(at.stage), at.phase);
         GPU_UNROLL for (int half = 0; half < 2; half++)
             GPU_UNROLL for (int i = 0; i < 2; i++)
-                keys.run[half][i] = *(const uint4 *)(place + (lane.first + half * lane.half + i * lane.run));
+                keys.run[half][i] = *(const uint4 *)(place + (lane.first + half * next_half + i * next_run));
         keys.scale = *(const float *)(place + lane.scale);
         keys.exists = groups_at(at.stage) >> (gpu_thread() / 32 % 4) & 1;
         sm90_barrier_arrive(empty(at.stage));
-    }
-
-    GPU_MEMBER void take_keys(const turn_t &at, const lane_t &lane, mqa_keys_t &keys) const {
-        sm90_barrier_wait(full(at.stage), at.phase);
-        read_keys(at, lane, keys);
     }
 
     /* The same where it brings none. */
@@ -333,8 +307,8 @@ template <int KIND, int N> struct mqa_paged_t {
         own.place = place + row;
     }
 
-    GPU_MEMBER static void store(const rows_t &own, int32_t j, float logit, bool exists) {
-        if (j < own.window.y) own.out[j] = exists && j < own.window.x ? logit : GPU_MINUS_INFINITY;
+    GPU_MEMBER static void store(int2 window, float *out, int32_t j, float logit, bool exists) {
+        if (j < window.y) out[j] = exists && j < window.x ? logit : GPU_MINUS_INFINITY;
     }
 
     /* A tile with one row or two. */
@@ -349,14 +323,14 @@ template <int KIND, int N> struct mqa_paged_t {
             mqa_wait<0>(d);
             first.add(d, own.weights);
             second.add(d + N / 2 * (AT_ONCE - 1), weights);
-            store(own, j, mqa_total_of_two(first, second) * raw.scale, raw.exists);
+            store(own.window, own.out, j, mqa_total_of_two(first, second) * raw.scale, raw.exists);
         } else {
             float d[N / 2];
             mqa_start<KIND, N, PANEL>(d, keys, query_at(own.place));
             mqa_wait<0>(d);
             first.add(d, own.weights);
             const float logit = first.total() * raw.scale;
-            if (!(gpu_lane() & 2)) store(own, j, logit, raw.exists);
+            if (!(gpu_lane() & 2)) store(own.window, own.out, j, logit, raw.exists);
         }
     }
 
@@ -385,7 +359,35 @@ template <int KIND, int N> struct mqa_paged_t {
             first.pin();
             mqa_wait<0>(e);
             second.add(e, own.weights);
-            store(own, upper ? column + step : column, mqa_total_of_two(first, second) * scale, exists);
+            store(own.window, own.out, upper ? column + step : column, mqa_total_of_two(first, second) * scale, exists);
+        }
+    }
+
+    /* More rows: two tiles and two rows at a time, the last of an odd number twice. Leaves as many tiles. */
+    GPU_MEMBER void consume_more(int place, int rows, char *out, const lane_t &lane, uint32_t end, turn_t &at,
+                                 int32_t &column) const {
+        const bool upper = gpu_lane() & 2;
+        const int32_t step = STEP * tile_step;
+        GPU_NO_UNROLL for (; at.tile + MQA_PAGED_CONSUMERS < end; column += 2 * step) {
+            mqa_operand_t<KIND> operands[2];
+            mqa_keys_t keys[2];
+            GPU_UNROLL for (int i = 0; i < 2; i++, at.next()) {
+                take_keys(at, lane, keys[i]);
+                keys[i].use(false, operands[i]);
+            }
+            const float scale = upper ? keys[1].scale : keys[0].scale;
+            const bool exists = upper ? keys[1].exists : keys[0].exists;
+            const int32_t j = upper ? column + step : column;
+            GPU_NO_UNROLL for (int row = 0; row < rows; row += 2) {
+                const int at_row[2] = {place + row, place + (row + 1 < rows ? row + 1 : row)};
+                mqa_sums_t sums[2][2];
+                mqa_two_by_two<KIND, N, PANEL>(operands, {query_at(at_row[0]), query_at(at_row[1])},
+                                               {weights_at(at_row[0]), weights_at(at_row[1])}, p.num_heads == 0, sums);
+                GPU_UNROLL for (int r = 0; r < 2; r++) {
+                    float *to = (float *)(out + (at_row[r] - place) * p.logits_stride);
+                    store(window_at(at_row[r]), to, j, mqa_total_of_two(sums[r][0], sums[r][1]) * scale, exists);
+                }
+            }
         }
     }
 
@@ -394,10 +396,11 @@ template <int KIND, int N> struct mqa_paged_t {
         const int rows = rows_of(part.unit), odd = gpu_lane() & 1; /* odd lanes store key r + 8, others r */
         const uint32_t end = part.first + part.count;
         char *out = p.logits + first_row(part.unit) * p.logits_stride;
-        rows_t own;
-        take_rows(place, 0, rows, out, own);
         int32_t j = (part.tile + ((int32_t)at.tile - part.first) * tile_step) * MQA_TILE +
                     gpu_thread() / 32 % 4 * MQA_GROUP_KEYS + gpu_lane() / 4 + 8 * odd;
+        if (KIND == SM90_E4M3 && copied && rows > 1) consume_more(place, rows, out, lane, end, at, j);
+        rows_t own;
+        take_rows(place, 0, rows, out, own);
         if (KIND == SM90_E4M3 && copied && rows == 1) consume_one(own, lane, end, at, j);
         GPU_NO_UNROLL for (; at.tile < end; at.next(), j += STEP * tile_step) {
             mqa_keys_t keys;

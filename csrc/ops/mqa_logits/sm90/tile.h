@@ -83,12 +83,49 @@ GPU_INLINE void mqa_copy_query_word(const ac_mqa_logits_params_t &p, const char 
     }
 }
 
+/* A query to B, in the order of the loads of keys, by THREADS threads. By runs of 16 bytes where that is possible: the
+ * loads have to be on their way before those of the keys. */
+template <int KIND, int N, int PANEL, int THREADS>
+GPU_INLINE void mqa_load_query(const ac_mqa_logits_params_t &p, const char *from, uint32_t to, int thread) {
+    constexpr int RUNS = (N * 8 + THREADS - 1) / THREADS; /* of a thread */
+    if (KIND == SM90_E4M3 && p.q_alignment == 16) {
+        constexpr int STEP = THREADS / 8; /* heads from one of a thread's runs to the next */
+        static_assert(STEP % 8 == 4, "the swizzle of every second one is the same");
+        const int head = thread / 8, word = thread % 8 * 4;
+        const int64_t distance = STEP * p.q_head_stride;
+        uint4 runs[RUNS];
+        from += head * p.q_head_stride + word * 4;
+        GPU_UNROLL for (int i = 0; i < RUNS; i++, from += distance)
+            runs[i] = sm90_load16_if(head + i * STEP < p.num_heads, from);
+        GPU_UNROLL for (int k = 0; k < 4; k++) {
+            const uint32_t even = to + mqa_word_place<true>(head, word + k);
+            const uint32_t odd = to + mqa_word_place<true>(head + 4, word + k) - 4 * 128;
+            GPU_UNROLL for (int i = 0; i < RUNS; i++) {
+                const uint32_t value = k == 0 ? runs[i].x : k == 1 ? runs[i].y : k == 2 ? runs[i].z : runs[i].w;
+                if (head + i * STEP < p.num_heads)
+                    asm volatile("st.shared.u32 [%0], %1;" ::"r"((i & 1 ? odd : even) + i * STEP * 128), "r"(value)
+                                 : "memory");
+            }
+        }
+    } else {
+        GPU_NO_UNROLL for (int i = thread; i < p.num_heads * 32; i += THREADS)
+            mqa_copy_query_word<KIND, PANEL, true>(p, from, to, i / 32, i % 32);
+    }
+}
+
 /* Place of the weight of a head, in floats: the heads of one lane stand together. */
 GPU_INLINE int mqa_weight_place(int head) {
     return (head >> 1 & 3) * MQA_WEIGHT_LANE + (head >> 3) * 2 + (head & 1);
 }
 
 /* --- keys: global memory to the A operand --- */
+
+/* A bulk copy, see sm90_copy_bulk, of what is not read again soon: it makes room in the L2 first. */
+GPU_INLINE void mqa_copy_once(uint32_t to, const void *from, uint32_t bytes, uint32_t barrier) {
+    asm volatile("{.reg .b64 policy; createpolicy.fractional.L2::evict_first.b64 policy, 1.0;"
+                 "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+                 "[%0], [%1], %2, [%3], policy;}" ::"r"(to), "l"(from), "r"(bytes), "r"(barrier) : "memory");
+}
 
 /* The A operand of a tile. */
 template <int KIND> struct mqa_operand_t {
@@ -180,6 +217,13 @@ struct mqa_sums_t {
 
     /* What is computed later is not mixed with this sum. */
     GPU_MEMBER void pin() { asm volatile("" : "+f"(low), "+f"(high)::"memory"); }
+    /* The same for ptxas, which would else wait for the next product before it is done with this sum: a store, which is
+     * never made. */
+    GPU_MEMBER void finish(bool never) const {
+        asm volatile("{.reg .pred p; .reg .f32 sum; setp.ne.u32 p, %2, 0; add.f32 sum, %0, %1;"
+                     "@p st.volatile.shared.f32 [%3], sum;}"
+                     ::"f"(low), "f"(high), "r"((uint32_t)never), "r"(0) : "memory");
+    }
 
     template <int N> GPU_MEMBER void add(const float *d, const mqa_weights_t<N> &weights) {
         low = high = 0;
@@ -211,6 +255,29 @@ GPU_INLINE float mqa_total_of_two(const mqa_sums_t &first, const mqa_sums_t &sec
     const bool upper = gpu_lane() & 2;
     const float a = first.pair(), b = second.pair();
     return (upper ? b : a) + __shfl_xor_sync(0xffffffffu, upper ? a : b, 2);
+}
+
+/* Two tiles with two rows: a product runs while the one before it is summed, and weights are loaded once for two tiles.
+ * sums: by row and tile. */
+template <int KIND, int N, int PANEL>
+GPU_INLINE void mqa_two_by_two(const mqa_operand_t<KIND> (&keys)[2], const uint32_t (&query)[2],
+                               const float *const (&row_weights)[2], bool never, mqa_sums_t (&sums)[2][2]) {
+    float d[N / 2], e[N / 2];
+    mqa_weights_t<N> weights;
+    mqa_start<KIND, N, PANEL>(d, keys[0], query[0]);
+    weights.load(row_weights[0]);
+    mqa_start<KIND, N, PANEL>(e, keys[1], query[0]);
+    mqa_wait<1>(d);
+    sums[0][0].add(d, weights), sums[0][0].pin();
+    mqa_start<KIND, N, PANEL>(d, keys[0], query[1]);
+    mqa_wait<1>(e);
+    sums[0][1].add(e, weights), sums[0][1].pin();
+    weights.load(row_weights[1]);
+    mqa_start<KIND, N, PANEL>(e, keys[1], query[1]);
+    mqa_wait<1>(d);
+    sums[1][0].add(d, weights), sums[1][0].finish(never);
+    mqa_wait<0>(e);
+    sums[1][1].add(e, weights);
 }
 
 #endif
