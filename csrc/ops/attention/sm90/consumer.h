@@ -1,19 +1,29 @@
 /* The two consumer warpgroups. Each holds one half (256 columns) of one shared output in registers. Consumer i % 2 owns
  * tile i: it computes its scores and probabilities and publishes them, and both multiply them by their half of the
  * values. The running base passes from tile to tile, from one warpgroup to the other. With overlap_scores a consumer
- * computes the scores of its next tile during the other's softmax: that keeps the matrix units busy, and costs where
- * they are not the bottleneck. */
+ * computes the scores of its next tile beside the other's softmax and output, two tiles a turn (lead, follow): that
+ * keeps the matrix units busy, and costs where they are not the bottleneck. */
 #ifndef AC_OPS_ATTENTION_SM90_CONSUMER_H
 #define AC_OPS_ATTENTION_SM90_CONSUMER_H
 
 #include "../../../gpu/sm90/convert.h"
+#include "../../../gpu/sm90/wgmma_wide.h"
 #include "tile.h"
+
+/* As sm90_pin() of accumulators, of an operand in registers. */
+template <int N> GPU_INLINE void sm90_pin(uint32_t (&d)[N]) {
+    GPU_UNROLL for (int i = 0; i < N; i++) asm volatile("" : "+r"(d[i])::"memory");
+}
+
+/* The compiler knows nothing of the value from here on. */
+GPU_INLINE void sm90_opaque(uint32_t &x) { asm volatile("" : "+r"(x)::"memory"); }
 
 template <class KIND> struct sm90_consumer {
     static constexpr int TYPE = KIND::TYPE;
+    static constexpr bool OVERLAPS = KIND::SOURCE == SM90_SAME && KIND::TERMS == 1;
 
     bool has_rope;
-    bool overlap_scores; /* computes the scores of its next tile while it waits for the other's probabilities */
+    bool overlap_scores; /* works on two tiles a turn */
     int64_t num_keys;
     int masked_tail;
     int first, end; /* tiles of the item, counted on from those of the items before it */
@@ -39,10 +49,13 @@ template <class KIND> struct sm90_consumer {
         sm90_fence_async();
     }
 
+    GPU_MEMBER void free_unit(int tile) const { sm90_barrier_arrive(sm90_shared_address(&side.empty[tile & 1][self])); }
+
     /* --- scores --- */
 
-    GPU_MEMBER void score_panels(float (&s)[32], int stage, int first, int panels, bool fresh) const;
-    GPU_MEMBER void start_scores(float (&s)[32], int tile) const;
+    template <int PANELS> GPU_MEMBER void score_panels(float (&s)[32], int stage, int first, bool more) const;
+    template <bool OFTEN> GPU_MEMBER void start_scores(float (&s)[32], int tile, int unit) const;
+    template <bool OFTEN> GPU_MEMBER void scores(float (&s)[32], int tile) const;
 
     /* The lane's 16 keys of a tile, and where the score of key i in the lane's row r stands. */
     GPU_MEMBER int column(int i) const { return i / 2 * 8 + (lane & 3) * 2 + (i & 1); }
@@ -52,15 +65,19 @@ template <class KIND> struct sm90_consumer {
 
     GPU_MEMBER void mask_scores(float (&s)[32], uint64_t exists, int64_t left) const;
     GPU_MEMBER void join_terms(float (&s)[32], int stage) const;
-    GPU_MEMBER void move_bases(const float (&s)[32], int tile, float scale, float (&base)[2]);
-    GPU_MEMBER void publish_probabilities(const float (&s)[32], int stage);
-    GPU_MEMBER void online_softmax(float (&s)[32], int tile, bool adds);
+    GPU_MEMBER float scale_later() const { return score_scale > 0 ? score_scale : 1; }
+    GPU_MEMBER void find_tops(float (&s)[32], int tile, float (&top)[2]) const;
+    GPU_MEMBER void move_bases(int tile, const float (&top)[2]);
+    GPU_MEMBER void publish_probabilities(float (&s)[32], int stage, uint32_t (&own)[16]);
+    GPU_MEMBER void online_softmax(float (&s)[32], int tile, uint32_t (&own)[16]);
 
     /* --- output --- */
 
     GPU_MEMBER void rescale(int stage);
     GPU_MEMBER uint64_t values(int stage) const;
+    GPU_MEMBER void await_probabilities(int tile, bool may_be_masked);
     GPU_MEMBER void start_output(int tile);
+    GPU_MEMBER void start_own_output(int tile, uint32_t (&own)[16]);
     GPU_MEMBER void finish_output(int tile);
 
     GPU_MEMBER void keep_masked_out(int tile);
@@ -68,34 +85,49 @@ template <class KIND> struct sm90_consumer {
 
     /* --- the order of the work --- */
 
-    GPU_MEMBER bool keys_arrived_first(int tile) const;
-    GPU_MEMBER void run();
+    template <bool LISTS> GPU_MEMBER int lead();
+    template <bool LISTS> GPU_MEMBER int follow();
+    template <bool LISTS> GPU_MEMBER void run();
 };
 
-/* `panels` panels of the queries and of the keys from panel `first` on, four steps of 16 elements each. */
+/* Panels of the queries and of the keys, four steps of 16 elements each. Not `more`: s is overwritten. */
 template <class KIND>
-GPU_MEMBER void sm90_consumer<KIND>::score_panels(float (&s)[32], int stage, int first, int panels, bool fresh) const {
-    uint64_t a = sm90_descriptor(sm90_shared_address(sm90_shared().query) + first * SM90_PANEL_BYTES, 16);
-    uint64_t b = sm90_descriptor(keys(stage) + first * SM90_PANEL_BYTES, 16);
-    GPU_NO_UNROLL for (int i = 0; i < panels; i++) {
-        GPU_UNROLL for (int k = 0; k < 4; k++)
-            sm90_wgmma_qk<TYPE>(s, sm90_advance(a, 32 * k), sm90_advance(b, 32 * k), !(fresh && i == 0 && k == 0));
-        a = sm90_advance(a, SM90_PANEL_BYTES);
-        b = sm90_advance(b, SM90_PANEL_BYTES);
+template <int PANELS>
+GPU_MEMBER void sm90_consumer<KIND>::score_panels(float (&s)[32], int stage, int first, bool more) const {
+    uint32_t a = sm90_operand(sm90_shared_address(sm90_shared().query) + first * SM90_PANEL_BYTES, 16);
+    uint32_t b = sm90_operand(keys(stage) + first * SM90_PANEL_BYTES, 16);
+    sm90_opaque(a), sm90_opaque(b); /* else there are registers for the operands of every step */
+    GPU_UNROLL for (int k = 0; k < 4 * PANELS; k++) {
+        int at = k / 4 * SM90_PANEL_BYTES + k % 4 * 32;
+        sm90_wgmma_qk<TYPE>(s, sm90_operand_at(a, at), sm90_operand_at(b, at), more || k > 0);
     }
 }
 
-/* Starts the products of queries and keys, unit by unit as they arrive. */
+/* Starts the products of queries and keys of a unit, once it is there. OFTEN: as fast as can be; else in little code,
+ * which has to be fetched before it can run once. */
 template <class KIND>
-GPU_MEMBER void sm90_consumer<KIND>::start_scores(float (&s)[32], int tile) const {
+template <bool OFTEN>
+GPU_MEMBER void sm90_consumer<KIND>::start_scores(float (&s)[32], int tile, int unit) const {
+    constexpr int PANELS = OFTEN ? 4 : 1;
     int stage = tile & 1;
-    wait_full(tile, 0);
-    sm90_pin(s);
+    wait_full(tile, unit);
+    if (unit == 0) sm90_pin(s);
     sm90_wgmma_fence();
-    score_panels(s, stage, 0, 4, true);
-    wait_full(tile, 1);
-    score_panels(s, stage, 4, has_rope ? 5 : 4, false);
+    GPU_NO_UNROLL for (int i = 0; i < 4; i += PANELS) score_panels<PANELS>(s, stage, unit * 4 + i, unit + i > 0);
+    if (unit == 1) {
+        GPU_NO_UNROLL for (int i = 0; i < (int)has_rope; i++) /* no branch: see run() */
+            score_panels<1>(s, stage, SM90_ROPE_PANEL, true);
+    }
     sm90_wgmma_commit();
+}
+
+template <class KIND>
+template <bool OFTEN>
+GPU_MEMBER void sm90_consumer<KIND>::scores(float (&s)[32], int tile) const {
+    start_scores<OFTEN>(s, tile, 0);
+    start_scores<OFTEN>(s, tile, 1);
+    sm90_wgmma_wait<0>();
+    sm90_pin(s);
 }
 
 /* --- softmax --- */
@@ -134,56 +166,63 @@ GPU_MEMBER void sm90_consumer<KIND>::join_terms(float (&s)[32], int stage) const
     }
 }
 
-/* Moves the running bases of the lane's two rows for the tile's scores, which `scale` is still to be applied to. */
+/* Masks the scores and finds the largest one of each row; what is not found before scale_later() applies is in it. */
 template <class KIND>
-GPU_MEMBER void sm90_consumer<KIND>::move_bases(const float (&s)[32], int tile, float scale, float (&base)[2]) {
-    int stage = tile & 1;
-    GPU_UNROLL for (int r = 0; r < 2; r++) {
-        float tops[4] = {s[index(0, r)], s[index(1, r)], s[index(2, r)], s[index(3, r)]};
-        GPU_UNROLL for (int i = 4; i < 16; i++) tops[i & 3] = gpu_max(tops[i & 3], s[index(i, r)]);
-        float top = gpu_max(gpu_max(tops[0], tops[1]), gpu_max(tops[2], tops[3]));
-        top = gpu_max(top, __shfl_xor_sync(0xffffffffu, top, 1));
-        top = gpu_max(top, __shfl_xor_sync(0xffffffffu, top, 2)) * scale;
-        mla_softmax_t running = {tile > first ? side.base[stage ^ 1][row + 8 * r] : mla_softmax_start().base, 0};
-        float factor = mla_move_base(top, KIND::HEADROOM, &running);
-        if (running.base != softmax[r].base) softmax[r].sum *= mla_rebase(softmax[r].base, running.base);
-        base[r] = softmax[r].base = running.base;
-        if ((lane & 3) == 0) side.base[stage][row + 8 * r] = running.base, side.factor[stage][row + 8 * r] = factor;
-    }
-}
-
-/* Gives the probabilities to both consumers, in place of the rope parts. */
-template <class KIND> GPU_MEMBER void sm90_consumer<KIND>::publish_probabilities(const float (&s)[32], int stage) {
-    sm90_sync(SM90_SYNC_CONSUMER + self, 128); /* all warps' products with the rope parts are done */
-    int to_row = warp * 16 + (lane & 15);
-    GPU_UNROLL for (int k = 0; k < 4; k++) {
-        uint32_t packed[4];
-        GPU_UNROLL for (int i = 0; i < 4; i++) packed[i] = sm90_pack<TYPE>(s[8 * k + 2 * i], s[8 * k + 2 * i + 1]);
-        sm90_store_matrices(sm90_chunk(probabilities(stage), to_row, 2 * k + (lane >> 4)), packed);
-    }
-    sm90_fence_async();
-    sm90_barrier_arrive(scored(stage));
-}
-
-/* Scores to probabilities, which both consumers get. `adds`: the product of the tile before is running; it ends here,
- * as late as possible, because the producer waits for its stage. */
-template <class KIND> GPU_MEMBER void sm90_consumer<KIND>::online_softmax(float (&s)[32], int tile, bool adds) {
+GPU_MEMBER void sm90_consumer<KIND>::find_tops(float (&s)[32], int tile, float (&top)[2]) const {
     uint64_t exists = *(const uint64_t *)side.exists[tile & 1];
     int64_t left = keys_left(tile);
-    float scale = score_scale > 0 ? score_scale : 1, base[2]; /* scale: still to be applied */
     if constexpr (KIND::TERMS > 1) join_terms(s, tile & 1);
     if (!(score_scale > 0)) { /* applied now: later it would change the -inf of masked keys */
         GPU_UNROLL for (int i = 0; i < 32; i++) s[i] *= score_scale;
     }
     if (!(exists == ~(uint64_t)0 && left - masked_tail >= SM90_KEYS)) mask_scores(s, exists, left);
-    move_bases(s, tile, scale, base);
-    if (adds) finish_output(tile - 1);
+    GPU_UNROLL for (int r = 0; r < 2; r++) {
+        float tops[4] = {s[index(0, r)], s[index(1, r)], s[index(2, r)], s[index(3, r)]};
+        GPU_UNROLL for (int i = 4; i < 16; i++) tops[i & 3] = gpu_max(tops[i & 3], s[index(i, r)]);
+        top[r] = gpu_max(gpu_max(tops[0], tops[1]), gpu_max(tops[2], tops[3]));
+        top[r] = gpu_max(top[r], __shfl_xor_sync(0xffffffffu, top[r], 1));
+        top[r] = gpu_max(top[r], __shfl_xor_sync(0xffffffffu, top[r], 2)) * scale_later();
+    }
+}
+
+/* Moves the running bases of the lane's two rows, which are those after the tile before. */
+template <class KIND>
+GPU_MEMBER void sm90_consumer<KIND>::move_bases(int tile, const float (&top)[2]) {
+    int stage = tile & 1;
+    GPU_UNROLL for (int r = 0; r < 2; r++) {
+        mla_softmax_t running = {tile > first ? side.base[stage ^ 1][row + 8 * r] : mla_softmax_start().base, 0};
+        float factor = mla_move_base(top[r], KIND::HEADROOM, &running);
+        if (running.base != softmax[r].base) softmax[r].sum *= mla_rebase(softmax[r].base, running.base);
+        softmax[r].base = running.base;
+        if ((lane & 3) == 0) side.base[stage][row + 8 * r] = running.base, side.factor[stage][row + 8 * r] = factor;
+    }
+}
+
+/* Scores to probabilities, which both consumers get, in place of the rope parts. */
+template <class KIND>
+GPU_MEMBER void sm90_consumer<KIND>::publish_probabilities(float (&s)[32], int stage, uint32_t (&own)[16]) {
+    float scale = scale_later();
     GPU_UNROLL for (int i = 0; i < 32; i++) {
         int r = i >> 1 & 1;
-        s[i] = sm90_exp2(fmaf(s[i], scale, -base[r]));
+        s[i] = sm90_exp2(fmaf(s[i], scale, -softmax[r].base));
         softmax[r].sum += s[i];
     }
-    publish_probabilities(s, tile & 1);
+    sm90_sync(SM90_SYNC_CONSUMER + self, 128); /* all warps' products with the rope parts are done */
+    int to_row = warp * 16 + (lane & 15);
+    GPU_UNROLL for (int k = 0; k < 4; k++) {
+        GPU_UNROLL for (int i = 4 * k; i < 4 * k + 4; i++) own[i] = sm90_pack<TYPE>(s[2 * i], s[2 * i + 1]);
+        sm90_store_matrices(sm90_chunk(probabilities(stage), to_row, 2 * k + (lane >> 4)), own + 4 * k);
+    }
+    sm90_fence_async();
+    sm90_barrier_arrive(scored(stage));
+}
+
+template <class KIND>
+GPU_MEMBER void sm90_consumer<KIND>::online_softmax(float (&s)[32], int tile, uint32_t (&own)[16]) {
+    float top[2];
+    find_tops(s, tile, top);
+    move_bases(tile, top);
+    publish_probabilities(s, tile & 1, own);
 }
 
 /* --- output --- */
@@ -201,14 +240,20 @@ GPU_MEMBER uint64_t sm90_consumer<KIND>::values(int stage) const {
     return sm90_descriptor(keys(stage) + self * 4 * SM90_PANEL_BYTES, SM90_PANEL_BYTES);
 }
 
-/* Starts the product of the tile's probabilities with this consumer's half of its values. */
+/* Waits for the tile's probabilities. Before its owner published them, it has waited for the keys and has let products
+ * see them. */
+template <class KIND>
+GPU_MEMBER void sm90_consumer<KIND>::await_probabilities(int tile, bool may_be_masked) {
+    int stage = tile & 1;
+    sm90_barrier_wait(scored(stage), parity(tile));
+    if (tile > first) rescale(stage);
+    if (may_be_masked && keys_left(tile) - masked_tail < SM90_KEYS) keep_masked_out(tile);
+}
+
+/* Starts the product of the tile's probabilities, which are there, with this consumer's half of its values. */
 template <class KIND>
 GPU_MEMBER void sm90_consumer<KIND>::start_output(int tile) {
     int stage = tile & 1;
-    sm90_barrier_wait(scored(stage), parity(tile));
-    if (!owns(tile)) wait_full(tile, self);
-    if (tile > first) rescale(stage);
-    if (keys_left(tile) - masked_tail < SM90_KEYS) keep_masked_out(tile);
     uint64_t a = sm90_descriptor(probabilities(stage), 16), b = values(stage);
     sm90_pin(o);
     sm90_wgmma_fence();
@@ -217,12 +262,27 @@ GPU_MEMBER void sm90_consumer<KIND>::start_output(int tile) {
     sm90_wgmma_commit();
 }
 
+/* The same of its own tile, whose probabilities it has in registers. */
+template <class KIND>
+GPU_MEMBER void sm90_consumer<KIND>::start_own_output(int tile, uint32_t (&own)[16]) {
+    int stage = tile & 1;
+    if (tile > first) rescale(stage);
+    uint32_t b = sm90_operand(keys(stage) + self * 4 * SM90_PANEL_BYTES, SM90_PANEL_BYTES);
+    sm90_opaque(b);
+    sm90_pin(o);
+    sm90_pin(own);
+    sm90_wgmma_fence();
+    GPU_UNROLL for (int k = 0; k < 4; k++)
+        sm90_wgmma_values<TYPE>(o, own + 4 * k, sm90_operand_at(b, 2048 * k));
+    sm90_wgmma_commit();
+}
+
 /* Frees this consumer's unit of the stage. */
 template <class KIND>
 GPU_MEMBER void sm90_consumer<KIND>::finish_output(int tile) {
     sm90_wgmma_wait<0>();
     sm90_pin(o);
-    sm90_barrier_arrive(sm90_shared_address(&side.empty[tile & 1][self]));
+    free_unit(tile);
 }
 
 /* --- values that must not reach every row --- */
@@ -278,53 +338,93 @@ GPU_MEMBER void sm90_consumer<KIND>::add_key(int stage, int key, int64_t left) {
 
 /* --- the main loop --- */
 
-/* Whether the keys of the tile arrived before the probabilities of the previous tile: what comes first is worked on
- * first. One answer for the warpgroup. */
+/* Two tiles a turn, for the consumer that owns the first of them: it adds its own tile, then the other's, and behind
+ * that in the queue it starts the scores of the first tile of the next turn, as their keys arrive. Returns the first
+ * tile that is not added; its probabilities are published. */
 template <class KIND>
-GPU_MEMBER bool sm90_consumer<KIND>::keys_arrived_first(int tile) const {
-    int stage = tile & 1, slot = parity(tile);
-    if (warp == 0 && lane == 0) {
-        bool keys_first = false;
-        while (!sm90_barrier_test(scored(stage ^ 1), parity(tile - 1))) {
-            keys_first = sm90_barrier_test(full(stage, 0), parity(tile)) &&
-                         sm90_barrier_test(full(stage, 1), parity(tile));
-            if (keys_first) break;
-        }
-        side.keys_first[self][slot] = keys_first;
+template <bool LISTS>
+GPU_MEMBER int sm90_consumer<KIND>::lead() {
+    float s[32];
+    uint32_t own[16];
+    int tile = first;
+    scores<LISTS>(s, tile);
+    GPU_NO_UNROLL for (; tile + 2 < end; tile += 2) {
+        online_softmax(s, tile, own);
+        start_own_output(tile, own);
+        finish_output(tile);
+        sm90_pin(own);
+        await_probabilities(tile + 1, true);
+        start_output(tile + 1);
+        start_scores<true>(s, tile + 2, 0);
+        sm90_wgmma_wait<1>();
+        sm90_pin(o);
+        free_unit(tile + 1);
+        start_scores<true>(s, tile + 2, 1);
+        sm90_wgmma_wait<0>();
+        sm90_pin(s);
     }
-    sm90_sync(SM90_SYNC_CONSUMER + self, 128);
-    return side.keys_first[self][slot];
+    online_softmax(s, tile, own);
+    return tile;
+}
+
+/* The same for the owner of the second tile, whose scores run while it waits for the probabilities of the first. Its
+ * own are computed beside the product of the first, and published before that is waited for. The last two tiles, which
+ * may have masked keys, are left to run(). */
+template <class KIND>
+template <bool LISTS>
+GPU_MEMBER int sm90_consumer<KIND>::follow() {
+    int tile = first;
+    GPU_NO_UNROLL for (; tile + 3 < end; tile += 2) {
+        float s[32], top[2];
+        uint32_t own[16];
+        start_scores<true>(s, tile + 1, 0);
+        start_scores<true>(s, tile + 1, 1);
+        await_probabilities(tile, false);
+        sm90_wgmma_wait<0>(); /* the compiler would, too */
+        sm90_pin(s);
+        start_output(tile);
+        find_tops(s, tile + 1, top);
+        move_bases(tile + 1, top);
+        publish_probabilities(s, (tile + 1) & 1, own);
+        finish_output(tile);
+        start_own_output(tile + 1, own);
+        finish_output(tile + 1);
+        sm90_pin(own);
+    }
+    if (tile + 1 < end) {
+        float s[32];
+        uint32_t own[16];
+        scores<LISTS>(s, tile + 1);
+        sm90_barrier_wait(scored(tile & 1), parity(tile)); /* the base */
+        online_softmax(s, tile + 1, own);
+    }
+    return tile;
 }
 
 /* Both consumers add each tile to the output; in between, each computes the scores of the tiles that it owns. (The
- * compiler has to see that a running product never crosses a branch, or it waits for each.) */
-template <class KIND> GPU_MEMBER void sm90_consumer<KIND>::run() {
-    bool has_probabilities = false; /* of the current tile, if it is this consumer's */
-    GPU_NO_UNROLL for (int tile = first; tile < end; tile++) {
-        float s[32];
-        bool ahead = false;
+ * compiler has to see that a running product never crosses a branch, or it waits for each.) LISTS: in kernels that loop
+ * over items there are no registers for loops inside of the scores. */
+template <class KIND>
+template <bool LISTS>
+GPU_MEMBER void sm90_consumer<KIND>::run() {
+    int tile = first;
+    bool has_probabilities = OVERLAPS && overlap_scores; /* of this consumer's next tile */
+    if constexpr (OVERLAPS) {
+        if (overlap_scores) tile = owns(first) ? lead<LISTS>() : follow<LISTS>();
+    }
+    GPU_NO_UNROLL for (; tile < end; tile++) {
         if (owns(tile)) {
             if (!has_probabilities) {
-                start_scores(s, tile);
-                sm90_wgmma_wait<0>();
-                sm90_pin(s);
-                online_softmax(s, tile, false);
+                float s[32];
+                uint32_t own[16];
+                scores<LISTS && OVERLAPS>(s, tile);
+                online_softmax(s, tile, own);
             }
             has_probabilities = false;
-        } else if (overlap_scores && tile + 1 < end) {
-            ahead = keys_arrived_first(tile + 1);
         }
-        if (KIND::SOURCE == SM90_SAME && ahead) {
-            start_scores(s, tile + 1);
-            start_output(tile);
-            sm90_wgmma_wait<1>();
-            sm90_pin(s);
-            online_softmax(s, tile + 1, true);
-            has_probabilities = true;
-        } else {
-            start_output(tile);
-            finish_output(tile);
-        }
+        await_probabilities(tile, true);
+        start_output(tile);
+        finish_output(tile);
     }
     /* Sums of the whole rows, out of all lanes' shares. */
     GPU_UNROLL for (int r = 0; r < 2; r++) {

@@ -8,6 +8,9 @@
 #include "producer.h"
 #include "query.h"
 
+/* How many items a workgroup does. Code for more of them beside the first, run or not, costs 16-bit keys 2 to 4 us. */
+enum sm90_items_t { SM90_ONE_ITEM, SM90_ALL_ITEMS };
+
 GPU_INLINE float sm90_scale(const ac_scale_t &scale) { return scale.pointer ? *scale.pointer : scale.value; }
 
 /* Accumulators on their way out are in the consumer's stage, as rows of fp32; the stride spreads 4 rows over all banks.
@@ -23,20 +26,38 @@ GPU_INLINE void sm90_spread_rows(float *to, int warp, int lane, const float (&o)
     }
 }
 
+/* Where row r goes: a thread for each row, beside the last tiles. The divisions of a warp's rows one after the other,
+ * each before its row is stored, take several times as long as the stores. */
+GPU_INLINE void sm90_find_place(const ac_attention_params_t &p, const sm90_item_t &item, int r) {
+    mla_output_t out = mla_row_output(p, item.work, mla_tile_row(p, item.work, item.range, r), {0, 1}, 1);
+    sm90_shared().side.place[item.tiles > 0][r] = {out.row, out.lse, 0, false};
+}
+
+/* The rest of it, after the last tile. Stores the LSE. */
+GPU_INLINE void sm90_finish_place(const ac_attention_params_t &p, const sm90_item_t &item, int r) {
+    sm90_side_t &side = sm90_shared().side;
+    sm90_place_t &place = side.place[item.tiles > 0][r];
+    mla_softmax_t sum = mla_softmax_start();
+    if (item.tiles > 0) {
+        mla_softmax_t a = side.share[0][r], b = side.share[1][r];
+        sum.base = gpu_max(a.base, b.base);
+        sum.sum = a.sum * mla_rebase(a.base, sum.base) + b.sum * mla_rebase(b.base, sum.base);
+    }
+    mla_output_t out = mla_row_output(p, item.work, {}, sum, sm90_scale(p.kv_scale)); /* but for its places */
+    out.lse = place.lse;
+    mla_store_lse(out);
+    if (out.empty && item.work.partial_row >= 0) place.row = nullptr; /* as it says, too */
+    place.scale = out.scale;
+    place.empty = out.empty;
+}
+
 /* Stores the rows of the tile, one warp per row, from the consumer's stage. */
 GPU_INLINE void sm90_store_rows(const ac_attention_params_t &p, const sm90_item_t &item, int self, int warp,
                                 int lane) {
-    const sm90_side_t &side = sm90_shared().side;
-    float value_scale = sm90_scale(p.kv_scale);
+    int dtype = item.work.partial_row < 0 ? p.o_dtype : AC_FLOAT32;
     GPU_NO_UNROLL for (int r = warp; r < item.work.num_rows; r += 4) {
-        mla_softmax_t sum = mla_softmax_start();
-        if (item.tiles > 0) {
-            mla_softmax_t a = side.share[0][r], b = side.share[1][r];
-            sum.base = gpu_max(a.base, b.base);
-            sum.sum = a.sum * mla_rebase(a.base, sum.base) + b.sum * mla_rebase(b.base, sum.base);
-        }
-        mla_output_t out = mla_row_output(p, item.work, mla_tile_row(p, item.work, item.range, r), sum, value_scale);
-        if (self == 0 && lane == 0) mla_store_lse(out);
+        sm90_place_t place = sm90_shared().side.place[item.tiles > 0][r];
+        mla_output_t out = {place.row, nullptr, 0, place.scale, place.empty, dtype};
         const float *from = (const float *)sm90_shared().key[self] + r * SM90_OUT_STRIDE + lane * 4;
         GPU_UNROLL for (int half = 0; half < 2; half++) {
             float4 v = make_float4(0, 0, 0, 0);
@@ -51,7 +72,7 @@ GPU_INLINE float sm90_score_scale(const ac_attention_params_t &p) {
     return (float)(p.sm_scale * AC_LOG2_E * sm90_scale(p.q_scale) * sm90_scale(p.kv_scale));
 }
 
-template <class KIND>
+template <class KIND, sm90_items_t ITEMS>
 GPU_INLINE void sm90_consume(const ac_attention_params_t &p, const sm90_item_t &item, bool overlap_scores, int self,
                              int thread) {
     int warp = thread / 32, lane = thread % 32;
@@ -62,7 +83,7 @@ GPU_INLINE void sm90_consume(const ac_attention_params_t &p, const sm90_item_t &
             sm90_shared().side.masked_tail[thread] = mla_tile_row(p, item.work, item.range, thread).masked_tail;
         sm90_load_queries<KIND>(p, item, self * 128 + thread);
         sm90_consumer<KIND> consumer = {p.kv[0].cache.rope_dim > 0,
-                                        KIND::SOURCE == SM90_SAME && overlap_scores,
+                                        overlap_scores,
                                         item.range.end - item.range.begin,
                                         item.range.masked_tail,
                                         item.first_tile,
@@ -76,11 +97,17 @@ GPU_INLINE void sm90_consume(const ac_attention_params_t &p, const sm90_item_t &
                                         {mla_softmax_start(), mla_softmax_start()},
                                         o};
         GPU_UNROLL for (int i = 0; i < 128; i++) o[i] = 0;
-        consumer.run();
+        consumer.template run<ITEMS == SM90_ALL_ITEMS>();
         sm90_sync(SM90_SYNC_CONSUMERS, 256); /* both are done with the stages */
         if (warp * 16 < item.work.num_rows) sm90_spread_rows((float *)sm90_shared().key[self], warp, lane, o);
-        sm90_sync(SM90_SYNC_CONSUMER + self, 128);
     }
+    int place = self * 32 + thread; /* of the first warps */
+    if (item.tiles > 0) sm90_sync(SM90_SYNC_PLACES, 384);
+    if (thread < 32 && place < item.work.num_rows) {
+        if (item.tiles == 0) sm90_find_place(p, item, place);
+        sm90_finish_place(p, item, place);
+    }
+    sm90_sync(SM90_SYNC_CONSUMERS, 256);
     sm90_store_rows(p, item, self, warp, lane);
 }
 
@@ -120,9 +147,6 @@ GPU_INLINE int sm90_recompute_thread() {
     return thread;
 }
 
-/* How many items a workgroup does. Code for more of them beside the first, run or not, costs 16-bit keys 2 to 4 us. */
-enum sm90_items_t { SM90_ONE_ITEM, SM90_ALL_ITEMS };
-
 /* The workgroup's items. next_work(&done, &work): the item after those that are done, the same for every thread.
  * fill(thread, threads): what else is to be written, by threads that have nothing else to do. overlap_scores: see
  * sm90_consumer; only for keys that are copied. */
@@ -141,15 +165,19 @@ GPU_INLINE void sm90_decode(const ac_attention_params_t &p, next_work_f next_wor
         for (;;) {
             int thread = ITEMS == SM90_ONE_ITEM ? gpu_thread() : sm90_recompute_thread();
             sm90_produce<KIND>(p, item, gpu_thread() / 32, thread % 32);
+            if (item.tiles > 0) {
+                if (thread < item.work.num_rows) sm90_find_place(p, item, thread);
+                sm90_sync_arrive(SM90_SYNC_PLACES, 384);
+            }
             if (ITEMS != SM90_ALL_ITEMS || !work_indptr) return fill(gpu_thread(), 128);
             if (!sm90_next_item(p, next_work, &item)) return;
         }
     } else {
         sm90_more_registers<CONSUMER_REGISTERS>();
         if constexpr (ITEMS == SM90_ONE_ITEM)
-            return sm90_consume<KIND>(p, item, overlap_scores, warpgroup - 1, gpu_thread() % 128);
+            return sm90_consume<KIND, ITEMS>(p, item, overlap_scores, warpgroup - 1, gpu_thread() % 128);
         for (;;) {
-            sm90_consume<KIND>(p, item, overlap_scores, warpgroup - 1, sm90_recompute_thread());
+            sm90_consume<KIND, ITEMS>(p, item, overlap_scores, warpgroup - 1, sm90_recompute_thread());
             if (!work_indptr) return;
             if (item.tiles > 0) sm90_barrier_arrive(sm90_shared_address(&sm90_shared().side.stored));
             if (!sm90_next_item(p, next_work, &item)) return;

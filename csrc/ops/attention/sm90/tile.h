@@ -20,7 +20,7 @@ constexpr int SM90_MATRIX_BYTES = 9 * SM90_PANEL_BYTES;
 constexpr int SM90_THREADS = 3 * 128; /* a producer and two consumers, a warpgroup each */
 
 /* Hardware barriers; 0 is that of the whole workgroup. */
-enum { SM90_SYNC_CONSUMERS = 1, SM90_SYNC_CONSUMER = 2 /* + consumer */ };
+enum { SM90_SYNC_CONSUMERS = 1, SM90_SYNC_CONSUMER = 2 /* + consumer */, SM90_SYNC_PLACES = 4 };
 
 /* What all warps know of the work item. Tiles are counted on from item to item (modulo 4, of which their stages and the
  * phases of the barriers follow). */
@@ -32,6 +32,14 @@ typedef struct sm90_item_t {
     int number; /* of the items before it that had tiles: only with them producer and consumers meet */
 } sm90_item_t;
 
+/* Where a row of the output goes, and what its accumulators are multiplied by. */
+typedef struct sm90_place_t {
+    char *row; /* NULL: nothing is to be written */
+    float *lse;
+    float scale;
+    bool empty; /* zeros, whatever the accumulators are */
+} sm90_place_t;
+
 /* A stage is filled and freed in two units, since consumer c frees the values of columns [256 c, 256 c + 256):
  * unit c holds them. The rope panel, later the probabilities, is filled with unit 1, when both units are free. */
 typedef struct sm90_side_t {
@@ -39,12 +47,12 @@ typedef struct sm90_side_t {
     uint64_t scored[SM90_STAGES];         /* probabilities, base and factor of the stage's tile are there */
     uint64_t stored;                      /* the rows of an item are stored, and the stages free for the next */
     uint16_t exists[SM90_STAGES][4];      /* 64 bits: the keys that the tile holds */
-    int keys_first[2][2];                 /* see keys_arrived_first() */
     float base[SM90_STAGES][SM90_ROWS];   /* softmax base after this tile */
     float factor[SM90_STAGES][SM90_ROWS]; /* rescales what was summed before this tile */
     int masked_tail[SM90_ROWS];           /* see mla_row_t */
     mla_softmax_t share[2][SM90_ROWS];    /* of each consumer, after the last tile */
     float row_scale[16];                  /* what the scores of queries in terms are multiplied by */
+    sm90_place_t place[2][SM90_ROWS];     /* of an item that has no tiles; of one that has some */
 } sm90_side_t;
 
 typedef struct sm90_shared_t {
