@@ -102,7 +102,8 @@ GPU_INLINE void sm90_consume(const ac_attention_params_t &p, const sm90_item_t &
         if (warp * 16 < item.work.num_rows) sm90_spread_rows((float *)sm90_shared().key[self], warp, lane, o);
     }
     int place = self * 32 + thread; /* of the first warps */
-    if (item.tiles > 0) sm90_sync(SM90_SYNC_PLACES, 384);
+    if (item.tiles > 0) sm90_barrier_wait(sm90_shared_address(&sm90_shared().side.found), item.number & 1);
+    else if (ITEMS == SM90_ALL_ITEMS) sm90_sync(SM90_SYNC_CONSUMERS, 256); /* nobody stores rows of the item before */
     if (thread < 32 && place < item.work.num_rows) {
         if (item.tiles == 0) sm90_find_place(p, item, place);
         sm90_finish_place(p, item, place);
@@ -123,6 +124,7 @@ template <class KIND> GPU_INLINE void sm90_init_barriers() {
         }
         sm90_barrier_init(sm90_shared_address(&side.scored[s]), 128); /* the threads of the owner */
     }
+    sm90_barrier_init(sm90_shared_address(&side.found), 128);  /* the threads of the producer */
     sm90_barrier_init(sm90_shared_address(&side.stored), 256); /* the threads of both consumers */
 }
 
@@ -167,7 +169,7 @@ GPU_INLINE void sm90_decode(const ac_attention_params_t &p, next_work_f next_wor
             sm90_produce<KIND>(p, item, gpu_thread() / 32, thread % 32);
             if (item.tiles > 0) {
                 if (thread < item.work.num_rows) sm90_find_place(p, item, thread);
-                sm90_sync_arrive(SM90_SYNC_PLACES, 384);
+                sm90_barrier_arrive(sm90_shared_address(&sm90_shared().side.found));
             }
             if (ITEMS != SM90_ALL_ITEMS || !work_indptr) return fill(gpu_thread(), 128);
             if (!sm90_next_item(p, next_work, &item)) return;

@@ -20,7 +20,7 @@ constexpr int SM90_MATRIX_BYTES = 9 * SM90_PANEL_BYTES;
 constexpr int SM90_THREADS = 3 * 128; /* a producer and two consumers, a warpgroup each */
 
 /* Hardware barriers; 0 is that of the whole workgroup. */
-enum { SM90_SYNC_CONSUMERS = 1, SM90_SYNC_CONSUMER = 2 /* + consumer */, SM90_SYNC_PLACES = 4 };
+enum { SM90_SYNC_CONSUMERS = 1, SM90_SYNC_CONSUMER = 2 /* + consumer */ };
 
 /* What all warps know of the work item. Tiles are counted on from item to item (modulo 4, of which their stages and the
  * phases of the barriers follow). */
@@ -45,6 +45,7 @@ typedef struct sm90_place_t {
 typedef struct sm90_side_t {
     uint64_t full[SM90_STAGES][2], empty[SM90_STAGES][2];
     uint64_t scored[SM90_STAGES];         /* probabilities, base and factor of the stage's tile are there */
+    uint64_t found;                       /* the places of the item's rows are there */
     uint64_t stored;                      /* the rows of an item are stored, and the stages free for the next */
     uint16_t exists[SM90_STAGES][4];      /* 64 bits: the keys that the tile holds */
     float base[SM90_STAGES][SM90_ROWS];   /* softmax base after this tile */
