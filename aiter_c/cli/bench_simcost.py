@@ -160,7 +160,7 @@ def _logits_row(simulator: ctypes.CDLL, arch: str, kind: str) -> dict[str, Any]:
 #: Of `--shape`: what of a row is shown.
 _SHAPE_COLUMNS = {
     "arch": "6s", "H": "3d", "q": "1d", "dtype": "15s", "kernel": "28s", **dict.fromkeys(_NAMES, "6.2f"),
-    "proxy": "6.1f", "clocks": "7.1f", "memory": "7.1f", "AITER's clocks": "7s", "ratio": "5s",
+    "proxy": "6.1f", "clocks": "7.1f", "memory": "7.1f", "AITER's clocks": "7s", "e4048607's": "7s", "ratio": "5s",
 }  # fmt: skip
 
 

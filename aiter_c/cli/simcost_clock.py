@@ -28,9 +28,21 @@ AITER = {
     ("gfx950", "float8_e4m3fn", 16, 1): 51.8,
     ("gfx950", "float8_e4m3fn", 128, 1): 122.6,
 }
+#: The same of its commit e4048607, of which no wheel is.
+LATER = {
+    ("gfx942", "float8_e4m3fnuz", 64, 1): 124.1,
+    ("gfx942", "float8_e4m3fnuz", 16, 4): 80.9,
+    ("gfx950", "bfloat16", 32, 1): 93.2,
+    ("gfx950", "bfloat16", 64, 1): 93.2,
+    ("gfx950", "bfloat16", 16, 4): 107.8,
+    ("gfx950", "bfloat16", 32, 4): 124.6,
+    ("gfx950", "float8_e4m3fn", 32, 1): 51.7,
+    ("gfx950", "float8_e4m3fn", 16, 4): 51.5,
+    ("gfx950", "float8_e4m3fn", 32, 4): 89.9,
+}
 COLUMNS = {
     "arch": "6s", "H": "3d", "q": "1d", "dtype": "15s", "kernel": "28s", "clocks": "7.1f",
-    "memory": "7.1f", "us of 8192 keys": "7.1f", "AITER's clocks": "7s", "ratio": "5s",
+    "memory": "7.1f", "us of 8192 keys": "7.1f", "AITER's clocks": "7s", "e4048607's": "7s", "ratio": "5s",
 }  # fmt: skip
 
 
@@ -56,7 +68,8 @@ def _us(simulator: ctypes.CDLL, device: Device, case: MlaCase) -> float:
 
 
 def row(simulator: ctypes.CDLL, key: tuple[str, str, int, int], page_size: int, place: str) -> dict[str, Any]:
-    """(arch, dtype, heads, q): clocks per key of a unit, by the clock and by the memory's rate, and us."""
+    """(arch, dtype, heads, q): clocks per key of a unit, by the clock and by the memory's rate, and us; AITER's, and
+    the ratio to the fewer of these."""
     arch, dtype, heads, q_len = key
     units, clocks_per_us, bytes_per_clock = _CHIPS[arch]
     device = Device(arch, place, simulated=True, copies=True)
@@ -74,11 +87,12 @@ def row(simulator: ctypes.CDLL, key: tuple[str, str, int, int], page_size: int, 
             simulator.gfxsim_set_option(name, 0)
     plan = aiter_c.mla_plan(1, heads, q_len, page_size, dtype, dtype, num_kv_splits=1, max_kv_len=_LONG, device=place)
     per_key = (long - short) / (_LONG - _SHORT)
-    theirs = AITER.get(key)
+    theirs = [clocks for clocks in (AITER.get(key), LATER.get(key)) if clocks]
     return {
         "arch": arch, "H": heads, "q": q_len, "dtype": dtype, "kernel": plan.stage1,
         "clocks": per_key * clocks_per_us, "memory": 576 * (2 if dtype == "bfloat16" else 1) / bytes_per_clock,
         "us of 8192 keys": short + per_key * (KEYS - _SHORT),
-        "AITER's clocks": f"{theirs:.1f}" if theirs else "-",
-        "ratio": f"{per_key * clocks_per_us / theirs:.2f}" if theirs else "-",
+        "AITER's clocks": f"{AITER[key]:.1f}" if key in AITER else "-",
+        "e4048607's": f"{LATER[key]:.1f}" if key in LATER else "-",
+        "ratio": f"{per_key * clocks_per_us / min(theirs):.2f}" if theirs else "-",
     }  # fmt: skip

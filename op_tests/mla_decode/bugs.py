@@ -12,6 +12,7 @@ TESTS = {
     "unserved": "op_tests/mla_decode/test_unserved.py --device cpu",
     "few-rows": "op_tests/mla_decode/test_heads.py -k few --device cpu",
     "halves": "op_tests/mla_decode/test_mla_decode.py --device gfx942 -k fnuz_fnuz",
+    "direct-halves": "op_tests/mla_decode/test_mla_decode.py --device gfx950 -k h128",
     "unserved-gpu": "op_tests/mla_decode/test_unserved.py --device gfx950 -m device",
 }
 ITEMS, WORK, OP = "csrc/ops/attention/work_items.h", "csrc/ops/attention/work.h", "csrc/ops/mla_decode/op.c"
@@ -184,6 +185,18 @@ _HALVES_BUGS = [
      "keys change places in V^T"),
 ]  # fmt: skip
 
+#: gfx950, 128 rows: name, right, wrong, why.
+_DIRECT_HALVES = "csrc/ops/attention/gfx9/direct_halves.h"
+_DIRECT_HALVES_BUGS = [
+    ("stage", "fill_stage(kv, wave, 1 - stage, stream)", "fill_stage(kv, wave, stage, stream)", "over the tile in use"),
+    ("barrier", "if (wave < WAVES) gpu_barrier();", "", "the first half ends without the second"),
+    ("behind", "if (wave >= WAVES) gpu_barrier(); /*", "/*", "halves in step: a tile is replaced while it is read"),
+    ("arrival", "if (wave < WAVES) wait_for_all_but<0>();", "", "keys that have not arrived"),
+    ("rope", "(n * tile::ROPE_STEPS + step", "(step", "one group's rope parts for all"),
+    ("groups", "p.words[i / COLUMNS * WORDS + w]", "p.words[w]", "16 bits: the first keys' probabilities for all"),
+    ("rows", "wave * 16 + recompute", "wave % WAVES * 16 + recompute", "both halves have the first rows' queries"),
+]  # fmt: skip
+
 BUGS = [Bug(f"work-{name}", *bug, "work-lists") for name, *bug in _BUGS]
 BUGS += [Bug(name, GRID, *bug) for name, *bug in _GRID_BUGS]
 BUGS += [Bug(f"unserved-{name}", *bug, "unserved") for name, *bug in _UNSERVED_BUGS]
@@ -199,3 +212,7 @@ BUGS += [
     Bug("unserved-gpu-merge", *_UNSERVED_BUGS[-1][1:], "unserved-gpu", "mla_merge"),
 ]
 BUGS += [Bug(f"halves-{name}", _HALVES, *bug, "halves", "mla_decode", arch="gfx942") for name, *bug in _HALVES_BUGS]
+BUGS += [
+    Bug(f"direct-halves-{name}", _DIRECT_HALVES, *bug, "direct-halves", "mla_decode", arch="gfx950")
+    for name, *bug in _DIRECT_HALVES_BUGS
+]

@@ -28,7 +28,7 @@ from gfxsim import Simulator
 from gfxsim.clock import Profile, constants
 from oracle import code_objects, launch
 from oracle.cases import call_of
-from oracle.kernels import ARCHS, FP8, KERNELS, LATER, Kernel
+from oracle.kernels import ARCHS, FP8, KERNELS, LATER, LATER_PERSISTENT, Kernel
 from oracle.launch import Lists, run
 
 MERGE = Path(gfxsim.__file__).parent / "data"  # ARCH/merge.co
@@ -121,7 +121,8 @@ def merged(arch: str, heads: int, q_len: int, parts: tuple[int, ...]) -> Profile
 
 def clocks_per_key(arch: str, kernel: str, q_len: int) -> float:
     """Of a compute unit, all units at work: 2048 keys minus 1024, as `bench simcost` has it for ours."""
-    found, units = next(k for k in KERNELS if (k.arch, k.id) == (arch, kernel)), units_of(arch)
+    known, units = (*KERNELS, *LATER, *LATER_PERSISTENT), units_of(arch)
+    found = next(k for k in known if (k.arch, k.id) == (arch, kernel))
     long, short = (timed(found, q_len, [(keys, True)], units).cycles for keys in (2048, 1024))
     return (long - short) / 1024
 
@@ -237,6 +238,23 @@ QUOTED = {
 }
 
 
+#: The same of the later commit, of which `bench simcost` quotes the fastest.
+LATER_QUOTED = {
+    (arch, kernel, q_len): (arch, dtype if dtype == "bfloat16" else FP8[arch], heads, q_len)
+    for arch, kernel, dtype, heads, q_len in (
+        ("gfx942", "a8w8_qh64_qseqlen1_gqaratio64_v3_ps", "fp8", 64, 1),
+        ("gfx942", "a8w8_qh64_qseqlen4_gqaratio16_ps", "fp8", 16, 4),
+        ("gfx950", "a16w16_h32", "bfloat16", 32, 1),
+        ("gfx950", "a16w16_h64", "bfloat16", 64, 1),
+        ("gfx950", "a16w16_qh16_qseqlen4_gqaratio16_ps", "bfloat16", 16, 4),
+        ("gfx950", "a16w16_qh32_qseqlen4_gqaratio32_ps", "bfloat16", 32, 4),
+        ("gfx950", "a8w8_h32", "fp8", 32, 1),
+        ("gfx950", "a8w8_qh16_qseqlen4_gqaratio16_v3_ps", "fp8", 16, 4),
+        ("gfx950", "a8w8_qh32_qseqlen4_gqaratio32_ps", "fp8", 32, 4),
+    )
+}
+
+
 def report(points: tuple[Point, ...]) -> None:
     """Of every point what was published, what is predicted, and their ratio; then how far off they are."""
     widths = f"{'published':>10}{'decode':>8}{'merge':>7}{'both':>8}{'ratio':>7}"
@@ -261,10 +279,10 @@ def main() -> None:
     if code_objects.later_available():
         print(f"AITER {code_objects.LATER}")
         report(LATER_POINTS)
-    if code_objects.available():
-        print("clocks per key, as in bench simcost")
-        for (arch, kernel, q_len), _ in QUOTED.items():
-            print(f"{arch:8}{kernel:12}q {q_len}{clocks_per_key(arch, kernel, q_len):8.1f}", flush=True)
+    print("clocks per key, as in bench simcost")
+    quoted = (*(QUOTED if code_objects.available() else ()), *(LATER_QUOTED if code_objects.later_available() else ()))
+    for arch, kernel, q_len in quoted:
+        print(f"{arch:8}{kernel:40}q {q_len}{clocks_per_key(arch, kernel, q_len):8.1f}", flush=True)
 
 
 if __name__ == "__main__":

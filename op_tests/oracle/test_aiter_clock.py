@@ -12,7 +12,17 @@ import pytest
 from gfxsim.__main__ import main as gfxsim_command
 from oracle import code_objects
 from oracle.bites import bites
-from oracle.clock_points import LATER_POINTS, MERGE, POINTS, QUOTED, Point, clocks_per_key, merge_inputs, plan
+from oracle.clock_points import (
+    LATER_POINTS,
+    LATER_QUOTED,
+    MERGE,
+    POINTS,
+    QUOTED,
+    Point,
+    clocks_per_key,
+    merge_inputs,
+    plan,
+)
 from oracle.kernels import KERNELS
 
 import aiter_c
@@ -48,6 +58,15 @@ def test_points_of_the_later_commit() -> None:
 def test_what_simcost_quotes(key: tuple[str, str, int]) -> None:
     assert set(QUOTED.values()) == set(simcost_clock.AITER)
     assert clocks_per_key(*key) == pytest.approx(simcost_clock.AITER[QUOTED[key]], abs=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not code_objects.later_available(), reason=code_objects.LATER_MISSING)
+@pytest.mark.parametrize("key", LATER_QUOTED)
+def test_what_simcost_quotes_of_the_later_commit(key: tuple[str, str, int]) -> None:
+    """To 1 %: one of them takes 123.6 or 124.6, by where its memory is."""
+    assert set(LATER_QUOTED.values()) == set(simcost_clock.LATER)
+    assert clocks_per_key(*key) == pytest.approx(simcost_clock.LATER[LATER_QUOTED[key]], rel=0.01)
 
 
 @pytest.mark.parametrize(("batch", "ctx", "heads"), [(16, 8192, 128), (1, 21, 128), (3, 1000, 32)])

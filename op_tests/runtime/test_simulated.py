@@ -33,11 +33,14 @@ def simulator(device: Device) -> Iterator[ctypes.CDLL]:
 @pytest.mark.parametrize("index", range(0, len(SMOKE), 3))
 def test_no_order_matters(index: int, device: Device, simulator: ctypes.CDLL) -> None:
     """Each launch three times in all, waves and workgroups interleaved otherwise every few instructions: the same bits
-    in all memory. All waves of a workgroup wait at the same barrier, but in gfx942's kernels of fp8 for more than 32
-    rows, whose halves do different things between two barriers."""
+    in all memory. All waves of a workgroup wait at the same barrier, but in the kernels of fp8 for more than 32 rows
+    (gfx942) and of keys that need no change for more than 64 (gfx950), whose halves do different things between two
+    barriers."""
     for case in on_device(SMOKE[index : index + 1], device):
         rows = case.heads * max(case.q_lens, default=0)
-        in_halves = device.name == "gfx942" and case.q_is_fp8 and case.kv_is_fp8 and rows > 32
+        in_halves = case.q_is_fp8 and case.kv_is_fp8 and rows > 32
+        if device.name == "gfx950":
+            in_halves = case.q_dtype == case.kv_dtype and rows > 64
         for option, value in ((b"order_check", 2), (b"check_barriers", 1 if in_halves else 2), (b"quantum", 50)):
             assert simulator.gfxsim_set_option(option, value) == 0
         run_case(case, device=device)

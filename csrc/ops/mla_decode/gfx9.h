@@ -5,7 +5,9 @@
 #include "../attention/gfx9/per_wave.h"
 #include "../attention/gfx9/shared_tile.h"
 #include "../attention/gfx9/split_columns.h"
-#if !defined(__gfx950__)
+#if defined(__gfx950__)
+#include "../attention/gfx9/direct_halves.h"
+#else
 #include "../attention/gfx9/halves.h"
 #endif
 #include "kernel_params.h"
@@ -25,9 +27,7 @@ typedef columns_t<1, 8, 2> r16_fp8_t, r32_fp8_t;
 typedef columns_t<2, 4, 0> r32_widened_t;
 typedef columns_t<4, 4, 0> r64_widened_t;
 /*                      ROW_WAVES, ROW_TILES, GROUPS, LDS_STEPS, STAGES */
-typedef division_t<4, 2, 2, 0, 4> r128_t;
 typedef division_t<4, 1, 8, 0, 2> r64_fp8_t;
-typedef division_t<4, 2, 8, 1, 2> r128_fp8_t;
 typedef division_t<4, 2, 2, 4, 0> r128_widened_t;
 typedef division_t<2, 1, 2, 0, 0> r32_records_t;
 typedef division_t<2, 1, 2, 4, 0> r32_split_t;
@@ -101,16 +101,32 @@ typedef division_t<4, 2, 1, 5, 0> r128_t, r128_widened_t, r128_records_t;
     typedef halves_t<matrix_t, rows> name##_r##rows##_t;                                                               \
     ENTRY(name, rows, name##_r##rows##_t::THREADS, name##_r##rows##_t::BYTES, decode_in_halves<name##_r##rows##_t>)
 
+#define DIRECT_HALVES(name, rows, ...)                                                                                 \
+    typedef direct_halves_t<__VA_ARGS__> name##_r##rows##_t;                                                           \
+    static_assert(name##_r##rows##_t::ROWS == rows, "the name says how many rows");                                    \
+    ENTRY(name, rows, name##_r##rows##_t::THREADS, name##_r##rows##_t::BYTES,                                          \
+          decode_in_direct_halves<name##_r##rows##_t>)
+
 /* 16 bits, and fp8 that becomes 16 bits: 16, 32, 64 and 128 rows. */
-#define FAMILY(name, matrix_t, source_t, r32, r64, r128) FAMILY_OF(ENTRY, name, matrix_t, source_t, r32, r64, r128)
-#define FAMILY_OF(entry128, name, matrix_t, source_t, r32, r64, r128)                                                  \
+#define UP_TO_64(name, matrix_t, source_t, r32, r64)                                                                   \
     PER_WAVE(name, matrix_t, source_t, 1)                                                                              \
     SPLIT_COLUMNS(name, matrix_t, source_t, 32, r32)                                                                   \
-    SPLIT_COLUMNS(name, matrix_t, source_t, 64, r64)                                                                   \
+    SPLIT_COLUMNS(name, matrix_t, source_t, 64, r64)
+#define FAMILY(name, matrix_t, source_t, r32, r64, r128) FAMILY_OF(ENTRY, name, matrix_t, source_t, r32, r64, r128)
+#define FAMILY_OF(entry128, name, matrix_t, source_t, r32, r64, r128)                                                  \
+    UP_TO_64(name, matrix_t, source_t, r32, r64)                                                                       \
     SHARED_TILE_OF(entry128, name, matrix_t, source_t, 1, 128, r128)
 
+#if defined(__gfx950__)
+UP_TO_64(bf16, bf16_matrix_t, same_source_t, r32_t, r64_t)
+UP_TO_64(f16, f16_matrix_t, same_source_t, r32_t, r64_t)
+/*                                     GROUPS, KEYS_AHEAD, VALUES_AHEAD: what registers allow */
+DIRECT_HALVES(bf16, 128, bf16_matrix_t, 4, 4, 4)
+DIRECT_HALVES(f16, 128, f16_matrix_t, 4, 4, 3)
+#else
 FAMILY(bf16, bf16_matrix_t, same_source_t, r32_t, r64_t, r128_t)
 FAMILY(f16, f16_matrix_t, same_source_t, r32_t, r64_t, r128_t)
+#endif
 FAMILY(bf16_fp8, bf16_matrix_t, fp8_source_t, r32_widened_t, r64_widened_t, r128_widened_t)
 #if defined(__gfx950__)
 FAMILY_OF(GRID_ENTRY, f16_fp8, f16_matrix_t, fp8_source_t, r32_widened_t, r64_widened_t, r128_widened_t)
@@ -118,8 +134,7 @@ SHARED_TILE_OF(ITEM_ENTRY, f16_fp8_lists, f16_matrix_t, fp8_source_t, 1, 128, r1
 SPLIT_COLUMNS(fp8, fp8_matrix_t, own_fp8_source_t, 16, r16_fp8_t)
 SPLIT_COLUMNS(fp8, fp8_matrix_t, own_fp8_source_t, 32, r32_fp8_t)
 SHARED_TILE(fp8, fp8_matrix_t, own_fp8_source_t, 1, 64, r64_fp8_t)
-SHARED_TILE_OF(GRID_ENTRY, fp8, fp8_matrix_t, own_fp8_source_t, 1, 128, r128_fp8_t)
-SHARED_TILE_OF(ITEM_ENTRY, fp8_lists, fp8_matrix_t, own_fp8_source_t, 1, 128, r128_fp8_t)
+DIRECT_HALVES(fp8, 128, fp8_matrix_t, 8, 3, 2)
 #else
 FAMILY(f16_fp8, f16_matrix_t, fp8_source_t, r32_widened_t, r64_widened_t, r128_widened_t)
 /* A request of 12 heads and 4 tokens, and its like. */

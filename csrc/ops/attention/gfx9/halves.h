@@ -192,10 +192,6 @@ typedef struct slots_t {
     uint32_t keys, next_keys, third;
 } slots_t;
 
-/* Which phase of a wave the SIMD unit prefers: scores, then the output, then the softmax, whose many VALU instructions
- * would hold up the other half's multiplications. */
-enum { PREFER_SOFTMAX, PREFER_OUTPUT, PREFER_SCORES };
-
 /* Returns which keys of the half's next tile are valid. */
 template <class a_t, seen_t SEEN>
 GPU_INLINE uint32_t attend_in_halves(const ac_kv_cache_t &kv, const item_t &item, const place_t &place, int number,

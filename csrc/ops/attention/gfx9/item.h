@@ -6,6 +6,10 @@
 
 constexpr int WAVES = 4;
 
+/* Where two waves share a SIMD unit, which phase of one it prefers: scores, then the output, then the softmax, whose
+ * many VALU instructions would hold up the other half's multiplications. */
+enum { PREFER_SOFTMAX, PREFER_OUTPUT, PREFER_SCORES };
+
 typedef struct item_t {
     ac_work_t work;
     mla_range_t range;

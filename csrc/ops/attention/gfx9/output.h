@@ -11,33 +11,37 @@
 #if defined(__gfx950__)
 
 constexpr int LEAST_TILES = 1;
+/* The lane's part of the addresses of V^T, to which constants are added. */
+template <class matrix_t> GPU_INLINE uint32_t values_of_lane(uint32_t lane, uint32_t latent) {
+    typedef tile_t<matrix_t> tile;
+    const uint32_t g = lane / 16, j = lane / 2 % 8;
+    if (matrix_t::BYTES == 1)
+        return keep_in_register(tile::lane_part(latent, j / 4 * 16 + 4 * g + j % 4, 0) + lane % 2 * 8);
+    return keep_in_register(tile::lane_part(latent, 4 * g + lane / 4 % 4, lane / 2 % 2) + lane % 2 * 8);
+}
+
+/* The words of A for tile `number` of all columns, over GROUPS groups from group `group` on. */
+template <class matrix_t, int GROUPS, int WORDS>
+GPU_INLINE void read_column_tile(uint32_t from, int group, int number, uint32_t (&out)[WORDS]) {
+    typedef tile_t<matrix_t> tile;
+    typedef int i32x2_t __attribute__((ext_vector_type(2)));
+    typedef GPU_SHARED i32x2_t *bytes_t;
+    typedef GPU_SHARED s16x4_t *halves_t;
+    GPU_UNROLL for (int w = 0; w < WORDS; w += 2) { /* two groups of bytes, or one of 16 bits */
+        const uint32_t at = tile::chunk(from, matrix_t::BYTES * number) + (group + w / matrix_t::BYTES) * tile::GROUP;
+        u32x2_t x;
+        if constexpr (matrix_t::BYTES == 1) x = BITS(u32x2_t, __builtin_amdgcn_ds_read_tr8_b64_v2i32((bytes_t)at));
+        else x = BITS(u32x2_t, __builtin_amdgcn_ds_read_tr16_b64_v4i16((halves_t)at));
+        out[w] = x.x, out[w + 1] = x.y;
+    }
+}
+
 template <class matrix_t, int GROUPS, int N, int WORDS>
 GPU_INLINE void read_values(uint32_t lane, uint32_t latent, int group, int block, int first,
                             uint32_t (&out)[N][WORDS]) {
-    typedef tile_t<matrix_t> tile;
-    typedef int i32x2_t __attribute__((ext_vector_type(2)));
-    typedef GPU_SHARED s16x4_t *halves_t;
-    typedef GPU_SHARED i32x2_t *bytes_t;
-    uint32_t g = lane / 16;
-    if constexpr (matrix_t::BYTES == 1) {
-        uint32_t j = lane / 2 % 8, key = j / 4 * 16 + 4 * g + j % 4;
-        uint32_t from = keep_in_register(tile::lane_part(latent, key, 0) + lane % 2 * 8 + group * tile::GROUP);
+    const uint32_t from = values_of_lane<matrix_t>(lane, latent + group * tile_t<matrix_t>::GROUP);
     GPU_UNROLL for (int e = 0; e < N; e++)
-            GPU_UNROLL for (int n = 0; n < GROUPS; n += 2) {
-                auto at = (bytes_t)(tile::chunk(from, TILES * block + first + e) + n * tile::GROUP);
-                u32x2_t x = BITS(u32x2_t, __builtin_amdgcn_ds_read_tr8_b64_v2i32(at));
-                out[e][n] = x.x, out[e][n + 1] = x.y;
-            }
-    } else {
-        uint32_t from = keep_in_register(tile::lane_part(latent, 4 * g + lane / 4 % 4, lane / 2 % 2) + lane % 2 * 8 +
-                                    group * tile::GROUP);
-        GPU_UNROLL for (int e = 0; e < N; e++)
-            GPU_UNROLL for (int n = 0; n < GROUPS; n++) {
-                auto at = (halves_t)(tile::chunk(from, 2 * (TILES * block + first + e)) + n * tile::GROUP);
-                u32x2_t x = BITS(u32x2_t, __builtin_amdgcn_ds_read_tr16_b64_v4i16(at));
-                out[e][2 * n] = x.x, out[e][2 * n + 1] = x.y;
-            }
-    }
+        read_column_tile<matrix_t, GROUPS>(from, 0, TILES * block + first + e, out[e]);
 }
 
 /* The column of element i of a lane's tile e. A run of RUN elements is consecutive. */
