@@ -6,7 +6,7 @@
 #include "records_output.h"
 #include "records_scores.h"
 
-constexpr int RECORDS_INIT_WARP = 15; /* of the output: nothing waits for it */
+constexpr int RECORDS_INIT_WARP = 15; /* of the output; loader and scores have more to do before they meet it */
 
 template <int N> GPU_INLINE void records_init_barriers() {
     records_side_t<N> &side = records_shared<N>().side;
@@ -61,7 +61,7 @@ GPU_INLINE void records_decode(const items_t &items, fill_f fill) {
         else sm90_fewer_registers<SCORES>();
         float sum[records_scores<N, items_t>::SUMS];
         records_scores<N, items_t> scores = {items, p, side, thread / 32, thread % 32, 0, 0, 0, 0, 0, sum};
-        scores.prepare(item);
+        if (more) scores.prepare(item);
         sm90_sync(RECORDS_SYNC_FIRST, 32 * RECORDS_WARPS);
         for (bool is_first = true; more; is_first = false) {
             if (!is_first) {
