@@ -103,7 +103,7 @@ GPU_INLINE void sm90_consume(const ac_attention_params_t &p, const sm90_item_t &
     }
     int place = self * 32 + thread; /* of the first warps */
     if (item.tiles > 0) sm90_barrier_wait(sm90_shared_address(&sm90_shared().side.found), item.number & 1);
-    else if (ITEMS == SM90_ALL_ITEMS) sm90_sync(SM90_SYNC_CONSUMERS, 256); /* nobody stores rows of the item before */
+    else if (ITEMS == SM90_ALL_ITEMS) sm90_sync(SM90_SYNC_CONSUMERS, 256); /* as sm90_decode() does behind an item */
     if (thread < 32 && place < item.work.num_rows) {
         if (item.tiles == 0) sm90_find_place(p, item, place);
         sm90_finish_place(p, item, place);
