@@ -28,7 +28,7 @@ AITER = {
     ("gfx950", "float8_e4m3fn", 16, 1): 51.8,
     ("gfx950", "float8_e4m3fn", 128, 1): 122.6,
 }
-#: The same of its commit e4048607, of which no wheel is.
+#: The same of its commit e4048607, which no wheel has.
 LATER = {
     ("gfx942", "float8_e4m3fnuz", 64, 1): 124.1,
     ("gfx942", "float8_e4m3fnuz", 16, 4): 80.9,

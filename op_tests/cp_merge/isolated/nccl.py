@@ -13,8 +13,8 @@ from itertools import product
 # A program that uses NVLink multicast can put shared GPUs out of service.
 os.environ |= {"NCCL_NVLS_ENABLE": "0", "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1", "NVSHMEM_DISABLE_NVLS": "1"}
 
-# A watchdog that has found a timeout collects what it can about it, and then waits four times the last, 15 seconds by
-# default, for other ranks to do so: longer than a test may take.
+# A watchdog that has found a timeout collects what it can about it, and then leaves other ranks time to do so: longer
+# than a test may take.
 os.environ |= {
     "TORCH_NCCL_DUMP_ON_TIMEOUT": "0", "TORCH_DISABLE_ADDR2LINE": "1", "TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC": "500",
 }  # fmt: skip
