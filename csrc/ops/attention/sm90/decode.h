@@ -28,27 +28,26 @@ GPU_INLINE void sm90_spread_rows(float *to, int warp, int lane, const float (&o)
 
 /* Where row r goes: a thread for each row, beside the last tiles. The divisions of a warp's rows one after the other,
  * each before its row is stored, take several times as long as the stores. */
-GPU_INLINE void sm90_find_place(const ac_attention_params_t &p, const sm90_item_t &item, int r) {
+GPU_INLINE sm90_place_t sm90_find_place(const ac_attention_params_t &p, const sm90_item_t &item, int r) {
     mla_output_t out = mla_row_output(p, item.work, mla_tile_row(p, item.work, item.range, r), {0, 1}, 1);
-    sm90_shared().side.place[item.tiles > 0][r] = {out.row, out.lse, 0, false};
+    return {out.row, out.lse};
 }
 
-/* The rest of it, after the last tile. Stores the LSE. */
-GPU_INLINE void sm90_finish_place(const ac_attention_params_t &p, const sm90_item_t &item, int r) {
+/* The rest of it, after the last tile, for the consumer `self`. Consumer 0 stores the LSE. */
+GPU_INLINE void sm90_finish_row(const ac_attention_params_t &p, const sm90_item_t &item, int self, int r) {
     sm90_side_t &side = sm90_shared().side;
-    sm90_place_t &place = side.place[item.tiles > 0][r];
     mla_softmax_t sum = mla_softmax_start();
     if (item.tiles > 0) {
         mla_softmax_t a = side.share[0][r], b = side.share[1][r];
         sum.base = gpu_max(a.base, b.base);
         sum.sum = a.sum * mla_rebase(a.base, sum.base) + b.sum * mla_rebase(b.base, sum.base);
     }
+    sm90_place_t place = item.tiles > 0 ? side.place[r] : sm90_find_place(p, item, r);
     mla_output_t out = mla_row_output(p, item.work, {}, sum, sm90_scale(p.kv_scale)); /* but for its places */
+    if (out.empty && item.work.partial_row >= 0) place.row = nullptr;                 /* as it says, too */
+    side.out[self][r] = {place.row, out.scale, out.empty};
     out.lse = place.lse;
-    mla_store_lse(out);
-    if (out.empty && item.work.partial_row >= 0) place.row = nullptr; /* as it says, too */
-    place.scale = out.scale;
-    place.empty = out.empty;
+    if (self == 0) mla_store_lse(out);
 }
 
 /* Stores the rows of the tile, one warp per row, from the consumer's stage. */
@@ -56,8 +55,8 @@ GPU_INLINE void sm90_store_rows(const ac_attention_params_t &p, const sm90_item_
                                 int lane) {
     int dtype = item.work.partial_row < 0 ? p.o_dtype : AC_FLOAT32;
     GPU_NO_UNROLL for (int r = warp; r < item.work.num_rows; r += 4) {
-        sm90_place_t place = sm90_shared().side.place[item.tiles > 0][r];
-        mla_output_t out = {place.row, nullptr, 0, place.scale, place.empty, dtype};
+        sm90_out_t row = sm90_shared().side.out[self][r];
+        mla_output_t out = {row.row, nullptr, 0, row.scale, row.empty, dtype};
         const float *from = (const float *)sm90_shared().key[self] + r * SM90_OUT_STRIDE + lane * 4;
         GPU_UNROLL for (int half = 0; half < 2; half++) {
             float4 v = make_float4(0, 0, 0, 0);
@@ -101,14 +100,9 @@ GPU_INLINE void sm90_consume(const ac_attention_params_t &p, const sm90_item_t &
         sm90_sync(SM90_SYNC_CONSUMERS, 256); /* both are done with the stages */
         if (warp * 16 < item.work.num_rows) sm90_spread_rows((float *)sm90_shared().key[self], warp, lane, o);
     }
-    int place = self * 32 + thread; /* of the first warps */
     if (item.tiles > 0) sm90_barrier_wait(sm90_shared_address(&sm90_shared().side.found), item.number & 1);
-    else if (ITEMS == SM90_ALL_ITEMS) sm90_sync(SM90_SYNC_CONSUMERS, 256); /* as sm90_decode() does behind an item */
-    if (thread < 32 && place < item.work.num_rows) {
-        if (item.tiles == 0) sm90_find_place(p, item, place);
-        sm90_finish_place(p, item, place);
-    }
-    sm90_sync(SM90_SYNC_CONSUMERS, 256);
+    if (thread < item.work.num_rows) sm90_finish_row(p, item, self, thread);
+    sm90_sync(SM90_SYNC_CONSUMER + self, 128); /* all of its rows are spread and finished */
     sm90_store_rows(p, item, self, warp, lane);
 }
 
@@ -168,7 +162,8 @@ GPU_INLINE void sm90_decode(const ac_attention_params_t &p, next_work_f next_wor
             int thread = ITEMS == SM90_ONE_ITEM ? gpu_thread() : sm90_recompute_thread();
             sm90_produce<KIND>(p, item, gpu_thread() / 32, thread % 32);
             if (item.tiles > 0) {
-                if (thread < item.work.num_rows) sm90_find_place(p, item, thread);
+                if (thread < item.work.num_rows)
+                    sm90_shared().side.place[thread] = sm90_find_place(p, item, thread);
                 sm90_barrier_arrive(sm90_shared_address(&sm90_shared().side.found));
             }
             if (ITEMS != SM90_ALL_ITEMS || !work_indptr) return fill(gpu_thread(), 128);

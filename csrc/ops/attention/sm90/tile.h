@@ -32,13 +32,18 @@ typedef struct sm90_item_t {
     int number; /* of the items before it that had tiles: only with them producer and consumers meet */
 } sm90_item_t;
 
-/* Where a row of the output goes, and what its accumulators are multiplied by. */
+/* Where a row of the output goes. */
 typedef struct sm90_place_t {
     char *row; /* NULL: nothing is to be written */
     float *lse;
-    float scale;
-    bool empty; /* zeros, whatever the accumulators are */
 } sm90_place_t;
+
+/* The same after the last tile. */
+typedef struct sm90_out_t {
+    char *row;
+    float scale; /* of the accumulators */
+    bool empty;  /* zeros, whatever the accumulators are */
+} sm90_out_t;
 
 /* A stage is filled and freed in two units, since consumer c frees the values of columns [256 c, 256 c + 256):
  * unit c holds them. The rope panel, later the probabilities, is filled with unit 1, when both units are free. */
@@ -53,7 +58,8 @@ typedef struct sm90_side_t {
     int masked_tail[SM90_ROWS];           /* see mla_row_t */
     mla_softmax_t share[2][SM90_ROWS];    /* of each consumer, after the last tile */
     float row_scale[16];                  /* what the scores of queries in terms are multiplied by */
-    sm90_place_t place[2][SM90_ROWS];     /* of an item that has no tiles; of one that has some */
+    sm90_place_t place[SM90_ROWS];        /* of an item that has tiles */
+    sm90_out_t out[2][SM90_ROWS];         /* of each consumer */
 } sm90_side_t;
 
 typedef struct sm90_shared_t {
