@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--compare", metavar="FILE", help="the JSON of an earlier run: exit status 1 if a row is slower")
     bench.add_argument("--threshold", type=float, metavar="PERCENT", help="from which on it is (default: 10)")
     bench.add_argument("--read", metavar="FILE", help="take the rows from the JSON of a run, and measure nothing")
-    bench.add_argument("--device", choices=["cpu", "cuda", "hip"], default="cpu", help="of an op (default: cpu)")
+    bench.add_argument("--device", choices=["cpu", "cuda", "hip"], default="cpu", help="not of simcost (default: cpu)")
     bench.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     bench.add_argument("--quick", action="store_true", help="few shapes; on the CPU no peers")
     bench.add_argument("--no-peers", action="store_true", help="do not time what else is installed")

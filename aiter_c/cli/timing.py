@@ -39,3 +39,18 @@ def nanoseconds_per_call(call: Callable[[], object], *, min_seconds: float = 0.2
             call()
         best = min(best, (time.perf_counter_ns() - start) / count)
     return best
+
+
+def queueing_nanoseconds(call: Callable[[], object], wait: Callable[[], object], *, batches: int = 31) -> float:
+    """The host's mean in the median of batches of calls that a device runs later. `wait` for it between them: a queue
+    that is full would stop the host."""
+    count, times = 100, []
+    call()
+    for _ in range(batches):
+        wait()
+        start = time.perf_counter_ns()
+        for _ in range(count):
+            call()
+        times.append((time.perf_counter_ns() - start) / count)
+    wait()
+    return sorted(times)[batches // 2]

@@ -221,9 +221,12 @@ def test_bench_shows_growth_and_peers(small: None, tmp_path: Path, capsys: pytes
     assert "Throughput as the batch grows" in capsys.readouterr().out
 
 
-def test_bench_on_a_gpu_says_what_it_needs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("what", ["mla_decode", "call_overhead"])
+def test_bench_on_a_gpu_says_what_it_needs(
+    what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(backend, "torch_or_none", lambda: None)
-    assert main(["bench", "mla_decode", "--device", "cuda"]) == 2
+    assert main(["bench", what, "--device", "cuda"]) == 2
     assert capsys.readouterr().err == "--device cuda: needs torch that sees the GPU\n"
 
 

@@ -5,8 +5,11 @@ Skipped and counted elsewhere; scripts/gpu_check runs them.
 
 from __future__ import annotations
 
+import importlib
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from mla_decode.cases import SMOKE
 from mla_decode.lists_model import LISTS
 
 import aiter_c
+from aiter_c.__main__ import main
 from aiter_c.testing import LSE, OUTPUT, MlaCase, attend, build_inputs, check_close, check_outputs
 from aiter_c.testing.device import Device
 from aiter_c.testing.ops.mla_decode_perf import GPU_QUICK
@@ -315,3 +319,11 @@ def test_two_streams_and_two_threads() -> None:
     for pair in ((0, 1), (2, 3), (0, 3)):
         with ThreadPoolExecutor(2) as pool:
             assert sum(pool.map(work, pair)) == 0, pair
+
+
+def test_the_host_time_of_calls_that_launch(tmp_path: Path) -> None:
+    device = "hip" if importlib.import_module("torch").version.hip else "cuda"
+    assert main(["bench", "call_overhead", "--device", device, "--json", str(tmp_path / "calls.json")]) == 0
+    rows = json.loads((tmp_path / "calls.json").read_text())
+    assert {row["call"].split(",")[0] for row in rows} >= {"one split", "four splits", "torch: a launch (zero_)"}
+    assert all(0 < row["ns"] < 1e6 for row in rows)
