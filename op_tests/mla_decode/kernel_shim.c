@@ -115,7 +115,7 @@ EXPORT int64_t shim_fast(const int64_t *a, const int32_t *qo, const int32_t *kv,
                 if (work_indptr)
                     same = more == ac_fast_from_lists(at, &p.work, &p.fast, (uint32_t)w, (int)a[14], guess && is_first,
                                                       &fast_done, &fast, &span) &&
-                           memcmp(&done, &fast_done, sizeof done) == 0;
+                           (fast_done.items == AC_FAST_NO_MORE || memcmp(&done, &fast_done, sizeof done) == 0);
                 else
                     same = !is_first || more == ac_fast_from_grid(at, &p.work.grid, &p.fast, (uint32_t)w, (int)a[14],
                                                                   &fast, &span);

@@ -18,6 +18,7 @@ template <bool GRID_, int ROWS> struct sm90_items {
     /* The next item, and what its rows see of its keys. FIRST: nothing is done yet. */
     template <bool FIRST> GPU_MEMBER bool next(ac_work_done_t *done, ac_work_t *work, mla_range_t *range) const {
         ac_span_t span;
+        if (!FIRST && done->items == AC_FAST_NO_MORE) return false;
         if (!__builtin_expect(fast.fits, 1)) {
             if (of_lists() ? !ac_work_next(&p, &source, gpu_block(), ROWS, done, work)
                            : done->items++ > 0 || !ac_work_from_grid(&p, &source.grid, gpu_block(), ROWS, work))
