@@ -10,6 +10,7 @@ TESTS = {
     "work-lists": " ".join(f"op_tests/mla_decode/{name}.py" for name in _FILES) + " --device cpu",
     "work-lists-gpu": "op_tests/mla_decode/test_lists.py op_tests/mla_decode/test_ranks.py --device gfx950 -m device",
     "unserved": "op_tests/mla_decode/test_unserved.py --device cpu",
+    "work-fast": "op_tests/mla_decode/test_work_fast.py",
     "few-rows": "op_tests/mla_decode/test_heads.py -k few --device cpu",
     "halves": "op_tests/mla_decode/test_mla_decode.py --device gfx942 -k fnuz_fnuz",
     "direct-halves": "op_tests/mla_decode/test_mla_decode.py --device gfx950 -k h128",
@@ -165,6 +166,17 @@ _BUGS = [
      'ac_check_int(op_name, "cp_rank", args->cp_rank, 0, ranks, error)', "a rank past the last"),
 ]  # fmt: skip
 
+#: Items without divisions: name, right, wrong, why.
+_FAST = "csrc/ops/attention/work_fast*.h"
+_FAST_BUGS = [
+    ("last-item", "if (done->items + 1 == count && ", "if (", "every item is a worker's last"),
+    ("last-tile", "(int64_t)(tile + row_tiles) * tile_rows >= pairs", "1", "an item's other tiles are left out"),
+    ("guess", "if (!guess || index != worker)", "if (!guess)", "the item of the worker's number, whose it may not be"),
+    ("partials", "if (item->partial >= 0) rows =", "if (0) rows =", "partials past the last row"),
+    ("frontier", "(ac_clamp32(q_after, 0, all) - begin)", "(q_after - begin)", "causal by rows that are not there"),
+    ("origin", "int32_t origin = ac_clamp32(first, 0, entries);", "int32_t origin = first;", "a negative first page"),
+]  # fmt: skip
+
 #: gfx942, fp8 of 64 and 128 rows: name, right, wrong, why.
 _HALVES = "csrc/ops/attention/gfx9/halves.h"
 _HALVES_BUGS = [
@@ -198,6 +210,7 @@ _DIRECT_HALVES_BUGS = [
 ]  # fmt: skip
 
 BUGS = [Bug(f"work-{name}", *bug, "work-lists") for name, *bug in _BUGS]
+BUGS += [Bug(f"fast-{name}", _FAST, *bug, "work-fast") for name, *bug in _FAST_BUGS]
 BUGS += [Bug(name, GRID, *bug) for name, *bug in _GRID_BUGS]
 BUGS += [Bug(f"unserved-{name}", *bug, "unserved") for name, *bug in _UNSERVED_BUGS]
 BUGS += [Bug(f"few-rows-{name}", *bug, "few-rows") for name, *bug in _FEW_BUGS]
