@@ -152,6 +152,8 @@ LONG = [
     PagedLogitsCase(lens=(140_000, 9_000), heads=32, block=64, next_n=2, q_dtype=FNUZ, kv_dtype=FNUZ),
     # One request: on sm_90a its tiles are dealt out in turns.
     PagedLogitsCase(lens=(140_000,), heads=64, block=64),
+    PagedLogitsCase(lens=(140_000,), heads=40, block=16, preshuffle=True, clean=False),
+    PagedLogitsCase(lens=(60_000,), heads=32, block=53),
     PagedLogitsCase(lens=(140_000,), heads=32, block=16, next_n=3, preshuffle=True),
     PagedLogitsCase(lens=(40_000,), heads=32, block=53, q_dtype=FNUZ),
     PagedLogitsCase(lens=(700,), heads=32, block=64, max_model_len=140_000),

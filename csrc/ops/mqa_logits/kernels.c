@@ -6,7 +6,9 @@
 #include "cpu/local.h"
 
 static const char *dtype_text(int64_t dtype) { return ac_dtype_name((ac_dtype_t)dtype); }
-static const char *layout_text(int64_t is_paged) { return is_paged ? "pages" : "contiguous"; }
+static const char *layout_text(int64_t kind) {
+    return kind == 0 ? "contiguous" : kind == 1 ? "pages" : "pages of a single row";
+}
 
 static const ac_column_t columns[] = {{"keys", AC_ONE_OF, layout_text},    {"q_dtype", AC_ONE_OF, dtype_text},
                                       {"kv_dtype", AC_ONE_OF, dtype_text}, {"num_heads", AC_AT_MOST, NULL},

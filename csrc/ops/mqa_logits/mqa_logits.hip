@@ -5,6 +5,7 @@
 #elif defined(__CUDA_ARCH__)
 #include "sm90/contiguous.h"
 #include "sm90/paged.h"
+#include "sm90/paged_one.h"
 #endif
 
 #define AC_FAMILY_ROWS "mqa_logits/kernels.inc"
@@ -26,6 +27,8 @@ KERNEL(mqa_logits_contiguous_h64_f16, mqa_contiguous, MQA_THREADS, 1, f16_matrix
 KERNEL(mqa_logits_paged_h32, mqa_paged, MQA_PAGED_THREADS, 1, SM90_E4M3, 32)
 KERNEL(mqa_logits_paged_h64, mqa_paged, MQA_PAGED_THREADS, 1, SM90_E4M3, 64)
 KERNEL(mqa_logits_paged_h64_f16, mqa_paged, MQA_PAGED_THREADS, 1, SM90_F16, 64)
+KERNEL(mqa_logits_paged_one_h32, mqa_paged_one, MQA_ONE_THREADS, MQA_ONE_PER_UNIT, SM90_E4M3, 32)
+KERNEL(mqa_logits_paged_one_h64, mqa_paged_one, MQA_ONE_THREADS, MQA_ONE_PER_UNIT, SM90_E4M3, 64)
 KERNEL(mqa_logits_contiguous_h32, mqa_contiguous, MQA_CONTIGUOUS_THREADS, 1, SM90_E4M3, 32)
 KERNEL(mqa_logits_contiguous_h64, mqa_contiguous, MQA_CONTIGUOUS_THREADS, 1, SM90_E4M3, 64)
 KERNEL(mqa_logits_contiguous_h64_f16, mqa_contiguous, MQA_CONTIGUOUS_THREADS, 1, SM90_F16, 64)

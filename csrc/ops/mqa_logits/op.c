@@ -66,11 +66,15 @@ static int retype(const char *op, const char *name, const char *keyword, ac_dtyp
     return ac_view_retype(arg, keyword, dtype, view, error);
 }
 
+/* Kinds of calls: contiguous keys, keys in pages, and those for a single row. kernels.inc has sets of them. */
+enum { CONTIGUOUS, PAGED, PAGED_ONE };
+
 static int choose(args_t *args, const char *op, const ac_view_t *q, const ac_view_t *kv, ac_error_t *error) {
+    const int kind = !args->kv_cache ? CONTIGUOUS : ac_size(&args->sizes, "rows") == 1 ? PAGED_ONE : PAGED;
     const ac_kernel_request_t request = {
         .op = op,
         .family = &ac_kernels_mqa_logits,
-        .keys = {args->kv_cache != NULL, q->dtype, kv->dtype, ac_size(&args->sizes, "H"), ac_size(&args->sizes, "D"),
+        .keys = {kind, q->dtype, kv->dtype, ac_size(&args->sizes, "H"), ac_size(&args->sizes, "D"),
                  ac_size(&args->sizes, "D"), AC_ANY_KEY, AC_ANY_KEY},
         .features = AC_WRITES_FINAL,
         .rows = 1,

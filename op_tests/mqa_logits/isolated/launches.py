@@ -56,6 +56,13 @@ for heads, dtype, suffix in ((5, OWN, "_h32"), (32, OWN, "_h32"), (33, OWN, "_h6
     contiguous(40, 700, heads, dtype)
     check(name, -(-700 // kernels[name]["block_keys"]) * -(-40 // 16))
 
+for heads, dtype, suffix in ((5, OWN, "_h32"), (33, OWN, "_h64"), (64, OTHER, "_h64_f16")):  # a single row
+    one = "_one" if VENDOR == "cuda" and dtype == OWN else ""
+    paged(1, 1, heads, 1000, dtype)
+    check(f"mqa_logits_paged{one}{suffix}", -(-1000 // kernels[f"mqa_logits_paged{suffix}"]["block_keys"]))
+    paged(2, 1, heads, 1000, dtype)
+    check(f"mqa_logits_paged{suffix}", 2 * -(-1000 // kernels[f"mqa_logits_paged{suffix}"]["block_keys"]))
+
 since = driver.launches()
 paged(0, 1, 64, 100)  # no requests, no columns, no rows, no keys
 paged(2, 1, 64, 0)

@@ -11,14 +11,12 @@
 #ifndef AC_OPS_MQA_LOGITS_SM90_PAGED_H
 #define AC_OPS_MQA_LOGITS_SM90_PAGED_H
 
-#include "../schedule.h"
-#include "tile.h"
+#include "pages.h"
 
 constexpr int MQA_PAGED_CONSUMERS = 3; /* warpgroups that multiply */
 constexpr int MQA_PAGED_THREADS = MQA_PAGED_CONSUMERS * 128 + 128;
-constexpr int MQA_LOADERS = 96;    /* threads that bring queries */
-constexpr int MQA_HEAD = 4;        /* tiles asked for before the first queries, which else came after many */
-constexpr int MQA_GROUP_KEYS = 16; /* keys of a copy, which are those of a consumer's warp */
+constexpr int MQA_LOADERS = 96; /* threads that bring queries */
+constexpr int MQA_HEAD = 4;     /* tiles asked for before the first queries, which else came after many */
 
 /* The threads that find the first tile: walker and loaders. */
 struct mqa_producers_t {
@@ -33,7 +31,7 @@ struct mqa_part_t {
     int32_t unit, tile, length; /* the first tile, and the unit's columns */
 };
 
-template <int KIND, int N> struct mqa_paged_t {
+template <int KIND, int N> struct mqa_paged_t : mqa_pages_t<mqa_producers_t> {
     static constexpr int BLOCK_ROWS = KIND == SM90_E4M3 ? 4 : 2; /* query rows that share a pass over the keys */
     static constexpr int Q_ROWS = 2 * BLOCK_ROWS;                /* that there is place for */
     static constexpr int AT_ONCE = KIND == SM90_E4M3 ? 2 : 1; /* in a product: the fp16 operand takes more registers */
@@ -41,7 +39,6 @@ template <int KIND, int N> struct mqa_paged_t {
     /* A place of a tile is always the same consumer's: who waits for a barrier must have seen its last completion. */
     static constexpr int STAGES = 3 * MQA_PAGED_CONSUMERS, MAX_PARTS = Q_ROWS;
     static constexpr int STEP = MQA_PAGED_CONSUMERS * MQA_TILE; /* keys from a consumer's tile to its next */
-    static constexpr int KEY_BYTES = MQA_TILE * AC_MQA_DIM, STAGE_BYTES = KEY_BYTES + MQA_TILE * 4;
     static constexpr int WEIGHTS_AT = Q_BYTES;
     static constexpr int STAGES_AT = WEIGHTS_AT + Q_ROWS * MQA_WEIGHTS;
     static constexpr int WINDOWS_AT = STAGES_AT + STAGES * STAGE_BYTES;
@@ -50,12 +47,7 @@ template <int KIND, int N> struct mqa_paged_t {
     static constexpr int BARRIERS_AT = (GROUPS_AT + STAGES * 4 + 7) / 8 * 8;
     static constexpr int SHARED_AT = BARRIERS_AT + (2 * STAGES + 3 * MAX_PARTS) * 8;
     static constexpr int BYTES = SHARED_AT + (int)sizeof(mqa_shared_t);
-    using schedule_t = mqa_schedule_t<MQA_TILE, mqa_producers_t>;
-
-    const ac_mqa_logits_params_t &p;
-    schedule_t schedule;
-    int part_shift;    /* 2^part_shift rows are a part's */
-    int32_t tile_step; /* from a tile of the workgroup to its next: a unit alone is dealt out tile by tile */
+    int part_shift; /* 2^part_shift rows are a part's */
 
     GPU_MEMBER int num_parts() const { return Q_ROWS >> part_shift; }
     GPU_MEMBER int place_of(int number) const { return number & (num_parts() - 1); } /* of a part */
@@ -77,21 +69,7 @@ template <int KIND, int N> struct mqa_paged_t {
     GPU_MEMBER static float *weights_at(int row) { return (float *)(gpu_shared + WEIGHTS_AT + row * MQA_WEIGHTS); }
     GPU_MEMBER static int2 &window_at(int row) { return ((int2 *)(gpu_shared + WINDOWS_AT))[row]; } /* seen, end */
 
-    /* The unit's first row in its group, and how many it has. */
-    GPU_MEMBER int32_t first_in_group(int32_t unit) const {
-        return (unit - schedule.group_of(unit) * p.row_blocks) * p.block_rows;
-    }
-    GPU_MEMBER int rows_of(int32_t unit) const {
-        return (int)ac_min64(p.block_rows, p.group_rows - first_in_group(unit));
-    }
-    GPU_MEMBER int64_t first_row(int32_t unit) const {
-        return (int64_t)schedule.group_of(unit) * p.group_rows + first_in_group(unit);
-    }
-    GPU_MEMBER bool by_copies() const { return p.k.alignment == 16 && p.k.page_size % MQA_GROUP_KEYS == 0; }
-
     /* --- the walker: one warp --- */
-
-    GPU_MEMBER bool is_alone() const { return schedule.num_units() == 1; }
 
     /* The first tile of a unit alone, and how many the workgroup has. Which they are does not depend on the length: the
      * first pages, one per lane, are asked for with it. */
@@ -252,17 +230,6 @@ template <int KIND, int N> struct mqa_paged_t {
         }
     };
 
-    /* What a thread takes of a place: bytes from its start to the first run, and to the scale. */
-    struct lane_t {
-        uint32_t first, scale;
-    };
-    GPU_MEMBER lane_t lane() const {
-        const uint32_t row = gpu_thread() / 32 % 4 * MQA_GROUP_KEYS + gpu_lane() / 4, run = gpu_lane() & 3;
-        const uint32_t preshuffled = row / 16 * 16 * AC_MQA_DIM + row % 16 * 16 + run * 256;
-        return {p.k.preshuffled ? preshuffled : row * AC_MQA_DIM + run * 16,
-                KEY_BYTES + (row + 8 * (gpu_lane() & 1)) * 4};
-    }
-
     /* The warp's 16 keys of a tile that the copy engine brought. */
     GPU_MEMBER void take_keys(const turn_t &at, const lane_t &lane, mqa_keys_t &keys) const {
         const char *place = gpu_shared + STAGES_AT + at.stage * STAGE_BYTES;
@@ -275,21 +242,6 @@ template <int KIND, int N> struct mqa_paged_t {
         keys.scale = *(const float *)(place + lane.scale);
         keys.exists = groups_at(at.stage) >> (gpu_thread() / 32 % 4) & 1;
         sm90_barrier_arrive(empty(at.stage));
-    }
-
-    /* The same where it brings none. */
-    GPU_MEMBER void load_keys(const mqa_part_t &part, int32_t first, mqa_keys_t &keys) const {
-        keys.exists = false;
-        keys.scale = 0;
-        GPU_UNROLL for (int half = 0; half < 2; half++) {
-            const int32_t j = first + 8 * half;
-            uint32_t token;
-            const int64_t page = j < part.length ? ac_mqa_page(&p.k, schedule.group_of(part.unit), j, &token) : -1;
-            keys.load(p.k, half, page >= 0, page >= 0 ? ac_mqa_key(&p.k, page, token) : nullptr);
-            if (page < 0 || (gpu_lane() & 1) != half) continue;
-            keys.exists = true;
-            keys.scale = gpu_load<float>(ac_mqa_scale(&p.k, page, token));
-        }
     }
 
     /* What a lane needs of the rows of a product: the upper half of a key's lanes stores the second. */
@@ -406,7 +358,7 @@ template <int KIND, int N> struct mqa_paged_t {
             mqa_keys_t keys;
             mqa_operand_t<KIND> operand;
             if (copied) take_keys(at, lane, keys);
-            else load_keys(part, j - 8 * odd, keys);
+            else load_keys(part.unit, part.length, j - 8 * odd, keys);
             keys.use(p.k.dtype == AC_FLOAT8_E4M3FNUZ, operand);
             GPU_NO_UNROLL for (int row = 0; row < rows; row += AT_ONCE) {
                 if (rows > AT_ONCE) take_rows(place, row, rows, out, own);
@@ -493,7 +445,7 @@ template <int KIND, int N> GPU_INLINE void mqa_paged(const ac_mqa_logits_params_
     using paged = mqa_paged_t<KIND, N>;
     const int shift = p.block_rows > 2 ? 2 : p.block_rows - 1;
     const typename paged::schedule_t schedule = {p, *(mqa_shared_t *)(gpu_shared + paged::SHARED_AT)};
-    paged body = {p, schedule, shift, schedule.num_units() == 1 ? (int32_t)p.num_workers : 1};
+    paged body = {{p, schedule, schedule.num_units() == 1 ? (int32_t)p.num_workers : 1}, shift};
     body.run();
 }
 

@@ -90,7 +90,7 @@ GPU_INLINE void mqa_load_query(const ac_mqa_logits_params_t &p, const char *from
     constexpr int RUNS = (N * 8 + THREADS - 1) / THREADS; /* of a thread */
     if (KIND == SM90_E4M3 && p.q_alignment == 16) {
         constexpr int STEP = THREADS / 8; /* heads from one of a thread's runs to the next */
-        static_assert(STEP % 8 == 4, "the swizzle of every second one is the same");
+        static_assert(STEP % 4 == 0, "the swizzle of every second one is the same");
         const int head = thread / 8, word = thread % 8 * 4;
         const int64_t distance = STEP * p.q_head_stride;
         uint4 runs[RUNS];
@@ -99,7 +99,7 @@ GPU_INLINE void mqa_load_query(const ac_mqa_logits_params_t &p, const char *from
             runs[i] = sm90_load16_if(head + i * STEP < p.num_heads, from);
         GPU_UNROLL for (int k = 0; k < 4; k++) {
             const uint32_t even = to + mqa_word_place<true>(head, word + k);
-            const uint32_t odd = to + mqa_word_place<true>(head + 4, word + k) - 4 * 128;
+            const uint32_t odd = to + mqa_word_place<true>(head + STEP % 8, word + k) - STEP % 8 * 128;
             GPU_UNROLL for (int i = 0; i < RUNS; i++) {
                 const uint32_t value = k == 0 ? runs[i].x : k == 1 ? runs[i].y : k == 2 ? runs[i].z : runs[i].w;
                 if (head + i * STEP < p.num_heads)
