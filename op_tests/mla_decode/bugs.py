@@ -14,6 +14,7 @@ TESTS = {
     "few-rows": "op_tests/mla_decode/test_heads.py -k few --device cpu",
     "halves": "op_tests/mla_decode/test_mla_decode.py --device gfx942 -k fnuz_fnuz",
     "direct-halves": "op_tests/mla_decode/test_mla_decode.py --device gfx950 -k h128",
+    "in-turns": "op_tests/mla_decode/test_mla_decode.py op_tests/mla_decode/test_lists.py --device gfx950 -k fp8",
     "unserved-gpu": "op_tests/mla_decode/test_unserved.py --device gfx950 -m device",
 }
 ITEMS, WORK, OP = "csrc/ops/attention/work_items.h", "csrc/ops/attention/work.h", "csrc/ops/mla_decode/op.c"
@@ -209,6 +210,24 @@ _DIRECT_HALVES_BUGS = [
     ("rows", "wave * 16 + recompute", "wave % WAVES * 16 + recompute", "both halves have the first rows' queries"),
 ]  # fmt: skip
 
+#: gfx950, 64 rows of fp8, eight waves: file, name, right, wrong, why.
+_GFX9 = "csrc/ops/attention/gfx9/"
+_IN_TURNS_BUGS = [
+    ("split_columns", "first-aim", "if (wave < WAVES) aim_spread(kv, wave, stream->stage, stream)",
+     "if (wave < WAVES) aim_spread(kv, wave, 1 - stream->stage, stream)", "over the tile that is next"),
+    ("split_columns", "second-aim", "if (wave >= WAVES) aim_spread(kv, wave, stream->stage, stream)", "",
+     "half of the waves load the same keys again"),
+    ("split_columns", "rows", "wave / BLOCKS * HELD : 0", "0 : 0", "the second four waves have the first's rows"),
+    ("split_columns", "block", "wave % BLOCKS : wave", "wave : wave", "columns behind the last"),
+    ("split_columns", "loads", "spread_loads_at<a_t::SCORE_LOADS, LATER_LOADS, a_t::OWN>(n, wave, stream)", "(void) n",
+     "the last chunks of keys are not loaded"),
+    ("spread_streams", "arrival", "wait_for_all_but<a_t::IN_TURNS ? 1 : 0>()",
+     "wait_for_all_but<a_t::IN_TURNS ? 2 : 0>()", "keys that have not arrived"),
+    ("spread_streams", "count", "if constexpr (a_t::IN_TURNS) load_page_ids", "if constexpr (false) load_page_ids",
+     "at the end of a list keys that have not arrived"),
+    ("spread_streams", "copy", "    copy_spread(wave, *stream);\n    return", "    return", "unaligned rows: no keys"),
+]  # fmt: skip
+
 BUGS = [Bug(f"work-{name}", *bug, "work-lists") for name, *bug in _BUGS]
 BUGS += [Bug(f"fast-{name}", _FAST, *bug, "work-fast") for name, *bug in _FAST_BUGS]
 BUGS += [Bug(name, GRID, *bug) for name, *bug in _GRID_BUGS]
@@ -228,4 +247,8 @@ BUGS += [Bug(f"halves-{name}", _HALVES, *bug, "halves", "mla_decode", arch="gfx9
 BUGS += [
     Bug(f"direct-halves-{name}", _DIRECT_HALVES, *bug, "direct-halves", "mla_decode", arch="gfx950")
     for name, *bug in _DIRECT_HALVES_BUGS
+]
+BUGS += [
+    Bug(f"in-turns-{name}", f"{_GFX9}{file}.h", *bug, "in-turns", "mla_decode", arch="gfx950")
+    for file, name, *bug in _IN_TURNS_BUGS
 ]

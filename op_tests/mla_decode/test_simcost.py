@@ -57,6 +57,7 @@ def test_cost_per_token(key: tuple, selected_devices: dict[str, Device]) -> None
     [
         ("gfx942", "128,1,fp8", 0.9 * 122.6, 0.9 * 121.1),
         ("gfx942", "64,1,fp8", 576 / 9.9 / 0.72, 76),
+        ("gfx950", "16,4,fp8", 0.98 * 51.5, 35),
         ("gfx950", "128,1,fp8", 0.6 * 122.6, 0.55 * 121.1),
         ("gfx950", "128,1,bf16", 0.95 * 124.6, 0.42 * 223.8),
     ],
@@ -71,7 +72,7 @@ def test_clocks_of_a_shape(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """By the clock: 128 rows at 0.9, 0.6 and 0.95 of AITER's (bf16: of commit e4048607), 64 rows by memory, of which
-    the clock has 80 %."""
+    the clock has 80 %, and on gfx950 at 0.98 of AITER's (commit e4048607)."""
     if arch not in selected_devices:
         pytest.skip(f"{arch} is not selected")
     path = tmp_path / "cost.json"

@@ -24,10 +24,10 @@
 typedef columns_t<2, 4, 2> r32_t;
 typedef columns_t<4, 4, 2> r64_t;
 typedef columns_t<1, 8, 2> r16_fp8_t, r32_fp8_t;
+typedef columns_t<4, 8, 2, 8> r64_fp8_t;
 typedef columns_t<2, 4, 0> r32_widened_t;
 typedef columns_t<4, 4, 0> r64_widened_t;
 /*                      ROW_WAVES, ROW_TILES, GROUPS, LDS_STEPS, STAGES */
-typedef division_t<4, 1, 8, 0, 2> r64_fp8_t;
 typedef division_t<4, 2, 2, 4, 0> r128_widened_t;
 typedef division_t<2, 1, 2, 0, 0> r32_records_t;
 typedef division_t<2, 1, 2, 4, 0> r32_split_t;
@@ -95,7 +95,7 @@ typedef division_t<4, 2, 1, 5, 0> r128_t, r128_widened_t, r128_records_t;
 
 #define SPLIT_COLUMNS(name, matrix_t, source_t, rows, columns)                                                         \
     typedef split_columns_t<matrix_t, source_t, rows / 16, columns> name##_r##rows##_t;                                \
-    ENTRY(name, rows, WAVES * 64, name##_r##rows##_t::BYTES, decode_split_columns<name##_r##rows##_t>)
+    ENTRY(name, rows, name##_r##rows##_t::THREADS, name##_r##rows##_t::BYTES, decode_split_columns<name##_r##rows##_t>)
 
 #define HALVES(name, matrix_t, rows)                                                                                   \
     typedef halves_t<matrix_t, rows> name##_r##rows##_t;                                                               \
@@ -133,7 +133,7 @@ FAMILY_OF(GRID_ENTRY, f16_fp8, f16_matrix_t, fp8_source_t, r32_widened_t, r64_wi
 SHARED_TILE_OF(ITEM_ENTRY, f16_fp8_lists, f16_matrix_t, fp8_source_t, 1, 128, r128_widened_t)
 SPLIT_COLUMNS(fp8, fp8_matrix_t, own_fp8_source_t, 16, r16_fp8_t)
 SPLIT_COLUMNS(fp8, fp8_matrix_t, own_fp8_source_t, 32, r32_fp8_t)
-SHARED_TILE(fp8, fp8_matrix_t, own_fp8_source_t, 1, 64, r64_fp8_t)
+SPLIT_COLUMNS(fp8, fp8_matrix_t, own_fp8_source_t, 64, r64_fp8_t)
 DIRECT_HALVES(fp8, 128, fp8_matrix_t, 8, 3, 2)
 #else
 FAMILY(f16_fp8, f16_matrix_t, fp8_source_t, r32_widened_t, r64_widened_t, r128_widened_t)

@@ -70,19 +70,20 @@ GPU_INLINE mla_output_t row_output(const ac_attention_params_t &p, const item_t 
 }
 
 /* Tiles of TILE_GROUPS groups of 16 keys. STAGES of them are in LDS, loaded directly; 0: one tile, loaded
- * through registers. */
-template <class matrix_type, class source_type, int TILE_GROUPS_, int STAGES_> struct tiles_t {
+ * through registers. LOADERS waves load them. */
+template <class matrix_type, class source_type, int TILE_GROUPS_, int STAGES_, int LOADERS_ = WAVES> struct tiles_t {
     typedef matrix_type matrix_t;
     typedef source_type source_t;
     typedef tile_t<matrix_t> tile;
     static constexpr int TILE_GROUPS = TILE_GROUPS_, KEYS = TILE_GROUPS * 16, STAGES = STAGES_;
     static constexpr bool DIRECT = STAGES > 0;
-    static constexpr int LOADS = TILE_GROUPS > WAVES ? TILE_GROUPS / WAVES : 1; /* groups that a wave loads */
-    static constexpr int PARTS = TILE_GROUPS < WAVES ? WAVES / TILE_GROUPS : 1; /* or waves that load a group */
+    static constexpr int LOADERS = LOADERS_;
+    static constexpr int LOADS = TILE_GROUPS > LOADERS ? TILE_GROUPS / LOADERS : 1; /* groups that a wave loads */
+    static constexpr int PARTS = TILE_GROUPS < LOADERS ? LOADERS / TILE_GROUPS : 1; /* or waves that load a group */
     static constexpr int TILE_BYTES = tile::bytes(KEYS, source_t::SCALED);
     static constexpr int PAGE_IDS_AT = (DIRECT ? STAGES : 1) * TILE_BYTES, PAGE_IDS_BYTES = 256;
-    static constexpr int TILES_END = PAGE_IDS_AT + STAGES * WAVES * PAGE_IDS_BYTES;
-    static_assert(PARTS * TILE_GROUPS == LOADS * WAVES, "a wave loads groups of keys, or a part of one");
+    static constexpr int TILES_END = PAGE_IDS_AT + STAGES * LOADERS * PAGE_IDS_BYTES;
+    static_assert(PARTS * TILE_GROUPS == LOADS * LOADERS, "a wave loads groups of keys, or a part of one");
     GPU_INLINE int first_load(int wave) { return wave * LOADS / PARTS; }
 };
 
@@ -113,8 +114,14 @@ template <class a_t, int N>
 GPU_INLINE keys_t<N> keys_of_tile(uint32_t tile_at, int64_t left, int masked_tail, int first) {
     typedef typename a_t::tile tile;
     keys_t<N> keys = {recompute_lane_id(), tile_at + first * tile::GROUP, {}, left - first * 16, masked_tail};
-    GPU_UNROLL for (int n = 0; n < N; n++)
-        keys.valid[n] = gpu_uniform(lds<int>(tile_at + tile::valid_at(a_t::KEYS) + (first + n) * 4));
+    const uint32_t valid_at = tile_at + tile::valid_at(a_t::KEYS) + first * 4;
+    if constexpr (N % 4 == 0) { /* one wait for four */
+        u32x4_t four[N / 4];
+        GPU_UNROLL for (int i = 0; i < N / 4; i++) four[i] = lds<u32x4_t>(valid_at + i * 16);
+        GPU_UNROLL for (int n = 0; n < N; n++) keys.valid[n] = gpu_uniform((int)four[n / 4][n % 4]);
+    } else {
+        GPU_UNROLL for (int n = 0; n < N; n++) keys.valid[n] = gpu_uniform(lds<int>(valid_at + n * 4));
+    }
     return keys;
 }
 

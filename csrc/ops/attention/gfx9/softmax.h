@@ -77,9 +77,11 @@ template <class matrix_t, int N> GPU_INLINE bool base_moves(float top, const que
     return gpu_any(mla_base_moves(rows.softmax, top, headroom<matrix_t>()));
 }
 
-/* Scores to probabilities, in place; adds them to the lane's sum. */
-template <int GROUPS> GPU_INLINE void exponentiate(f32x4_t (&score)[GROUPS], mla_softmax_t *softmax) {
+/* Scores to probabilities, in place; adds them to the lane's sum. before(n): what is done before group n. */
+template <int GROUPS, class before_f>
+GPU_INLINE void exponentiate(f32x4_t (&score)[GROUPS], mla_softmax_t *softmax, before_f before) {
     GPU_UNROLL for (int n = 0; n < GROUPS; n++) {
+        before(n);
         score[n] -= softmax->base;
         GPU_UNROLL for (int i = 0; i < 4; i++) {
             score[n][i] = gpu_exp2(score[n][i]);
@@ -94,7 +96,7 @@ GPU_INLINE void online_softmax(const keys_t<GROUPS> &keys, float scale, f32x4_t 
                                query_rows_t<> *rows) {
     float top = scale_and_mask<SEEN>(keys, scale, rows->masked_tail, score);
     if (base_moves<matrix_t>(top, *rows)) move_base<matrix_t>(max_of_row(top), rows);
-    exponentiate(score, &rows->softmax);
+    exponentiate(score, &rows->softmax, [](int) {});
 }
 
 #endif

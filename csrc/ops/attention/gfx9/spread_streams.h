@@ -10,7 +10,8 @@
 template <class a_t> struct spread_source_t {
     const char *latent[a_t::LOADS], *rope[a_t::LOADS];
     uint32_t stage; /* LDS address */
-    int starts;     /* direct: 0 if no load is to be started */
+    int starts;     /* direct: 0 if no load is to be started; */
+    bool copies;    /* true if the keys are to be copied instead */
 };
 
 template <class a_t, bool DIRECT = a_t::DIRECT> struct spread_stream_t : staged_stream_t<a_t> {
@@ -94,17 +95,21 @@ template <class a_t> GPU_INLINE uint32_t spread_rope_to(int i, int wave, uint32_
     return stage_at + a_t::tile::rope_at(a_t::KEYS) + run * a_t::tile::RUN;
 }
 
-/* The addresses of the next tile's keys, whose page ids have arrived, and the loads of the page ids of the one after
- * it. */
+/* The addresses of the next tile's keys, whose page ids have arrived, and the loads of the page ids of the tile that
+ * follows it in the stage. */
 template <class a_t>
 GPU_INLINE void aim_spread(const ac_kv_cache_t &kv, int wave, uint32_t stage, spread_stream_t<a_t, true> *stream) {
     typedef typename a_t::tile tile;
     typedef spread_stream_t<a_t, true> stream_t;
     const uint32_t stage_at = stage * a_t::TILE_BYTES;
     stream->source.starts = stream->key_cursor.left > 0 && stream->aligned;
+    stream->source.copies = stream->key_cursor.left > 0 && !stream->aligned;
     stream->source.stage = stage_at;
-    if (stream->key_cursor.left <= 0) return;
-    load_page_ids(kv, wave, 1 - stage, (direct_stream_t<a_t> *)stream);
+    if (stream->key_cursor.left <= 0) {
+        /* Of no keys: take_spread() counts it. */
+        if constexpr (a_t::IN_TURNS) load_page_ids(kv, wave, stage, (direct_stream_t<a_t> *)stream);
+        return;
+    }
     const uint32_t lane = gpu_lane(), t = tile::slot(lane, lane / 16);
     const int part = wave % a_t::PARTS;
     GPU_UNROLL for (int i = 0; i < a_t::LOADS; i++) {
@@ -119,11 +124,21 @@ GPU_INLINE void aim_spread(const ac_kv_cache_t &kv, int wave, uint32_t stage, sp
         const char *rope = rope_of<typename a_t::source_t>(kv, location, exists, latent);
         stream->source.latent[i] = latent + lane / 16 * 16 + part * stream_t::LATENT * 64;
         stream->source.rope[i] = rope + lane / 16 * 16 + part * stream_t::ROPE * 64;
-        if (stream->aligned) continue;
-        copy_runs<stream_t::LATENT, tile::RUN>(stream->source.latent[i], spread_to<a_t>(i, wave, stage_at));
-        copy_runs<stream_t::ROPE, tile::RUN>(stream->source.rope[i], spread_rope_to<a_t>(i, wave, stage_at));
     }
     mla_advance(kv, a_t::KEYS, &stream->key_cursor);
+    load_page_ids(kv, wave, stage, (direct_stream_t<a_t> *)stream);
+}
+
+/* What is done instead of the loads if rows are not aligned. */
+template <class a_t> GPU_INLINE void copy_spread(int wave, const spread_stream_t<a_t, true> &stream) {
+    typedef spread_stream_t<a_t, true> stream_t;
+    if (!stream.source.copies) return;
+    GPU_UNROLL for (int i = 0; i < a_t::LOADS; i++) {
+        copy_runs<stream_t::LATENT, a_t::tile::RUN>(stream.source.latent[i],
+                                                    spread_to<a_t>(i, wave, stream.source.stage));
+        copy_runs<stream_t::ROPE, a_t::tile::RUN>(stream.source.rope[i],
+                                                  spread_rope_to<a_t>(i, wave, stream.source.stage));
+    }
 }
 
 template <class a_t> GPU_INLINE void spread_load(int number, int wave, spread_stream_t<a_t, true> *stream) {
@@ -145,29 +160,33 @@ GPU_INLINE void start_spread(const ac_kv_cache_t &kv, const mla_cursor_t &begin,
     stream->aligned = (((uint64_t)kv.base | kv.page_stride | kv.latent_offset | kv.latent_stride) & 15) == 0;
     stream->key_cursor = stream->page_id_cursor = begin;
     stream->left = begin.left + a_t::KEYS, stream->stage = 1; /* a tile before the first */
-    load_page_ids(kv, wave, 0, (direct_stream_t<a_t> *)stream);
+    GPU_NO_UNROLL for (uint32_t stage = 0; stage < 2; stage++)
+        load_page_ids(kv, wave, stage, (direct_stream_t<a_t> *)stream);
     wait_for_all();
     aim_spread<a_t>(kv, wave, 0, stream);
+    copy_spread(wave, *stream);
     GPU_UNROLL for (int i = 0; i < spread_loads<a_t>(); i++) spread_load(i, wave, stream);
+    if constexpr (a_t::IN_TURNS) aim_spread<a_t>(kv, wave, 1, stream);
 }
 
 template <class a_t>
 GPU_INLINE bool take_spread(const ac_kv_cache_t &kv, const item_t &, int wave, spread_stream_t<a_t, true> *stream) {
-    wait_for_all_but<0>();
+    wait_for_all_but<a_t::IN_TURNS ? 1 : 0>(); /* keys; behind them, in turns, page ids of a later tile */
     gpu_barrier(); /* the next tile is there, and the last one is done */
     stream->stage = 1 - stream->stage;
     stream->tile = stream->stage * a_t::TILE_BYTES;
     stream->left -= a_t::KEYS;
-    aim_spread<a_t>(kv, wave, 1 - stream->stage, stream);
+    if constexpr (!a_t::IN_TURNS) aim_spread<a_t>(kv, wave, 1 - stream->stage, stream);
+    copy_spread(wave, *stream);
     return stream->left > 0;
 }
 
-/* The loads whose turn it is at a read of the scores. */
-template <class a_t> GPU_INLINE void spread_loads_at(int read, int wave, spread_stream_t<a_t> *stream) {
-    constexpr int READS = a_t::tile::CHUNK_STEPS + a_t::tile::ROPE_STEPS, LOADS = spread_loads<a_t>();
-    GPU_UNROLL for (int k = 0; k < (LOADS + READS - 1) / READS; k++) {
-        const int load = read * LOADS / READS + k;
-        if (load < (read + 1) * LOADS / READS) spread_load(load, wave, stream);
+/* COUNT loads from number FIRST on, divided among the steps of something: those whose turn it is at `step`. */
+template <int FIRST, int COUNT, int STEPS, class a_t>
+GPU_INLINE void spread_loads_at(int step, int wave, spread_stream_t<a_t> *stream) {
+    GPU_UNROLL for (int k = 0; k < (COUNT + STEPS - 1) / STEPS; k++) {
+        const int load = step * COUNT / STEPS + k;
+        if (load < (step + 1) * COUNT / STEPS) spread_load(FIRST + load, wave, stream);
     }
 }
 

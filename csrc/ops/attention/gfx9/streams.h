@@ -93,7 +93,7 @@ template <class a_t> struct direct_stream_t {
 };
 
 template <class a_t> GPU_INLINE uint32_t page_ids_at(int wave, uint32_t stage) {
-    return a_t::PAGE_IDS_AT + (stage * WAVES + wave) * a_t::PAGE_IDS_BYTES;
+    return a_t::PAGE_IDS_AT + (stage * a_t::LOADERS + wave) * a_t::PAGE_IDS_BYTES;
 }
 
 /* Starts the load of the page ids of the next tile that has none; `stage` is the tile's. */
