@@ -14,7 +14,7 @@ TESTS = {
     "few-rows": "op_tests/mla_decode/test_heads.py -k few --device cpu",
     "halves": "op_tests/mla_decode/test_mla_decode.py --device gfx942 -k fnuz_fnuz",
     "direct-halves": "op_tests/mla_decode/test_mla_decode.py --device gfx950 -k h128",
-    "in-turns": "op_tests/mla_decode/test_mla_decode.py op_tests/mla_decode/test_lists.py --device gfx950 -k fp8",
+    "in-turns": "op_tests/mla_decode/test_mla_decode.py op_tests/mla_decode/test_lists.py --device gfx950 -k fn_fn",
     "unserved-gpu": "op_tests/mla_decode/test_unserved.py --device gfx950 -m device",
 }
 ITEMS, WORK, OP = "csrc/ops/attention/work_items.h", "csrc/ops/attention/work.h", "csrc/ops/mla_decode/op.c"

@@ -10,8 +10,8 @@
 template <class a_t> struct spread_source_t {
     const char *latent[a_t::LOADS], *rope[a_t::LOADS];
     uint32_t stage; /* LDS address */
-    int starts;     /* direct: 0 if no load is to be started; */
-    bool copies;    /* true if the keys are to be copied instead */
+    int starts;     /* direct: 0 if no load is to be started */
+    bool copies;    /* true if the keys are copied instead */
 };
 
 template <class a_t, bool DIRECT = a_t::DIRECT> struct spread_stream_t : staged_stream_t<a_t> {
