@@ -522,7 +522,7 @@ GPU_KERNELS = [
     Bug(
         "gpu-columns-bases",
         GPU,
-        "GPU_UNROLL for (int r = 0; r < a_t::ROW_TILES; r++)\n            if (base_moves<matrix_t>(tops[r], rows[r]))",
+        "GPU_UNROLL for (int r = 0; r < a_t::HELD; r++)\n            if (base_moves<matrix_t>(tops[r], rows[r]))",
         "GPU_UNROLL for (int r = 0; r < a_t::SCORED; r++)\n            if (base_moves<matrix_t>(tops[r], rows[r]))",
         "a wave rescales the rows whose scores it has alone",
         "gpu",
