@@ -34,12 +34,11 @@ def _empty_problem() -> dict[str, np.ndarray]:
     }
 
 
-#: Written out, as a caller does: to make a tuple and a dict for a call takes 200 ns.
 _Calls = dict[str, Callable[[], object]]
 
 
 def _calls(t: dict[str, Any]) -> _Calls:
-    """Calls of no requests."""
+    """Calls of no requests, written out as a caller does: to make a tuple and a dict for each takes 200 ns."""
     q, kv, o, qo_indptr, kv_indptr, pages, last, lse = t.values()
     stage1, decode = _C.mla_decode_stage1, aiter_c.mla_decode_fwd
     plan = aiter_c.mla_plan(0, 16, 1, 1, "bfloat16", "bfloat16", num_kv_splits=1, return_lse=True)

@@ -22,8 +22,7 @@ AC_INLINE ac_fast_item_t ac_fast_item(const ac_work_lists_t *lists, int32_t inde
     return out;
 }
 
-/* ac_work_from_item(): tile `tile` of an item; `first`: kv_indptr[0]. Returns 0, or the (row, head) pairs of the item.
- */
+/* ac_work_from_item(): tile `tile` of an item; `first`: kv_indptr[0]. Returns the item's pairs (row, head), or 0. */
 AC_INLINE int32_t ac_fast_from_item(const ac_attention_params_t *p, const ac_work_source_t *source,
                                     const ac_work_fast_t *fast, const ac_fast_item_t *item, int32_t first, int32_t tile,
                                     int tile_rows, ac_work_t *out, ac_span_t *span) {
